@@ -1,0 +1,77 @@
+# The position as a plain struct, and what `_tree.pyx` calls on it.
+
+from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_MOVES = 361     # 19 * 19; the move after the last point is pass
+    MAX_POINTS = 421    # bordered: (19 + 1) * (19 + 2) + 1
+    WORDS = 7           # 64-bit words of a set of points
+    NUM_PREVIOUS = 2    # earlier positions whose stones are kept for the input planes
+    NUM_LAST = 4        # last moves kept for the input planes
+    PLANES = 20
+
+cdef enum Legality:
+    LEGAL, OCCUPIED, SUICIDE, KO
+
+cdef enum KoRule:
+    SIMPLE, POSITIONAL, SITUATIONAL
+
+# A point of the bordered board. `head` fields hold for a chain's head only. A pseudo-liberty is an
+# empty point seen from one stone: a liberty next to k stones of a chain counts k times. The chain has
+# a single liberty exactly where num * sum of squares = (sum)^2 (Cauchy-Schwarz).
+cdef struct Point:
+    uint32_t liberty_sum        # head: sum of its pseudo-liberties' points
+    uint32_t liberty_squares    # head: sum of their squares
+    uint16_t num_liberties      # head: number of pseudo-liberties; 0 only while it is captured
+    uint16_t num_stones         # head: stones in the chain
+    uint16_t chain              # stone: the head of its chain
+    uint16_t next               # stone: the next one of its chain, in a circle
+    uint16_t empty              # entry i of the list of empty points, kept here for one memcpy
+    uint16_t slot               # empty point: where it is in that list
+    uint8_t color               # EMPTY, BLACK, WHITE or WALL
+    uint8_t held                # bit c: a stone of colour c has been here since the set-up
+
+# Everything about a position except its history. Only the first `num_points` points are in use:
+# `copy_position` copies those and the header in one memcpy.
+cdef struct Position:
+    uint64_t hash                                       # Zobrist, of the stones
+    uint64_t stones[2][WORDS]                           # sets of points: Black's, White's
+    uint64_t previous[NUM_PREVIOUS][2][WORDS]           # the same one and two moves ago
+    int size
+    int stride                  # size + 1: from a point to the one below
+    int num_points              # bordered points of this size
+    int num_empty
+    int to_play
+    int ko                      # point where simple ko forbids `to_play`, or 0
+    int num_moves               # since the set-up, passes included
+    int num_passes              # in a row, up to now
+    int last_moves[NUM_LAST]    # newest first, -1 before the beginning
+    int prisoners[3]            # stones lost by colour
+    int ko_rule                 # KoRule
+    int suicide                 # 1: allowed
+    float komi
+    Point points[MAX_POINTS]
+
+# Keys of all positions since the set-up, the present one included. Grown by `append_key` only.
+cdef struct History:
+    uint64_t* keys
+    int count
+    int capacity
+
+cdef const short* symmetry_of(int size, int symmetry) noexcept nogil
+cdef void copy_position(Position* target, const Position* source) noexcept nogil
+cdef int copy_history(History* target, const History* source) except -1 nogil
+cdef int play_known(Position* pos, History* history, int move) except -1 nogil
+cdef int write_input(
+    const Position* pos, const History* history, const short* symmetry, float* planes, uint16_t* moves
+) noexcept nogil
+cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil
+
+cdef class Board:
+    cdef Position* pos
+    cdef History history
+    cdef object _rules
+
+    cdef int restart(self) except -1
+    cdef int head_at(self, int move) except -1
+    cdef int check_chains(self) except -1

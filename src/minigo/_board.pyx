@@ -1,0 +1,977 @@
+"""The rules of Go over one plain struct; `_board.pyi` is the manual. No search, no text but diagrams."""
+
+from libc.stddef cimport size_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memmove, memset
+
+cdef extern from *:
+    """
+    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
+    """
+    int count_trailing_zeros(uint64_t bits) noexcept nogil
+
+import numpy as np
+
+from .config import Rules
+from .coords import check_size, format_vertex, symmetry_table
+
+cdef enum:
+    EMPTY, BLACK, WHITE, WALL
+
+cdef size_t HEADER_BYTES = sizeof(Position) - MAX_POINTS * sizeof(Point)
+cdef uint64_t ZOBRIST[3][MAX_POINTS]
+cdef uint64_t WHITE_TO_PLAY     # mixed into a situational key
+cdef short POINT_OF[20][MAX_MOVES]
+cdef short MOVE_OF[20][MAX_POINTS]
+cdef short SYMMETRY[20][8][MAX_MOVES + 1]
+cdef bint HAS_TABLES[20]
+
+KO_RULES = {"simple": SIMPLE, "positional": POSITIONAL, "situational": SITUATIONAL}
+
+NUM_PLANES = PLANES
+PLANE_NAMES = (
+    "own stones",
+    "opponent's stones",
+    "own stones one move ago",
+    "opponent's stones one move ago",
+    "own stones two moves ago",
+    "opponent's stones two moves ago",
+    "own chains with 1 liberty",
+    "own chains with 2 liberties",
+    "own chains with 3 or more liberties",
+    "opponent's chains with 1 liberty",
+    "opponent's chains with 2 liberties",
+    "opponent's chains with 3 or more liberties",
+    "points that the ko rule forbids",
+    "last move",
+    "move before the last",
+    "third last move",
+    "fourth last move",
+    "last move was a pass",
+    "komi for the player to move, in tens of points",
+    "ones",
+)
+
+
+class IllegalMove(ValueError):
+    """A move that the rules forbid; the board is unchanged."""
+
+
+# ---- tables ----
+
+cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
+    """Return the next number of the splitmix64 generator (Steele et al. 2014)."""
+    state[0] += 0x9E3779B97F4A7C15u
+    cdef uint64_t z = state[0]
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu
+    return z ^ (z >> 31)
+
+
+cdef int fill_tables(int size) except -1:
+    """Fill the tables of one board size, once."""
+    cdef int move, symmetry
+    cdef short[:, ::1] table
+    if HAS_TABLES[size]:
+        return 0
+    memset(MOVE_OF[size], 0xFF, sizeof(MOVE_OF[size]))
+    for move in range(size * size):
+        POINT_OF[size][move] = (move // size + 1) * (size + 1) + move % size + 1
+        MOVE_OF[size][POINT_OF[size][move]] = move
+    table = symmetry_table(size)
+    for symmetry in range(8):
+        for move in range(size * size + 1):
+            SYMMETRY[size][symmetry][move] = table[symmetry, move]
+    HAS_TABLES[size] = True
+    return 0
+
+
+cdef int fill_zobrist() except -1:
+    cdef uint64_t state = 2016
+    cdef int color, point
+    global WHITE_TO_PLAY
+    for color in range(BLACK, WHITE + 1):
+        for point in range(MAX_POINTS):
+            ZOBRIST[color][point] = split_mix(&state)
+    WHITE_TO_PLAY = split_mix(&state)
+    return 0
+
+
+fill_zobrist()
+
+
+cdef const short* symmetry_of(int size, int symmetry) noexcept nogil:
+    """Return where a symmetry moves each move, a row of `symmetry_table`."""
+    return SYMMETRY[size][symmetry]
+
+
+# ---- history ----
+
+cdef int reserve_keys(History* history, int capacity) except -1 nogil:
+    """Make room for `capacity` keys."""
+    cdef uint64_t* keys
+    if capacity <= history.capacity:
+        return 0
+    keys = <uint64_t*>realloc(history.keys, capacity * sizeof(uint64_t))
+    if keys == NULL:
+        with gil:
+            raise MemoryError
+    history.keys = keys
+    history.capacity = capacity
+    return 0
+
+
+cdef int append_key(History* history, uint64_t key) except -1 nogil:
+    if history.count == history.capacity:
+        reserve_keys(history, 2 * history.capacity + 64)
+    history.keys[history.count] = key
+    history.count += 1
+    return 0
+
+
+cdef bint has_key(const History* history, uint64_t key) noexcept nogil:
+    """Tell whether a position has been there, looking at the newest first."""
+    cdef int i
+    for i in range(history.count - 1, -1, -1):
+        if history.keys[i] == key:
+            return True
+    return False
+
+
+cdef int copy_history(History* target, const History* source) except -1 nogil:
+    reserve_keys(target, source.count + 64)
+    memcpy(target.keys, source.keys, source.count * sizeof(uint64_t))
+    target.count = source.count
+    return 0
+
+
+cdef inline uint64_t position_key(const Position* pos, uint64_t hash, int to_play) noexcept nogil:
+    """Return what superko compares: the stones, and under situational superko who moves next."""
+    return hash ^ WHITE_TO_PLAY if pos.ko_rule == SITUATIONAL and to_play == WHITE else hash
+
+
+# ---- chains ----
+
+cdef inline bint in_atari(const Point* head) noexcept nogil:
+    """Tell whether the chain with this head has exactly one liberty."""
+    return (
+        <uint64_t>head.num_liberties * head.liberty_squares
+        == <uint64_t>head.liberty_sum * head.liberty_sum
+    )
+
+
+cdef inline void add_liberty(Point* head, uint32_t point) noexcept nogil:
+    head.num_liberties += 1
+    head.liberty_sum += point
+    head.liberty_squares += point * point
+
+
+cdef inline void drop_liberty(Point* head, uint32_t point) noexcept nogil:
+    head.num_liberties -= 1
+    head.liberty_sum -= point
+    head.liberty_squares -= point * point
+
+
+cdef int count_liberties(const Position* pos, int head, int limit) noexcept nogil:
+    """Count a chain's distinct liberties, but stop at `limit`."""
+    cdef uint64_t seen[WORDS]
+    cdef int count = 0, stone = head, k, point
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    memset(seen, 0, sizeof(seen))
+    while True:
+        for k in range(4):
+            point = stone + offsets[k]
+            if pos.points[point].color == EMPTY and not seen[point >> 6] >> (point & 63) & 1:
+                seen[point >> 6] |= <uint64_t>1 << (point & 63)
+                count += 1
+                if count == limit:
+                    return count
+        stone = pos.points[stone].next
+        if stone == head:
+            return count
+
+
+cdef void merge_chains(Position* pos, int a, int b) noexcept nogil:
+    """Join the chains with heads `a` and `b` under the head of the larger one."""
+    cdef Point* points = pos.points
+    cdef int stone
+    if points[a].num_stones < points[b].num_stones:
+        a, b = b, a
+    stone = b
+    while True:
+        points[stone].chain = a
+        stone = points[stone].next
+        if stone == b:
+            break
+    points[a].next, points[b].next = points[b].next, points[a].next
+    points[a].num_stones += points[b].num_stones
+    points[a].num_liberties += points[b].num_liberties
+    points[a].liberty_sum += points[b].liberty_sum
+    points[a].liberty_squares += points[b].liberty_squares
+
+
+cdef int remove_chain(Position* pos, int head) noexcept nogil:
+    """Take a chain off the board and return its number of stones."""
+    cdef Point* points = pos.points
+    cdef int color = points[head].color, num_stones = points[head].num_stones
+    cdef int stone = head, k, neighbor
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    for _ in range(num_stones):
+        points[stone].color = EMPTY
+        points[pos.num_empty].empty = stone
+        points[stone].slot = pos.num_empty
+        pos.num_empty += 1
+        pos.hash ^= ZOBRIST[color][stone]
+        pos.stones[color - BLACK][stone >> 6] &= ~(<uint64_t>1 << (stone & 63))
+        for k in range(4):
+            neighbor = stone + offsets[k]
+            if points[neighbor].color == BLACK or points[neighbor].color == WHITE:
+                add_liberty(&points[points[neighbor].chain], stone)
+        stone = points[stone].next
+    pos.prisoners[color] += num_stones
+    return num_stones
+
+
+cdef void put_stone(Position* pos, int point, int color) noexcept nogil:
+    """Fill an empty point: the stone's own chain, its neighbours' liberties, hash and sets."""
+    cdef Point* points = pos.points
+    cdef Point* stone = &points[point]
+    cdef int k, neighbor, neighbor_color, last
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    pos.num_empty -= 1
+    last = points[pos.num_empty].empty
+    points[stone.slot].empty = last
+    points[last].slot = stone.slot
+    stone.color = color
+    stone.held |= 1 << color
+    stone.chain = stone.next = point
+    stone.num_stones = 1
+    stone.num_liberties = stone.liberty_sum = stone.liberty_squares = 0
+    pos.hash ^= ZOBRIST[color][point]
+    pos.stones[color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
+    for k in range(4):
+        neighbor = point + offsets[k]
+        neighbor_color = points[neighbor].color
+        if neighbor_color == EMPTY:
+            add_liberty(&points[stone.chain], neighbor)
+        elif neighbor_color != WALL:
+            drop_liberty(&points[points[neighbor].chain], point)
+            if neighbor_color == color and points[neighbor].chain != stone.chain:
+                merge_chains(pos, stone.chain, points[neighbor].chain)
+
+
+# ---- moves ----
+
+cdef Legality legality(
+    const Position* pos, const History* history, int point, int color
+) noexcept nogil:
+    """Say whether `color` may play at `point`, or which rule forbids it."""
+    cdef const Point* points = pos.points
+    cdef int k, neighbor, neighbor_color
+    cdef bint lives = False, captures = False
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    if points[point].color != EMPTY:
+        return OCCUPIED
+    for k in range(4):
+        lives |= points[point + offsets[k]].color == EMPTY
+    # Most points: a liberty, so neither suicide nor simple ko, and (below) no superko.
+    if lives and (pos.ko_rule == SIMPLE or not points[point].held >> color & 1):
+        return LEGAL
+    for k in range(4):
+        neighbor = point + offsets[k]
+        neighbor_color = points[neighbor].color
+        if neighbor_color == color:
+            lives |= not in_atari(&points[points[neighbor].chain])
+        elif neighbor_color == 3 - color:
+            captures |= in_atari(&points[points[neighbor].chain])
+    if not (lives or captures or pos.suicide):
+        return SUICIDE
+    if pos.ko_rule == SIMPLE:
+        return KO if point == pos.ko and color == pos.to_play else LEGAL
+    # An earlier position can come back only with a stone where that colour has had one, unless the
+    # stone takes itself off.
+    if not points[point].held >> color & 1 and (lives or captures):
+        return LEGAL
+    if has_key(history, key_after(pos, point, color, not (lives or captures))):
+        return KO
+    return LEGAL
+
+
+cdef uint64_t key_after(const Position* pos, int point, int color, bint is_suicide) noexcept nogil:
+    """Return the key of the position after a move that captures, or that is suicide, or neither."""
+    cdef const Point* points = pos.points
+    cdef uint64_t hash = pos.hash
+    cdef int taken_color = color if is_suicide else 3 - color
+    cdef int[4] taken
+    cdef int num_taken = 0, k, i, head, stone
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    if not is_suicide:
+        hash ^= ZOBRIST[color][point]
+    for k in range(4):
+        if points[point + offsets[k]].color != taken_color:
+            continue
+        head = points[point + offsets[k]].chain
+        if not in_atari(&points[head]):
+            continue
+        for i in range(num_taken):
+            if taken[i] == head:
+                break
+        else:
+            taken[num_taken] = head
+            num_taken += 1
+            stone = head
+            for _ in range(points[head].num_stones):
+                hash ^= ZOBRIST[taken_color][stone]
+                stone = points[stone].next
+    return position_key(pos, hash, 3 - color)
+
+
+cdef void play_stone(Position* pos, int point) noexcept nogil:
+    """Put a stone of the player to move on an empty point, captures and suicide included."""
+    cdef Point* points = pos.points
+    cdef int color = pos.to_play, num_taken = 0, k, neighbor, taken_point = 0
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    put_stone(pos, point, color)
+    for k in range(4):
+        neighbor = point + offsets[k]
+        if points[neighbor].color == 3 - color and points[points[neighbor].chain].num_liberties == 0:
+            num_taken += remove_chain(pos, points[neighbor].chain)
+            taken_point = neighbor
+    if points[points[point].chain].num_liberties == 0:
+        remove_chain(pos, points[point].chain)
+    elif num_taken == 1 and points[points[point].chain].num_stones == 1 and in_atari(&points[point]):
+        pos.ko = taken_point
+
+
+cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
+    """Play a move that is known to be legal for the player to move."""
+    memmove(pos.previous[1], pos.previous[0], sizeof(pos.previous[0]) * (NUM_PREVIOUS - 1))
+    memcpy(pos.previous[0], pos.stones, sizeof(pos.stones))
+    memmove(&pos.last_moves[1], &pos.last_moves[0], sizeof(int) * (NUM_LAST - 1))
+    pos.last_moves[0] = move
+    pos.ko = 0
+    pos.num_moves += 1
+    if move == pos.size * pos.size:
+        pos.num_passes += 1
+    else:
+        pos.num_passes = 0
+        play_stone(pos, POINT_OF[pos.size][move])
+    pos.to_play = 3 - pos.to_play
+    return append_key(history, position_key(pos, pos.hash, pos.to_play))
+
+
+cdef void copy_position(Position* target, const Position* source) noexcept nogil:
+    memcpy(target, source, HEADER_BYTES + source.num_points * sizeof(Point))
+
+
+# ---- counting ----
+
+cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil:
+    """Count the area by Tromp-Taylor: Black minus White minus komi; owner: (N*N,) colours.
+
+    A point is a colour's if it holds its stone, or is empty and reaches only that colour.
+    """
+    cdef int area[3]
+    cdef short stack[MAX_MOVES]
+    cdef short region[MAX_MOVES]
+    cdef uint8_t seen[MAX_POINTS]
+    cdef int i, k, move, point, neighbor, borders, num_region, num_stack
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    memset(seen, 0, sizeof(seen))
+    memset(area, 0, sizeof(area))
+    for move in range(pos.size * pos.size):
+        point = POINT_OF[pos.size][move]
+        if pos.points[point].color != EMPTY:
+            owner[move] = pos.points[point].color
+            area[pos.points[point].color] += 1
+            continue
+        if seen[point]:
+            continue
+        seen[point] = 1
+        stack[0] = point
+        num_stack, num_region, borders = 1, 0, 0
+        while num_stack:
+            num_stack -= 1
+            point = stack[num_stack]
+            region[num_region] = point
+            num_region += 1
+            for k in range(4):
+                neighbor = point + offsets[k]
+                if pos.points[neighbor].color == EMPTY:
+                    if not seen[neighbor]:
+                        seen[neighbor] = 1
+                        stack[num_stack] = neighbor
+                        num_stack += 1
+                elif pos.points[neighbor].color != WALL:
+                    borders |= pos.points[neighbor].color   # both colours make 3
+        for i in range(num_region):
+            owner[MOVE_OF[pos.size][region[i]]] = borders if borders < 3 else EMPTY
+        area[borders if borders < 3 else EMPTY] += num_region
+    return area[BLACK] - area[WHITE] - pos.komi
+
+
+cdef int fill_region(
+    const Position* pos, int start, int color, short* region, uint16_t* label, int number
+) noexcept nogil:
+    """Label the connected points around `start` that `color` has no stone on; return how many."""
+    cdef int num_region = 1, i = 0, k, neighbor
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    region[0] = start
+    label[start] = number
+    while i < num_region:
+        for k in range(4):
+            neighbor = region[i] + offsets[k]
+            if pos.points[neighbor].color in (color, WALL) or label[neighbor]:
+                continue
+            label[neighbor] = number
+            region[num_region] = neighbor
+            num_region += 1
+        i += 1
+    return num_region
+
+
+cdef bint touches(const Position* pos, int point, int head, const uint8_t* is_alive) noexcept nogil:
+    """Tell whether a point is next to the chain `head`, or with head 0 to any chain marked alive."""
+    cdef int k, neighbor
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    for k in range(4):
+        neighbor = point + offsets[k]
+        if pos.points[neighbor].color not in (BLACK, WHITE):
+            continue
+        if pos.points[neighbor].chain == head or (
+            head == 0 and is_alive[pos.points[neighbor].chain]
+        ):
+            return True
+    return False
+
+
+cdef bint encloses(
+    const Position* pos, const short* region, int num_region, int head, const uint8_t* is_alive
+) noexcept nogil:
+    """Tell whether every point of a region where the opponent could get an eye touches the chain.
+
+    Those are its empty points; where suicide is allowed also its stones, which can clear themselves.
+    """
+    cdef int i
+    for i in range(num_region):
+        if pos.points[region[i]].color != EMPTY and not pos.suicide:
+            continue
+        if not touches(pos, region[i], head, is_alive):
+            return False
+    return True
+
+
+cdef bint borders_dead(
+    const Position* pos, const short* region, int num_region, int color, const uint8_t* is_alive
+) noexcept nogil:
+    """Tell whether a chain of `color` next to the region isn't marked alive."""
+    cdef int i, k, neighbor
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    for i in range(num_region):
+        for k in range(4):
+            neighbor = region[i] + offsets[k]
+            if pos.points[neighbor].color == color and not is_alive[pos.points[neighbor].chain]:
+                return True
+    return False
+
+
+cdef void mark_pass_alive(const Position* pos, int color, int8_t* owner) noexcept nogil:
+    """Write `color` where its chains and their territory are alive if it always passes (Benson 1976).
+
+    A chain stays alive while it has two regions all of whose empty points are its liberties; a
+    region counts only while every chain of `color` around it is alive. Repeat until nothing changes.
+    """
+    cdef uint16_t label[MAX_POINTS]
+    cdef uint8_t is_alive[MAX_POINTS]       # by head
+    cdef uint8_t num_vital[MAX_POINTS]      # by head
+    cdef short points[MAX_MOVES]            # the regions' points, one region after another
+    cdef short first[MAX_MOVES + 1]         # where each begins
+    cdef int num_regions = 0, i, k, move, point, head
+    cdef bint is_changed = True
+    memset(label, 0, sizeof(label))
+    memset(is_alive, 0, sizeof(is_alive))
+    first[0] = 0
+    for move in range(pos.size * pos.size):
+        point = POINT_OF[pos.size][move]
+        if pos.points[point].color == color:
+            is_alive[pos.points[point].chain] = 1
+        elif not label[point]:
+            first[num_regions + 1] = first[num_regions] + fill_region(
+                pos, point, color, &points[first[num_regions]], label, num_regions + 1
+            )
+            num_regions += 1
+    while is_changed:
+        is_changed = False
+        memset(num_vital, 0, sizeof(num_vital))
+        for i in range(num_regions):
+            count_vital(pos, &points[first[i]], first[i + 1] - first[i], color, is_alive, num_vital)
+        for head in range(pos.num_points):
+            if is_alive[head] and num_vital[head] < 2:
+                is_alive[head] = 0
+                is_changed = True
+    for move in range(pos.size * pos.size):
+        point = POINT_OF[pos.size][move]
+        if pos.points[point].color == color and is_alive[pos.points[point].chain]:
+            owner[move] = color
+    for i in range(num_regions):
+        k = first[i + 1] - first[i]
+        if not borders_dead(pos, &points[first[i]], k, color, is_alive) and encloses(
+            pos, &points[first[i]], k, 0, is_alive
+        ):
+            for move in range(first[i], first[i + 1]):
+                owner[MOVE_OF[pos.size][points[move]]] = color
+
+
+cdef void count_vital(
+    const Position* pos,
+    const short* region,
+    int num_region,
+    int color,
+    const uint8_t* is_alive,
+    uint8_t* num_vital,
+) noexcept nogil:
+    """Add one to `num_vital` of each chain of `color` that the region is vital to."""
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    cdef uint16_t[4] heads
+    cdef int i, k, j, head, num_heads = 0, first_needed = 0
+    if borders_dead(pos, region, num_region, color, is_alive):
+        return
+    # A vital chain touches every such point, so it touches the first one.
+    while pos.points[region[first_needed]].color != EMPTY and not pos.suicide:
+        first_needed += 1
+        if first_needed == num_region:
+            return
+    for k in range(4):
+        i = region[first_needed] + offsets[k]
+        if pos.points[i].color != color:
+            continue
+        head = pos.points[i].chain
+        for j in range(num_heads):
+            if heads[j] == head:
+                break
+        else:
+            heads[num_heads] = head
+            num_heads += 1
+            num_vital[head] += encloses(pos, region, num_region, head, is_alive)
+
+
+# ---- the network's input ----
+
+cdef void write_points(
+    const uint64_t* points, const short* move_of, const short* symmetry, float* plane
+) noexcept nogil:
+    """Write ones into a plane (N, N) at a set of points."""
+    cdef int word
+    cdef uint64_t left
+    for word in range(WORDS):
+        left = points[word]
+        while left:
+            plane[symmetry[move_of[64 * word + count_trailing_zeros(left)]]] = 1
+            left &= left - 1
+
+
+cdef void write_chains(const Position* pos, const short* symmetry, float* planes) noexcept nogil:
+    """Write the six planes of chains by liberties: own with 1, 2, 3 or more, then the opponent's."""
+    cdef int area = pos.size * pos.size
+    cdef int move, point, stone, liberties
+    cdef float* plane
+    for move in range(area):
+        point = POINT_OF[pos.size][move]
+        if pos.points[point].color == EMPTY or pos.points[point].chain != point:
+            continue
+        liberties = 1 if in_atari(&pos.points[point]) else count_liberties(pos, point, 3)
+        plane = planes + (liberties - 1 if pos.points[point].color == pos.to_play else liberties + 2) * area
+        stone = point
+        while True:
+            plane[symmetry[MOVE_OF[pos.size][stone]]] = 1
+            stone = pos.points[stone].next
+            if stone == point:
+                break
+
+
+cdef int write_input(
+    const Position* pos, const History* history, const short* symmetry, float* planes, uint16_t* moves
+) noexcept nogil:
+    """Write the planes (C, N, N) and the legal moves in ascending order; return how many, with pass.
+
+    The planes are those of PLANE_NAMES, in that order.
+    """
+    cdef int area = pos.size * pos.size
+    cdef int own = pos.to_play - BLACK, other = 1 - own
+    cdef int move, num_legal = 0, k
+    cdef Legality verdict
+    cdef const short* move_of = MOVE_OF[pos.size]
+    cdef float komi = pos.komi / 10 if pos.to_play == WHITE else -pos.komi / 10
+    memset(planes, 0, (PLANES - 2) * area * sizeof(float))
+    write_points(pos.stones[own], move_of, symmetry, planes)
+    write_points(pos.stones[other], move_of, symmetry, planes + area)
+    for k in range(NUM_PREVIOUS):
+        write_points(pos.previous[k][own], move_of, symmetry, planes + (2 + 2 * k) * area)
+        write_points(pos.previous[k][other], move_of, symmetry, planes + (3 + 2 * k) * area)
+    write_chains(pos, symmetry, planes + 6 * area)
+    for move in range(area):
+        if pos.points[POINT_OF[pos.size][move]].color != EMPTY:
+            continue
+        verdict = legality(pos, history, POINT_OF[pos.size][move], pos.to_play)
+        if verdict == LEGAL:
+            moves[num_legal] = move
+            num_legal += 1
+        elif verdict == KO:
+            planes[12 * area + symmetry[move]] = 1
+    for k in range(NUM_LAST):
+        if 0 <= pos.last_moves[k] < area:
+            planes[(13 + k) * area + symmetry[pos.last_moves[k]]] = 1
+    for move in range(area):
+        planes[17 * area + move] = pos.last_moves[0] == area
+        planes[18 * area + move] = komi
+        planes[19 * area + move] = 1
+    moves[num_legal] = area
+    return num_legal + 1
+
+
+# ---- Board ----
+
+cdef class Board:
+    def __cinit__(self, *args, **kwargs):
+        self.pos = <Position*>calloc(1, sizeof(Position))
+        if self.pos == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.pos)
+        free(self.history.keys)
+
+    def __init__(self, int size=9, rules=Rules(), int to_play=BLACK):
+        cdef int move, point
+        cdef Position* pos = self.pos
+        fill_tables(check_size(size))
+        pos.size, pos.stride = size, size + 1
+        pos.num_points = (size + 1) * (size + 2) + 1
+        pos.to_play = check_color(to_play)
+        for point in range(pos.num_points):
+            pos.points[point].color = WALL
+        for move in range(size * size):
+            point = POINT_OF[size][move]
+            pos.points[point].color = EMPTY
+            pos.points[move].empty = point
+            pos.points[point].slot = move
+        pos.num_empty = size * size
+        self.rules = rules
+        self.restart()
+
+    cdef int restart(self) except -1:
+        """Forget every earlier position and move: the present one is the first."""
+        cdef Position* pos = self.pos
+        cdef int point
+        for point in range(pos.num_points):
+            pos.points[point].held = 1 << pos.points[point].color
+        for k in range(NUM_PREVIOUS):
+            memcpy(pos.previous[k], pos.stones, sizeof(pos.stones))
+        for k in range(NUM_LAST):
+            pos.last_moves[k] = -1
+        pos.num_moves = pos.num_passes = pos.ko = 0
+        self.history.count = 0
+        return append_key(&self.history, position_key(pos, pos.hash, pos.to_play))
+
+    @classmethod
+    def from_diagram(cls, text, to_play=BLACK, rules=Rules()):
+        rows = [row.split() for row in text.split("\n") if row.split()]
+        if any(len(row) != len(rows) or set(row) - set("XO.") for row in rows):
+            raise ValueError(f"not a square diagram of X, O and .:\n{text}")
+        marks = [mark for row in rows for mark in row]
+        board = cls(len(rows), rules, to_play)
+        board.place(*([i for i, m in enumerate(marks) if m == color] for color in "XO"))
+        return board
+
+    def __str__(self):
+        marks = ".XO"
+        return "\n".join(" ".join(marks[color] for color in row) for row in self.stones())
+
+    @property
+    def size(self):
+        return self.pos.size
+
+    @property
+    def rules(self):
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules):
+        self._rules = rules
+        self.pos.ko_rule = KO_RULES[rules.ko]
+        self.pos.suicide = rules.suicide
+        self.pos.komi = rules.komi
+
+    @property
+    def to_play(self):
+        return self.pos.to_play
+
+    @to_play.setter
+    def to_play(self, int color):
+        if check_color(color) != self.pos.to_play:
+            self.pos.to_play = color
+            self.pos.ko = 0
+
+    @property
+    def num_moves(self):
+        return self.pos.num_moves
+
+    @property
+    def last_move(self):
+        return self.pos.last_moves[0]
+
+    @property
+    def num_passes(self):
+        return self.pos.num_passes
+
+    @property
+    def is_over(self):
+        return self.pos.num_passes >= 2
+
+    @property
+    def ko(self):
+        return MOVE_OF[self.pos.size][self.pos.ko] if self.pos.ko else -1
+
+    @property
+    def hash(self):
+        return self.pos.hash
+
+    @property
+    def prisoners(self):
+        return self.pos.prisoners[BLACK], self.pos.prisoners[WHITE]
+
+    def copy(self):
+        cdef Board other = Board.__new__(Board)
+        copy_position(other.pos, self.pos)
+        copy_history(&other.history, &self.history)
+        other._rules = self._rules
+        return other
+
+    def place(self, black, white=()):
+        cdef Board result = self.copy()
+        for color, moves in ((BLACK, black), (WHITE, white)):
+            for move in moves:
+                if not 0 <= move < self.size * self.size:
+                    raise ValueError(f"move {move} is not a point of a {self.size}x{self.size} board")
+                vertex = format_vertex(move, self.size)
+                if result.pos.points[POINT_OF[self.size][move]].color != EMPTY:
+                    raise ValueError(f"there is a stone at {vertex} already")
+                put_stone(result.pos, POINT_OF[self.size][move], color)
+        for move in (*black, *white):
+            if result.liberties(move) == 0:
+                raise ValueError(f"the stone at {format_vertex(move, self.size)} has no liberty")
+        copy_position(self.pos, result.pos)
+        self.restart()
+
+    def play(self, int move, int color=0):
+        cdef int size = self.pos.size
+        if color and check_color(color) != self.pos.to_play:
+            if not self.is_legal(move, color):
+                raise illegal_move(self, move, color)
+            self.to_play = color
+        elif not self.is_legal(move):
+            raise illegal_move(self, move, self.pos.to_play)
+        play_known(self.pos, &self.history, move)
+
+    def play_all(self, moves):
+        cdef const short[::1] array = np.ascontiguousarray(moves, dtype=np.int16)
+        cdef int i, move, area = self.pos.size * self.pos.size
+        for i in range(array.shape[0]):
+            move = array[i]
+            if not (0 <= move <= area) or (move < area and LEGAL != legality(
+                self.pos, &self.history, POINT_OF[self.pos.size][move], self.pos.to_play
+            )):
+                raise illegal_move(self, move, self.pos.to_play)
+            play_known(self.pos, &self.history, move)
+
+    def is_legal(self, int move, int color=0):
+        cdef int area = self.pos.size * self.pos.size
+        color = check_color(color) if color else self.pos.to_play
+        if not 0 <= move < area:
+            return move == area
+        return legality(self.pos, &self.history, POINT_OF[self.pos.size][move], color) == LEGAL
+
+    def legal_moves(self):
+        cdef int move, area = self.pos.size * self.pos.size
+        legal = np.ones(area + 1, dtype=np.bool_)
+        cdef uint8_t[::1] view = legal.view(np.uint8)
+        for move in range(area):
+            view[move] = LEGAL == legality(
+                self.pos, &self.history, POINT_OF[self.pos.size][move], self.pos.to_play
+            )
+        return legal
+
+    def stones(self):
+        cdef int move, area = self.pos.size * self.pos.size
+        stones = np.empty(area, dtype=np.int8)
+        cdef int8_t[::1] view = stones
+        for move in range(area):
+            view[move] = self.pos.points[POINT_OF[self.pos.size][move]].color
+        return stones.reshape(self.pos.size, self.pos.size)
+
+    cdef int head_at(self, int move) except -1:
+        """Return the head of the chain at a move; ValueError if there is no stone."""
+        cdef int size = self.pos.size
+        if not 0 <= move < size * size or self.pos.points[POINT_OF[size][move]].color == EMPTY:
+            raise ValueError(f"there is no stone at move {move}")
+        return self.pos.points[POINT_OF[size][move]].chain
+
+    def chain(self, int move):
+        cdef int head = self.head_at(move), stone = head
+        points = []
+        for _ in range(self.pos.points[head].num_stones):
+            points.append(MOVE_OF[self.pos.size][stone])
+            stone = self.pos.points[stone].next
+        return sorted(points)
+
+    def liberties(self, int move):
+        return count_liberties(self.pos, self.head_at(move), MAX_POINTS)
+
+    def area(self):
+        owner = np.empty(self.pos.size * self.pos.size, dtype=np.int8)
+        cdef int8_t[::1] view = owner
+        score_of(self.pos, &view[0])
+        return owner.reshape(self.pos.size, self.pos.size)
+
+    def score(self):
+        cdef int8_t owner[MAX_MOVES]
+        return score_of(self.pos, owner)
+
+    def pass_alive(self):
+        owner = np.zeros(self.pos.size * self.pos.size, dtype=np.int8)
+        cdef int8_t[::1] view = owner
+        mark_pass_alive(self.pos, BLACK, &view[0])
+        mark_pass_alive(self.pos, WHITE, &view[0])
+        return owner.reshape(self.pos.size, self.pos.size)
+
+    def write_planes(self, planes, int symmetry=0):
+        cdef float[:, :, ::1] view = planes
+        cdef uint16_t moves[MAX_MOVES + 1]
+        if planes.shape != (PLANES, self.size, self.size) or not 0 <= symmetry < 8:
+            raise ValueError(f"planes of shape {planes.shape}, symmetry {symmetry}")
+        write_input(
+            self.pos, &self.history, SYMMETRY[self.pos.size][symmetry], &view[0, 0, 0], moves
+        )
+
+    def check(self):
+        cdef Position* pos = self.pos
+        cdef int move, point, color, head
+        cdef uint64_t hash = 0
+        assert self.history.keys[self.history.count - 1] == position_key(pos, pos.hash, pos.to_play)
+        for move in range(pos.size * pos.size):
+            point = POINT_OF[pos.size][move]
+            color = pos.points[point].color
+            for side in range(2):
+                has_stone = pos.stones[side][point >> 6] >> (point & 63) & 1
+                assert has_stone == (color == side + BLACK), f"stone sets at {move}"
+            if color == EMPTY:
+                assert pos.points[pos.points[point].slot].empty == point, f"empty list at {move}"
+                assert pos.points[point].slot < pos.num_empty, f"empty list at {move}"
+            else:
+                hash ^= ZOBRIST[color][point]
+                assert pos.points[point].held >> color & 1, f"held at {move}"
+                head = pos.points[point].chain
+                assert pos.points[head].chain == head, f"head at {move}"
+                assert pos.points[head].color == color, f"head at {move}"
+        assert hash == pos.hash, "hash"
+        self.check_chains()
+
+    cdef int check_chains(self) except -1:
+        cdef Position* pos = self.pos
+        cdef int point, stone, k, neighbor, num_stones
+        cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+        for point in range(pos.num_points):
+            if pos.points[point].color not in (BLACK, WHITE) or pos.points[point].chain != point:
+                continue
+            liberties, num_stones, stone = [], 0, point
+            while True:
+                num_stones += 1
+                assert pos.points[stone].chain == point and num_stones <= pos.points[point].num_stones
+                for k in range(4):
+                    neighbor = stone + offsets[k]
+                    if pos.points[neighbor].color == EMPTY:
+                        liberties.append(neighbor)
+                    elif pos.points[neighbor].color == pos.points[point].color:
+                        assert pos.points[neighbor].chain == point, f"chain at {point}"
+                stone = pos.points[stone].next
+                if stone == point:
+                    break
+            assert num_stones == pos.points[point].num_stones, f"stones of {point}"
+            assert len(liberties) == pos.points[point].num_liberties > 0, f"liberties of {point}"
+            assert sum(liberties) == pos.points[point].liberty_sum, f"liberties of {point}"
+            assert sum(x * x for x in liberties) == pos.points[point].liberty_squares
+            assert in_atari(&pos.points[point]) == (len(set(liberties)) == 1)
+            assert count_liberties(pos, point, MAX_POINTS) == len(set(liberties))
+        return 0
+
+
+cdef int check_color(int color) except -1:
+    if color not in (BLACK, WHITE):
+        raise ValueError(f"{color} is not a colour to play")
+    return color
+
+
+cdef object illegal_move(Board board, int move, int color):
+    """Return the IllegalMove that says why `color` may not play there."""
+    cdef int size = board.pos.size
+    if not 0 <= move <= size * size:
+        return IllegalMove(f"move {move} is not on a {size}x{size} board")
+    cdef Legality verdict = legality(board.pos, &board.history, POINT_OF[size][move], color)
+    reason = {OCCUPIED: "the point is taken", SUICIDE: "suicide", KO: f"{board.rules.ko} ko"}[verdict]
+    name = "Black" if color == BLACK else "White"
+    return IllegalMove(f"{name} may not play {format_vertex(move, size)}: {reason}")
+
+
+# ---- random games ----
+
+cdef bint is_own_eye(const Position* pos, int point) noexcept nogil:
+    """Tell whether an empty point surrounded by the player's stones is a real eye of his.
+
+    It is false where the opponent holds two of its four corners, or one at the edge.
+    """
+    cdef const Point* points = pos.points
+    cdef int color = pos.to_play, stride = pos.stride, num_opponents = 0, k
+    cdef bint is_edge = False
+    cdef int[4] offsets = [-stride, -1, 1, stride]
+    cdef int[4] corners = [-stride - 1, -stride + 1, stride - 1, stride + 1]
+    for k in range(4):
+        if points[point + offsets[k]].color != color and points[point + offsets[k]].color != WALL:
+            return False
+    for k in range(4):
+        num_opponents += points[point + corners[k]].color == 3 - color
+        is_edge |= points[point + corners[k]].color == WALL
+    return num_opponents + is_edge < 2
+
+
+cdef int random_move(Position* pos, const History* history, uint64_t* state) noexcept nogil:
+    """Draw a legal move that fills no eye of the player's own, uniformly; pass if there is none."""
+    cdef Point* points = pos.points
+    cdef int num_left = pos.num_empty, slot, point
+    while num_left:
+        slot = ((split_mix(state) >> 32) * num_left) >> 32
+        point = points[slot].empty
+        if not is_own_eye(pos, point) and legality(pos, history, point, pos.to_play) == LEGAL:
+            return MOVE_OF[pos.size][point]
+        num_left -= 1       # behind the end: not drawn again for this move
+        points[slot].empty = points[num_left].empty
+        points[points[slot].empty].slot = slot
+        points[num_left].empty = point
+        points[point].slot = num_left
+    return pos.size * pos.size
+
+
+def random_playouts(int size, int num_playouts, uint64_t seed, str ko="positional"):
+    cdef Board empty = Board(size, Rules(ko=ko)), board = empty.copy()
+    cdef int8_t owner[MAX_MOVES]
+    cdef double score_sum = 0
+    cdef long num_moves = 0
+    reserve_keys(&board.history, 3 * size * size + 1)
+    with nogil:
+        for _ in range(num_playouts):
+            copy_position(board.pos, empty.pos)
+            board.history.count = 1
+            while board.pos.num_passes < 2 and board.pos.num_moves < 3 * size * size:
+                play_known(board.pos, &board.history, random_move(board.pos, &board.history, &seed))
+            num_moves += board.pos.num_moves
+            score_sum += score_of(board.pos, owner)
+    return num_moves, score_sum / num_playouts

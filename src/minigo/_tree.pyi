@@ -1,0 +1,88 @@
+"""Search trees: select, expand and backup, many trees in one call and without the GIL.
+
+The compiled half is `_tree.pyx`; it evaluates nothing: `search.py` does, between select and expand.
+"""
+
+import numpy as np
+
+from ._board import Board
+from .config import SearchConfig
+
+class Forest:
+    """Trees that are searched together: one per position, all of one board size."""
+
+    def __init__(self, boards: list[Board], config: SearchConfig) -> None:
+        """Start a tree at each board; the boards are copied."""
+
+    def __len__(self) -> int: ...
+    def reset(self, tree: int, board: Board) -> None:
+        """Throw a tree away and start it again at `board`."""
+
+    def advance(self, tree: int, move: int) -> None:
+        """Play `move` at the root and keep what the tree knows about it. Raises IllegalMove."""
+
+    def board(self, tree: int) -> Board:
+        """Return a copy of the root position."""
+
+    def select(self, budget: np.ndarray, planes: np.ndarray) -> int:
+        """Go down from the roots to leaves that need an evaluation, and write their planes.
+
+        budget: (T,) int32, simulations still to do for each tree; each one started is taken off,
+        also those that end in a finished game and need no evaluation. planes: (B, C, N, N)
+        float32; returns how many rows were written, at most `config.leaves` a tree.
+        """
+
+    def expand(self, logits: np.ndarray, value: np.ndarray, score: np.ndarray) -> None:
+        """Give the leaves of the last `select` their evaluations and back them up.
+
+        logits: (B, A); value: (B,) in [-1, 1] and score: (B,) points, both for the player to
+        move at the leaf. All float32, rows in the order of `planes`. Raises ValueError on NaN.
+        """
+
+    def visits(self, tree: int) -> np.ndarray:
+        """Return (A,) int32 visits N(s, a) of the root's moves."""
+
+    def values(self, tree: int) -> np.ndarray:
+        """Return (A,) float32 Q(s, a) for the player to move; NaN where not visited."""
+
+    def scores(self, tree: int) -> np.ndarray:
+        """Return (A,) float32 mean score of each move, points for the player to move, or NaN."""
+
+    def priors(self, tree: int) -> np.ndarray:
+        """Return (A,) float32 network policy over the legal moves, without noise; sums to 1."""
+
+    def root(self, tree: int) -> tuple[int, float, float, float]:
+        """Return (visits, mean value, network value, mean score) of the root.
+
+        All for the player to move there; zeros where it has no visit. The values are utilities:
+        they hold the share `score_utility` of points.
+        """
+
+    def best_move(self, tree: int) -> int:
+        """Return the most visited root move; with Gumbel numbers the best score among those.
+
+        Without any visit the one with the largest prior; pass where there are no moves.
+        """
+
+    def principal_variation(self, tree: int, move: int, max_length: int) -> list[int]:
+        """Return `move` and the most visited moves after it."""
+
+    def noise(self, tree: int, noise: np.ndarray | None, frac: float = 0.25) -> None:
+        """Mix (A,) float32 noise into the root's prior until the next move; None takes it out."""
+
+    def gumbel(self, tree: int, gumbels: np.ndarray | None, schedule: np.ndarray | None) -> None:
+        """Choose root moves by (A,) Gumbel noise and a schedule of visit counts; None: by PUCT.
+
+        schedule: (n,) int32: simulation i goes to the best move that has schedule[i] visits
+        (sequential halving, as a table). The root starts again from its own evaluation, which it
+        must have: ValueError.
+        """
+
+    def improved_policy(self, tree: int) -> np.ndarray:
+        """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al. 2022, eq. 11)."""
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return (bytes of nodes and edges in use, nodes in use) over all trees."""
+
+    def check(self) -> None:
+        """Recompute the visit identities and raise AssertionError where one is wrong."""

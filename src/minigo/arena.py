@@ -1,0 +1,537 @@
+"""Matches between any two players (networks, bare or with search, GTP programs) and their Elo.
+
+Leaves out ratings of many players. How a game gets its result: it is played until two passes or the
+move cap, and counted by Tromp-Taylor area on our own board, where every stone there is counts as
+alive. So nobody is believed who passes with dead stones on the board:
+
+- A network has to capture what it calls dead: the count, which its search sees, is against it.
+- Once anybody has passed, a program that lists `kgs-genmove_cleanup` (GNU Go does) is asked by it:
+  then it doesn't pass before the opponent's dead stones are off the board. A pass that it gave
+  before that, to plain `genmove`, ends no game.
+- A program without it is taken at its word and asked for its `final_score`; games where that names
+  another winner are counted as "disagreements".
+
+With a program in the match the board has the strictest rules (positional superko, no suicide): what
+they allow, every rule set allows. A program's own illegal move, crash or silence loses the game.
+"""
+
+import contextlib
+import math
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ._board import Board, IllegalMove
+from .config import Rules, SearchConfig
+from .coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
+from .record import GameRecord
+
+# Opening variety: a network draws its first OPENING_MOVES_PER_SIZE * N moves in proportion to
+# visits ** (1 / OPENING_TEMPERATURE), or to priors without search, and then plays its best.
+OPENING_TEMPERATURE = 0.8  # KataGo's matches start at 0.6, but cool down more slowly
+OPENING_MOVES_PER_SIZE = 0.5
+MAX_MOVES_PER_POINT = 3.0  # the move cap is this times N * N; superko alone ends games too late
+GAMES_AT_ONCE = 64  # between networks: the evaluator's batch,
+MAX_NODES = 100_000  # fewer where visits would make the trees larger (0.1 GB on 9x9)
+ANSWER_TIMEOUT_S = 300.0  # a program that is silent for so long has crashed
+CLOSE_TIMEOUT_S = 2.0  # from `quit` to SIGKILL
+CLEANUP = "kgs-genmove_cleanup"
+_ANSWER = re.compile(rb"^([=?])[0-9]*(.*?)\n\n", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Player:
+    """One side of a match."""
+
+    name: str  # in reports and SGF
+    checkpoint: str = ""  # path or shipped name of a network,
+    command: str = ""  # or the command line of a GTP program
+    simulations: int = 0  # visits per move of a network; 0: its bare policy
+    time_s: float | None = None  # per move, instead of visits
+
+
+def parse_player(text: str, simulations: int = 64, time_s: float | None = None) -> Player:
+    """Read "CHECKPOINT", "CHECKPOINT@VISITS" or "gtp:COMMAND"; the rest are defaults."""
+    if not text:
+        raise ValueError("player '' is neither a checkpoint nor gtp:COMMAND")
+    if simulations < 0 or (time_s is not None and not time_s > 0):
+        raise ValueError(f"{simulations} simulations, {time_s} s per move: less than nothing")
+    if text.startswith("gtp:"):
+        try:
+            program = shlex.split(text[4:])[0]
+        except (ValueError, IndexError):
+            raise ValueError(f"player {text!r} has no command that a shell could read") from None
+        return Player(Path(program).name, command=text[4:], time_s=time_s)
+    checkpoint, _, visits = text.rpartition("@")
+    if checkpoint and visits.isascii() and visits.isdigit():
+        return Player(text, checkpoint, simulations=int(visits))
+    return Player(text, text, simulations=simulations, time_s=time_s)
+
+
+def find_gnugo(level: int = 10) -> str | None:
+    """Return GNU Go as a player, by our rules and capturing dead stones, or None without it."""
+    path = shutil.which("gnugo", path=os.environ.get("PATH", "") + os.pathsep + "/usr/games")
+    options = "--chinese-rules --positional-superko --capture-all-dead --never-resign"
+    return path and f"gtp:{path} --mode gtp --level {level} {options}"
+
+
+@dataclass
+class Game:
+    """One game of a match, in flight or finished."""
+
+    number: int  # from 0
+    slot: int  # which of the games in flight it is
+    names: tuple[str, str]  # of players A and B
+    board: Board
+    black: int  # who plays Black: 0 for A, 1 for B
+    moves: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)  # by the mover's search, 0 where it has none
+    firm_passes: int = 0  # in a row, without those that may leave dead stones behind
+    has_pass: bool = False  # did anybody pass yet?
+    winner: int | None = None  # a colour, EMPTY for a draw, None until the end
+    score: float | None = None  # Black minus White, None unless counted
+    ending: str = ""  # why it isn't counted: "X resigned" or a program's error
+    is_capped: bool = False
+    claims: list[str] = field(default_factory=list)  # what programs answered to `final_score`
+
+    def player(self, color: int) -> int:
+        """Return who plays a colour."""
+        return self.black if color == BLACK else 1 - self.black
+
+    def lose(self, player: int, ending: str) -> None:
+        """End the game without a count."""
+        self.winner = WHITE if self.black == player else BLACK
+        self.ending = f"{self.names[player]} {ending}"
+
+    def play(self, move: int, value: float, is_firm: bool) -> None:
+        """Play a move, and count the game if it ends. Raises IllegalMove."""
+        self.board.play(move)
+        self.moves.append(move)
+        self.values.append(value)
+        is_pass = move == self.board.size**2
+        self.has_pass |= is_pass
+        self.firm_passes = self.firm_passes + is_firm if is_pass else 0
+        self.is_capped = len(self.moves) >= MAX_MOVES_PER_POINT * self.board.size**2
+        if self.firm_passes >= 2 or self.is_capped:
+            self.score = self.board.score()
+            self.winner = BLACK if self.score > 0 else WHITE if self.score < 0 else EMPTY
+
+    def points(self) -> float:
+        """Return A's points: 1, 0.5 or 0."""
+        return 0.5 if self.winner == EMPTY else float(self.player(self.winner) == 0)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a side does in a game."""
+
+    move: int = -1
+    value: float = 0.0  # for the mover
+    is_firm: bool = True  # a pass that leaves no dead stones behind, as far as the side knows
+    loses: str = ""  # why the side loses instead of moving
+
+
+def match(
+    a: Player,
+    b: Player,
+    num_games: int,
+    size: int = 9,
+    rules: Rules | None = None,
+    *,
+    seed: int = 1,
+    sgf: str | Path | None = None,
+    games_at_once: int = 0,
+    search: SearchConfig | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    progress: bool = True,
+) -> dict:
+    """Play a match and return what `summarize` says of it, from A's point of view.
+
+    A is Black in the even games. All games in flight advance together, so that a network sees them
+    as one batch. games_at_once: 0 means GAMES_AT_ONCE, one per core where a program plays, 1 where
+    time is limited. sgf: a folder for the games. Raises ValueError where a player doesn't start.
+    """
+    check_size(size)
+    if num_games < 1:
+        raise ValueError(f"a match of {num_games} games")
+    players, rules = (a, b), rules or Rules()
+    if a.command or b.command:
+        rules = replace(rules, ko="positional", suicide=False)
+    if sgf:
+        Path(sgf).mkdir(parents=True, exist_ok=True)
+    boards = [Board(size, rules)] * min(num_games, games_at_once or _default_width(players))
+    evaluators, rng = {}, np.random.default_rng(seed)
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for player in players:
+            if player.command:
+                sides.append(ProgramSide(player, len(boards), rng))
+                stack.callback(sides[-1].close)
+            else:
+                if player.checkpoint not in evaluators:
+                    evaluator = _evaluator(player.checkpoint, size, len(boards), device, threads)
+                    evaluators[player.checkpoint] = evaluator
+                evaluator = evaluators[player.checkpoint]
+                sides.append(NetworkSide(player, boards, evaluator, search, rng))
+        bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=not progress)
+        games = _play_games(sides, num_games, boards, stack.enter_context(bar), sgf)
+    return {"a": a.name, "b": b.name, "size": size, "komi": rules.komi} | summarize(games)
+
+
+def _default_width(players: tuple[Player, Player]) -> int:
+    if any(player.time_s for player in players):
+        return 1
+    if any(player.command for player in players):
+        return max(2, os.cpu_count() or 1)
+    most = max(player.simulations for player in players)
+    return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
+
+
+def _evaluator(checkpoint: str, size: int, width: int, device: str, threads: int):
+    from .checkpoint import load_checkpoint, load_network
+    from .evaluator import make_evaluator
+
+    net = load_network(load_checkpoint(checkpoint))
+    return make_evaluator(net, size, device=device, max_batch=width, threads=threads)
+
+
+def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf) -> list[Game]:
+    finished, in_flight, slots = [], [], list(range(len(boards)))
+    names = tuple(side.player.name for side in sides)
+    while len(finished) < num_games:
+        while slots and len(finished) + len(in_flight) < num_games:
+            number = len(finished) + len(in_flight)
+            game = Game(number, slots.pop(0), names, boards[0].copy(), number % 2)
+            in_flight.append(game)
+            for side in sides:
+                side.start(game)
+        _advance(sides, in_flight)
+        for game in [game for game in in_flight if game.winner is not None]:
+            in_flight.remove(game)
+            slots.append(game.slot)
+            finished.append(game)
+            _finish(game, sides, sgf)
+            points = [game.points() for game in finished]
+            bar.set_postfix_str(f"{points.count(1)} won, {points.count(0)} lost", refresh=False)
+            bar.update()
+    return sorted(finished, key=lambda game: game.number)
+
+
+def _advance(sides, games: list[Game]) -> None:
+    """Play one move in every game."""
+    turns = [[g for g in games if g.player(g.board.to_play) == player] for player in (0, 1)]
+    for player, turn in enumerate(turns):
+        for game, reply in zip(turn, sides[player].choose(turn), strict=True):
+            color, vertex = game.board.to_play, format_vertex(reply.move, game.board.size)
+            if reply.loses:
+                game.lose(player, reply.loses)
+                continue
+            try:
+                game.play(reply.move, reply.value, reply.is_firm)
+            except IllegalMove:
+                game.lose(player, f"played the illegal move {format_color(color)} {vertex}")
+                continue
+            error = sides[1 - player].observe(game, color, reply.move)
+            if error and game.winner is None:
+                game.lose(1 - player, error)
+
+
+def _finish(game: Game, sides, sgf) -> None:
+    """Ask programs for their count of a finished game, and write its SGF."""
+    if game.score is not None and not game.is_capped:
+        game.claims += filter(None, (side.count(game) for side in sides))
+    if game.ending and not game.ending.endswith(" resigned"):
+        tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
+    if not sgf:
+        return
+    from .sgf import format_sgf
+
+    arrays = np.array(game.moves, np.int16), np.array(game.values, np.float32)
+    result = {BLACK: 1.0, WHITE: -1.0, EMPTY: 0.0}[game.winner]
+    board = game.board
+    record = GameRecord(
+        board.size, board.rules, arrays[0], result=result, score=game.score, values=arrays[1]
+    )
+    black, white = (game.names[game.player(color)] for color in (BLACK, WHITE))
+    remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
+    how = "R" if game.ending.endswith(" resigned") else "F"
+    text = format_sgf(
+        record,
+        black,
+        white,
+        comments={len(game.moves): remarks} if remarks else None,
+        result=f"{format_color(game.winner)}+{how}" if game.ending else "",
+    )
+    Path(sgf, f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
+
+
+class NetworkSide:
+    """A network in every game of a match: one search, with a tree per game in flight."""
+
+    def __init__(self, player: Player, boards: list[Board], evaluator, config, rng) -> None:
+        from .search import Search
+
+        self.player, self.rng = player, rng
+        self.search = Search(evaluator, config or SearchConfig(), boards, rng)
+
+    def start(self, game: Game) -> None:
+        self.search.reset(game.slot, game.board)
+
+    def choose(self, games: list[Game]) -> list[Reply]:
+        """Choose and play a move in each game; all are searched as one batch."""
+        budget = np.zeros(len(self.search.boards), dtype=np.int32)
+        deadline = time.monotonic() + self.player.time_s if self.player.time_s else None
+        for game in games:
+            kept = self.search.result(game.slot).num_visits
+            budget[game.slot] = 1 << 20 if deadline else max(1, self.player.simulations - kept)
+        self.search.run(budget, deadline=deadline)
+        replies = [self._choose(game) for game in games]
+        for game, reply in zip(games, replies, strict=True):
+            self.search.play(game.slot, reply.move)
+        return replies
+
+    def _choose(self, game: Game) -> Reply:
+        from .search import choose_move
+
+        board, result = game.board, self.search.result(game.slot)
+        sign, passes = 1 if board.to_play == BLACK else -1, board.size**2
+        if board.last_move == passes and sign * board.score() > 0:
+            return Reply(passes, 1.0)  # that ends the game, and wins it
+        has_search = bool(self.player.simulations or self.player.time_s) and result.visits.any()
+        weights = result.visits if has_search else result.priors
+        move = result.move if has_search else int(weights.argmax())
+        if len(game.moves) < 2 * OPENING_MOVES_PER_SIZE * board.size and move != passes:
+            move = choose_move(weights[:-1], OPENING_TEMPERATURE, self.rng)
+        return Reply(move, result.value if has_search else result.raw_value)
+
+    def observe(self, game: Game, color: int, move: int) -> str:
+        self.search.play(game.slot, move)
+        return ""
+
+    def count(self, game: Game) -> str:
+        return ""  # a network's count is the board's
+
+
+class ProgramError(ValueError):
+    """A GTP program died, was silent, or refused a command: what it did, in one line."""
+
+
+class GtpProgram:
+    """A GTP engine in a process of its own. Every failure is a ProgramError."""
+
+    def __init__(self, command: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.timeout_s, self._asked, self._buffer = timeout_s, "", b""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        try:  # in a session of its own: Ctrl-C is for us, and close() ends all that it started
+            self._process = subprocess.Popen(shlex.split(command), start_new_session=True, **pipes)
+        except OSError as error:
+            self._errors.close()
+            raise ProgramError(f"doesn't start: {error.strerror}") from None
+        try:
+            self.commands = frozenset(self.ask("list_commands").split())
+        except ProgramError:
+            self.close()
+            raise
+
+    def ask(self, line: str) -> str:
+        """Send a command and return the text of its answer."""
+        self.send(line)
+        return self.receive()
+
+    def send(self, line: str) -> None:
+        self._asked = line
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise ProgramError(self._death()) from None
+
+    def receive(self) -> str:
+        """Return the text of the answer to the command sent last."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            answer = _ANSWER.search(self._buffer)  # after chatter, if there is any
+            if answer:
+                break
+            wait = max(0.0, deadline - time.monotonic())
+            if not select.select([self._process.stdout], [], [], wait)[0]:
+                raise ProgramError(f"gave no answer to {self._asked!r} in {self.timeout_s:g} s")
+            chunk = os.read(self._process.stdout.fileno(), 65536)
+            if not chunk:
+                raise ProgramError(self._death())
+            self._buffer += chunk.replace(b"\r", b"")
+        self._buffer = self._buffer[answer.end() :]
+        text = answer[2].decode("utf-8", "replace").strip()
+        if answer[1] == b"?":
+            raise ProgramError(f"refused {self._asked!r}: {' '.join(text.split())}")
+        return text
+
+    def _death(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_TIMEOUT_S)
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 4096))
+        last = self._errors.read().decode("utf-8", "replace").strip().split("\n")[-1].strip()
+        status = f"died at {self._asked!r}, exit status {self._process.returncode}"
+        return f"{status}: {last}" if last else status
+
+    def close(self) -> None:
+        """Ask it to quit; kill it, and what it started, if it doesn't."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"quit\n")
+            self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+
+class ProgramSide:
+    """A GTP program in every game of a match: one process per game in flight."""
+
+    def __init__(self, player: Player, width: int, rng: np.random.Generator) -> None:
+        self.player, self.rng = player, rng
+        self.programs: list[GtpProgram | None] = [None] * width
+
+    def start(self, game: Game) -> None:
+        """Set a process up for a game; one that died is started again."""
+        lines = [f"boardsize {game.board.size}", "clear_board", f"komi {game.board.rules.komi:g}"]
+        optional = ['kata-set-rules {"ko":"POSITIONAL","score":"AREA","suicide":false}']
+        # GNU Go's own seed is the second it was started in.
+        optional.append(f"set_random_seed {self.rng.integers(1 << 30)}")
+        if self.player.time_s:
+            optional.append(f"time_settings 0 {max(1, round(self.player.time_s))} 1")
+        try:
+            program = self.programs[game.slot] or GtpProgram(self.player.command)
+            self.programs[game.slot] = program
+            for line in lines + [line for line in optional if line.split()[0] in program.commands]:
+                program.ask(line)
+        except ProgramError as error:
+            raise ValueError(f"GTP program {self.player.command!r} {error}") from None
+
+    def choose(self, games: list[Game]) -> list[Reply]:
+        """Ask every process for a move, and then collect the moves: they think side by side."""
+        errors = []
+        for game in games:
+            command = CLEANUP if game.has_pass and self._has(game, CLEANUP) else "genmove"
+            line = f"{command} {format_color(game.board.to_play)}"
+            errors.append(self._attempt(game, "send", line)[1])
+        return [self._receive(game, error) for game, error in zip(games, errors, strict=True)]
+
+    def _receive(self, game: Game, error: str) -> Reply:
+        is_firm = game.has_pass or not self._has(game, CLEANUP)
+        text, error = ("", error) if error else self._attempt(game, "receive")
+        if error or text.lower() == "resign":
+            return Reply(loses=error or "resigned")
+        try:
+            return Reply(parse_vertex(text, game.board.size), is_firm=is_firm)
+        except ValueError:
+            return Reply(loses=f"answered genmove with {text[:40]!r}")
+
+    def observe(self, game: Game, color: int, move: int) -> str:
+        """Tell the opponent's move; returns what went wrong, or ""."""
+        vertex = format_vertex(move, game.board.size)
+        return self._attempt(game, "ask", f"play {format_color(color)} {vertex}")[1]
+
+    def count(self, game: Game) -> str:
+        """Return the program's own count, such as "B+3.5", or "" if it gives none."""
+        return (
+            self._attempt(game, "ask", "final_score")[0] if self._has(game, "final_score") else ""
+        )
+
+    def _has(self, game: Game, command: str) -> bool:
+        program = self.programs[game.slot]
+        return program is not None and command in program.commands
+
+    def _attempt(self, game: Game, method: str, *arguments: str) -> tuple[str, str]:
+        """Call a method of the game's process, and end it on an error. Returns (answer, error)."""
+        program = self.programs[game.slot]
+        try:
+            return getattr(program, method)(*arguments) or "", ""
+        except ProgramError as error:
+            self.programs[game.slot] = None
+            program.close()
+            return "", str(error)
+
+    def close(self) -> None:
+        for program in filter(None, self.programs):
+            program.close()
+
+
+def _tally(games: list[Game]) -> dict:
+    points = [game.points() for game in games]
+    counts = {"wins": points.count(1), "losses": points.count(0), "draws": points.count(0.5)}
+    return {"games": len(games)} | counts
+
+
+def _disagrees(game: Game) -> bool:
+    winners = {"B": BLACK, "W": WHITE, "0": EMPTY}
+    return any(winners.get(claim[:1].upper(), game.winner) != game.winner for claim in game.claims)
+
+
+def summarize(games: list[Game]) -> dict:
+    """Return the result of finished games as A sees it, ready for JSON.
+
+    score: A's points per game; elo: the median of what they say; both with a 95 % interval. black,
+    white: the counts by A's colour. distinct: different games, capped: those counted at the move
+    cap. forfeits: one line each. disagreements: see the module.
+    """
+    tally = _tally(games)
+    points = tally["wins"] + tally["draws"] / 2
+    low, median, high = score_interval(points, len(games))
+    elo, elo_low, elo_high = (round(elo_difference(score), 1) for score in (median, low, high))
+    endings = [f"game {game.number + 1}: {game.ending}" for game in games if game.ending]
+    return tally | {
+        **{"elo": elo, "elo_low": elo_low, "elo_high": elo_high},
+        **{"score": points / len(games), "score_low": low, "score_high": high},
+        "black": _tally([game for game in games if game.black == 0]),
+        "white": _tally([game for game in games if game.black == 1]),
+        "distinct": len({tuple(game.moves) for game in games}),
+        "mean_moves": sum(len(game.moves) for game in games) / len(games),
+        "capped": sum(game.is_capped for game in games),
+        "resigned": sum(ending.endswith(" resigned") for ending in endings),
+        "forfeits": [ending for ending in endings if not ending.endswith(" resigned")],
+        "disagreements": sum(_disagrees(game) for game in games),
+    }
+
+
+def score_interval(points: float, num_games: int) -> tuple[float, float, float]:
+    """Return the 2.5, 50 and 97.5 % quantiles of the score to expect after `points` of `num_games`.
+
+    The Jeffreys interval (Brown, Cai and DasGupta 2001, section 3.1): quantiles of the posterior
+    Beta(points + 1/2, num_games - points + 1/2); a draw is half a win and half a loss, which makes
+    it a little too wide. Unlike Wilson's, its ends, and so their Elo, are finite even if all games
+    were won. Under score = sin(phi)^2 Jeffreys' prior is flat in phi, so the posterior is
+    sin(phi)^(2 points) cos(phi)^(2 (num_games - points)), which is summed on a grid.
+    """
+    phi = (np.arange(1 << 17) + 0.5) * (math.pi / 2 / (1 << 17))
+    log_density = 2 * (points * np.log(np.sin(phi)) + (num_games - points) * np.log(np.cos(phi)))
+    cumulative = np.cumsum(np.exp(log_density - log_density.max()))
+    edges = phi + phi[0]  # the right edges of the cells, where the sums hold
+    quantiles = np.interp((0.025, 0.5, 0.975), cumulative / cumulative[-1], edges)
+    low, median, high = (float(x) for x in np.sin(quantiles) ** 2)
+    return low, median, high
+
+
+def elo_difference(score: float) -> float:
+    """Return the Elo difference at which `score` in (0, 1) is expected.
+
+    400 log10(score / (1 - score)), from expected score 1 / (1 + 10^(-d / 400)) (Elo 1978).
+    """
+    return 400 * math.log10(score / (1 - score))

@@ -1,0 +1,305 @@
+"""The command line: parses, calls, prints; every subcommand's work is in a module of its own.
+
+With --json the last line of stdout is one JSON object; progress and logs go to stderr. Bad input is
+one line on stderr and exit status 2.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from . import __version__
+from .config import RULES, Rules, load_recipe
+from .coords import check_size
+
+INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
+SECTIONS = ("board", "tree", "net", "selfplay", "train")  # of `bench`
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        options = vars(build_parser(words[:1]).parse_args(words))
+        options.pop("run")(**options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit is quiet, too
+        return BROKEN_PIPE
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        print(f"minigo: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)  # instead of argparse's usage and exit
+
+
+def _print(values: dict, json: bool, text: str | None = None) -> None:
+    """Print what came out: as one line of JSON, or as `text` or a table of the values."""
+    print(_format_json(values) if json else "\n".join(_rows(values)) if text is None else text)
+
+
+def _format_json(values) -> str:
+    """Write strict JSON: a number that isn't finite is null."""
+
+    def clean(value):
+        if isinstance(value, dict):
+            return {str(key): clean(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(clean(values))
+
+
+def _rows(values: dict, indent: str = "") -> list[str]:
+    rows, width = [], max((len(str(key)) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += [f"{indent}{key}", *_rows(value, indent + "  ")]
+        else:
+            rows.append(
+                f"{indent}{key:{width}}  {f'{value:.4g}' if type(value) is float else value}"
+            )
+    return rows
+
+
+# ---- types of values: argparse shows the message of an ArgumentTypeError ----
+
+
+def _number(kind: type, low: float, is_open: bool = False):
+    """Return an argparse type: a finite number of at least `low`, or above it."""
+
+    def parse(text: str):
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number < math.inf or (is_open and number == low):
+            name = "a whole number" if kind is int else "a number"
+            bound = f"above {low:g}" if is_open else f"of at least {low:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {bound}")
+        return number
+
+    return parse
+
+
+def _checked(parse, what: str):
+    """Return an argparse type: what `parse` makes of a text, unless it raises ValueError."""
+
+    def checked(text: str):
+        try:
+            return parse(text)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+    return checked
+
+
+_SHARED = {  # options that several subcommands have
+    "--size": {
+        "type": _checked(lambda text: check_size(int(text)), "a board size from 2 to 19"),
+        "help": "of the board; default: %(default)s",
+        "default": 9,
+    },
+    "--komi": {
+        "type": _checked(lambda text: Rules(komi=float(text)).komi, "a whole or half number"),
+        "default": Rules().komi,
+        "help": "points for White; default: %(default)g",
+    },
+    "--time": {"type": _number(float, 0, True), "metavar": "S", "help": "seconds per move"},
+    "--seed": {"type": _number(int, 0), "default": 1, "help": "default: %(default)s"},
+    "--threads": {"type": _number(int, 1), "default": 1, "help": "default: %(default)s"},
+    "--device": {"choices": ("auto", "cpu", "cuda"), "default": "auto", "help": "default: auto"},
+    "--json": {"action": "store_true", "help": "end with one JSON object on stdout"},
+}
+
+
+def _share(parser, *names: str) -> None:
+    for name in names:
+        parser.add_argument(name, **_SHARED[name])
+
+
+# ---- subcommands: the options of each, and the call that it is ----
+
+
+def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser; the help of the subcommand that `words` begin with is complete."""
+    description = "A small Go engine that really is AlphaGo and AlphaZero."
+    parser = argparse.ArgumentParser("minigo", description=description)
+    parser.error = _refuse
+    parser.add_argument("--version", action="version", version=f"minigo {__version__}")
+    commands = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
+    for add, run, summary in (
+        (_add_train, _train, "run a recipe; the same command again resumes it"),
+        (_add_imitate, _imitate, "train a network on human games"),
+        (_add_evaluate, _evaluate, "measure how well a network predicts games"),
+        (_add_match, _match, "play a match and report the Elo difference"),
+        (_add_gtp, _gtp, "speak GTP, for Sabaki and others"),
+        (_add_analyze, _analyze, "look at the moves of a game with a network"),
+        (_add_bench, _bench, "measure speeds"),
+        (_add_info, _info, "say what a checkpoint is and how it was made"),
+    ):
+        name = run.__name__[1:]
+        subparser = commands.add_parser(name, help=summary, description=summary)
+        subparser.error = _refuse
+        subparser.set_defaults(run=run)
+        add(subparser)
+        if name == "gtp" and name in words:
+            _describe_gtp(subparser)
+    return parser
+
+
+def _add_train(parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE.toml")
+    parser.add_argument(
+        "--start", choices=("zero", "imitation"), help="with or without human games"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--root", default=".", help="folder of selfplay/ and checkpoints/")
+    parser.add_argument("--no-match", action="store_true", help="don't measure the last network")
+    _share(parser, "--json")
+
+
+def _train(recipe, start, overrides, root, no_match, json) -> None:
+    name = Path(recipe).stem
+    recipe = load_recipe(recipe, [f'start="{start}"'] * bool(start) + overrides)
+    from .loop import format_rows, measure, run
+
+    network = run(recipe, name, Path(root))
+    rows = [] if no_match else measure(recipe, network.parent, network)
+    program = shutil.which("minigo") or f"{sys.executable} -m minigo"
+    line = f"The line for Sabaki:  {program} gtp {network.resolve()}"
+    _print({"network": str(network), "matches": rows}, json, f"{format_rows(rows)}\n{line}")
+
+
+def _add_imitate(parser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("--net", default="b6c96", dest="network", help="default: %(default)s")
+    parser.add_argument("--minutes", type=_number(float, 0, True), default=10.0, help="default: 10")
+    parser.add_argument("--min-rank", metavar="RANK", help="of the weaker player: 3d, 9p, 2350")
+    parser.add_argument("--strict", action="store_true", help="stop at the first broken game")
+    _share(parser, "--size", "--seed", "--device", "--json")
+
+
+def _imitate(json, **options) -> None:
+    from .imitation import imitate
+
+    _print(imitate(**options), json)
+
+
+def _add_evaluate(parser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
+    text = "only games that its imitation left out"
+    parser.add_argument("--held-out", action="store_true", help=text)
+    _share(parser, "--size", "--device", "--json")
+    parser.set_defaults(size=None)
+
+
+def _evaluate(json, **options) -> None:
+    from .imitation import evaluate
+
+    _print(evaluate(**options), json)
+
+
+def _add_match(parser) -> None:
+    parser.epilog = "A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS, gtp:COMMAND."
+    parser.add_argument("a", metavar="A", help="the player whose result is reported")
+    parser.add_argument("b", metavar="B")
+    parser.add_argument("--games", type=_number(int, 1), required=True, metavar="N")
+    limits = parser.add_mutually_exclusive_group()
+    text = "per move of a network, 0: its bare policy; default: %(default)s"
+    limits.add_argument("--visits", type=_number(int, 0), default=64, metavar="V", help=text)
+    _share(limits, "--time")
+    parser.add_argument("--sgf", metavar="DIR", help="write the games there")
+    parser.add_argument("--at-once", type=_number(int, 1), default=0, metavar="N", help="games")
+    _share(parser, "--size", "--komi", "--seed", "--threads", "--device", "--json")
+
+
+def _match(a, b, games, visits, time, komi, at_once, json, **options) -> None:
+    from .arena import match, parse_player
+
+    players = [parse_player(text, visits, time) for text in (a, b)]
+    rules = Rules(komi=komi)
+    _print(match(*players, games, rules=rules, games_at_once=at_once, **options), json)
+
+
+def _add_gtp(parser) -> None:
+    parser.add_argument("checkpoint", nargs="?", default="9x9", help="default: %(default)s")
+    limits = parser.add_mutually_exclusive_group()
+    text = "per move; default: 200, or as time allows"
+    limits.add_argument("--visits", type=_number(int, 0), metavar="V", help=text)
+    _share(limits, "--time")
+    parser.add_argument("--rules", choices=tuple(RULES), default="tromp-taylor")
+    text = "chance of winning below which it resigns; 0: never; default: %(default)s"
+    parser.add_argument("--resign", type=float, default=0.02, metavar="P", help=text)
+    _share(parser, "--komi", "--seed", "--threads", "--device")
+
+
+def _describe_gtp(parser) -> None:
+    from .gtp import describe_commands
+
+    parser.epilog = f"commands:\n{describe_commands()}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def _gtp(rules, komi, time, **options) -> None:
+    from .gtp import Options, run
+
+    run(Options(time_s=time, **options), replace(RULES[rules], komi=komi))
+
+
+def _add_analyze(parser) -> None:
+    parser.add_argument("game", metavar="GAME.sgf")
+    parser.add_argument("--checkpoint", default="9x9", help="default: %(default)s")
+    parser.add_argument("--move", type=_number(int, 1), metavar="K", help="only this one, from 1")
+    parser.add_argument("--visits", type=_number(int, 1), default=64, help="default: %(default)s")
+    _share(parser, "--threads", "--device", "--json")
+
+
+def _analyze(game, checkpoint, move, visits, json, **options) -> None:
+    from .analyze import analyze, format_table
+
+    moves = analyze(game, checkpoint, move, visits, **options)
+    _print({"game": game, "checkpoint": checkpoint, "moves": moves}, json, format_table(moves))
+
+
+def _add_bench(parser) -> None:
+    section = _checked(lambda text: SECTIONS[SECTIONS.index(text)], f"one of {', '.join(SECTIONS)}")
+    parser.add_argument("sections", nargs="*", type=section, metavar="SECTION", help="default: all")
+    _share(parser, "--json")
+
+
+def _bench(sections, json) -> None:
+    from .bench import run
+
+    run(sections, json)
+
+
+def _add_info(parser) -> None:
+    text = "default: the networks that ship with minigo"
+    parser.add_argument("checkpoint", nargs="?", help=text)
+    _share(parser, "--json")
+
+
+def _info(checkpoint, json) -> None:
+    from .checkpoint import describe
+
+    _print(describe(checkpoint), json)

@@ -1,0 +1,87 @@
+"""Colours, moves and their text forms, and the eight symmetries; nothing that knows a rule.
+
+A move is an int, `row * size + col` from the top-left corner; `size * size` is pass.
+"""
+
+import numpy as np
+
+EMPTY, BLACK, WHITE, WALL = 0, 1, 2, 3
+MIN_SIZE, MAX_SIZE = 2, 19
+COLUMNS = "ABCDEFGHJKLMNOPQRST"  # GTP leaves out I
+NUM_SYMMETRIES = 8
+
+
+def check_size(size: int) -> int:
+    """Return `size`, or raise ValueError if no board has it."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise ValueError(f"board size {size} is not between {MIN_SIZE} and {MAX_SIZE}")
+    return size
+
+
+def opponent(color: int) -> int:
+    """Return the other colour."""
+    return 3 - color
+
+
+def parse_color(text: str) -> int:
+    """Read "b", "W", "black" or "white" in any case."""
+    colors = {"b": BLACK, "black": BLACK, "w": WHITE, "white": WHITE}
+    if text.lower() not in colors:
+        raise ValueError(f"{text!r} is not a colour")
+    return colors[text.lower()]
+
+
+def format_color(color: int) -> str:
+    """Write a colour as SGF and GTP do: "B" or "W"."""
+    return "?BW"[color]
+
+
+def parse_vertex(text: str, size: int) -> int:
+    """Read a GTP vertex such as "C3" or "pass" as a move."""
+    if text.lower() == "pass":
+        return size * size
+    col, row = COLUMNS.find(text[:1].upper()), text[1:]
+    if not (0 <= col < size and row.isascii() and row.isdigit() and 1 <= int(row) <= size):
+        raise ValueError(f"{text!r} is not a vertex of a {size}x{size} board")
+    return (size - int(row)) * size + col
+
+
+def format_vertex(move: int, size: int) -> str:
+    """Write a move as a GTP vertex: "C3" or "pass"."""
+    if move == size * size:
+        return "pass"
+    return f"{COLUMNS[move % size]}{size - move // size}"
+
+
+def parse_point(text: str, size: int) -> int:
+    """Read an SGF point such as "cc" as a move; "" is pass, and so is "tt" up to 19x19."""
+    if text in ("", "tt"):
+        return size * size
+    col, row = (ord(c) - ord("a") for c in text) if len(text) == 2 else (-1, -1)
+    if not (0 <= col < size and 0 <= row < size):
+        raise ValueError(f"{text!r} is not a point of a {size}x{size} board")
+    return row * size + col
+
+
+def format_point(move: int, size: int) -> str:
+    """Write a move as an SGF point: "cc", or "" for pass."""
+    if move == size * size:
+        return ""
+    return chr(ord("a") + move % size) + chr(ord("a") + move // size)
+
+
+def symmetry_table(size: int) -> np.ndarray:
+    """Return (8, A) int16: where each of the eight symmetries of the square moves every move.
+
+    Row 0 is the identity and pass stays pass. Symmetry s mirrors the columns if s & 1, the rows
+    if s & 2, and then swaps rows and columns if s & 4.
+    """
+    row, col = np.divmod(np.arange(size * size), size)
+    table = np.full((NUM_SYMMETRIES, size * size + 1), size * size, dtype=np.int16)
+    for symmetry in range(NUM_SYMMETRIES):
+        to_row = size - 1 - row if symmetry & 2 else row
+        to_col = size - 1 - col if symmetry & 1 else col
+        if symmetry & 4:
+            to_row, to_col = to_col, to_row
+        table[symmetry, :-1] = to_row * size + to_col
+    return table

@@ -1,0 +1,330 @@
+"""Human games -> records -> a trained network, with its accuracy on games it never saw.
+
+A game is known by a hash of its first moves that is the same in all eight orientations: it finds
+duplicates, and chooses the games that are held out, so that no game ever moves between the two.
+"""
+
+import dataclasses
+import hashlib
+import math
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .checkpoint import load_checkpoint, load_network, save_checkpoint
+from .config import TrainConfig
+from .coords import check_size, symmetry_table
+from .evaluator import Evaluator, make_evaluator
+from .network import PolicyValueNet, choose_device
+from .record import GameRecord
+from .replay import Replay
+from .sgf import Skipped, load_games
+from .train import AveragedWeights, make_optimizer, train
+
+HOLDOUT_FRAC = 0.03
+SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
+NUM_CHECKS = 10  # measurements on held-out games during training
+CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
+MIN_PHASE_S = 20.0  # between them at least
+FIRST_STEPS = 10  # that tell how fast this machine trains
+# Value weighs 0.01 (AlphaGo Zero, Methods: whole games are easily memorised), points in proportion.
+IMITATION = TrainConfig(value_weight=0.01, ownership_weight=0.0, score_weight=0.0001)
+_RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
+_NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
+
+
+@dataclass(frozen=True)
+class HumanGames:
+    """What a look through archives found."""
+
+    training: list[GameRecord] = field(default_factory=list)
+    held_out: list[GameRecord] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)  # reason: games
+
+
+def imitate(
+    paths: Iterable[str | Path],
+    *,
+    size: int,
+    out: str | Path,
+    network: str = "b6c96",
+    minutes: float = 10.0,
+    config: TrainConfig = IMITATION,
+    min_rank: str | None = None,
+    strict: bool = False,
+    seed: int = 1,
+    device: str = "auto",
+) -> dict:
+    """Train a network to predict the moves of human games, and save it as checkpoint `out`.
+
+    Training takes `minutes` of wall-clock time, reading the games and the last measurement come
+    on top. `min_rank`, such as "3d" or "2350", is for the weaker player. Returns the checkpoint's
+    `info`: data, filters, samples, the curve and the held-out accuracy. Raises ValueError where
+    there is nothing to learn from, or, with `strict`, at the first bad file.
+    """
+    check_size(size)
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"{minutes} minutes is not a time to train for")
+    if not Path(out).absolute().parent.is_dir() or Path(out).is_dir():
+        raise ValueError(f"{out}: not a file in a folder that exists")
+    torch.manual_seed(seed)
+    net = PolicyValueNet(network)
+    paths = list(paths)
+    games = load_human_games(paths, size=size, min_rank=min_rank, strict=strict)
+    print(format_left_out(games), file=sys.stderr)
+    if not games.training:
+        raise ValueError(f"no {size}x{size} game to learn from in {', '.join(map(str, paths))}")
+    run = _Run(net, games, config, size, seed, device)
+    run.train(60 * minutes)
+    info = {
+        "made_by": "imitation",
+        "size": size,
+        "data": [Path(path).name for path in paths],
+        "filters": {"min_rank": min_rank, "holdout_frac": HOLDOUT_FRAC},
+        "games": len(games.training),
+        "held_out_games": len(games.held_out),
+        "left_out": dict(games.left_out),
+        **run.summary(),
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+    }
+    save_checkpoint(out, network=network, weights=run.average.weights(), info=info, half=True)
+    return info
+
+
+def evaluate(
+    checkpoint: str | Path,
+    paths: Iterable[str | Path],
+    *,
+    held_out: bool = False,
+    size: int | None = None,
+    max_positions: int = 100_000,
+    device: str = "auto",
+) -> dict:
+    """Measure how well a checkpoint predicts the moves and results of games.
+
+    `held_out`: only the share of the games that imitation left out of its training, with its
+    filters. Of more than `max_positions` positions of a board size, a fixed random choice.
+    Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
+    result is known) and positions; no symmetry is averaged, no illegal move masked.
+    """
+    loaded, paths = load_checkpoint(checkpoint), list(paths)
+    filters = loaded.info.get("filters", {}) if held_out else {}
+    games = load_human_games(
+        paths,
+        size=size,
+        min_rank=filters.get("min_rank"),
+        holdout_frac=filters.get("holdout_frac", HOLDOUT_FRAC) if held_out else 1.0,
+    )
+    if not games.held_out:
+        raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
+    net, rows = load_network(loaded), []
+    for board_size in sorted({record.size for record in games.held_out}):
+        evaluator = _make_evaluator(net, board_size, device)
+        replay = Replay(board_size, np.random.default_rng(0))
+        replay.add(record for record in games.held_out if record.size == board_size)
+        rows.append(_judge(evaluator, replay, max_positions))
+    return _summarise(np.concatenate(rows))
+
+
+# ---- games ----
+
+
+def load_human_games(
+    paths: Iterable[str | Path],
+    *,
+    size: int | None = None,
+    min_rank: str | None = None,
+    strict: bool = False,
+    holdout_frac: float = HOLDOUT_FRAC,
+) -> HumanGames:
+    """Read games, drop what is no use, and split the rest; a size of None takes every board."""
+    lowest = None if min_rank is None else parse_rank(min_rank)
+    if min_rank is not None and lowest is None:
+        raise ValueError(f"{min_rank!r} is not a rank such as 3d, 9p or 2350")
+    games, seen = HumanGames(), set()
+    for game in tqdm(load_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
+        if isinstance(game, Skipped):
+            games.left_out[game.reason] += 1
+        elif reason := _reason_against(game, size, lowest):
+            games.left_out[reason] += 1
+        elif (key := game_key(game)) in seen:
+            games.left_out["duplicate"] += 1
+        else:
+            seen.add(key)
+            is_held_out = key < holdout_frac * 2**64
+            (games.held_out if is_held_out else games.training).append(game)
+    return games
+
+
+def _reason_against(game: GameRecord, size: int | None, lowest: float | None) -> str | None:
+    if size is not None and game.size != size:
+        return f"not {size}x{size}"
+    if len(game.moves) < game.size:
+        return f"under {game.size} moves"
+    if lowest is None:
+        return None
+    ranks = parse_rank(game.black_rank), parse_rank(game.white_rank)
+    if None in ranks:
+        return "rank unknown"
+    return "rank too low" if min(ranks) < lowest else None
+
+
+def game_key(record: GameRecord) -> int:
+    """Return 64 bits that are the same for a game, its reflections and rotations.
+
+    They depend on the size, the set-up and the first SAME_MOVES moves, without passes at the end.
+    """
+    area, moves = record.size**2, record.moves
+    while len(moves) and moves[-1] == area:
+        moves = moves[:-1]
+    table = _symmetries(record.size)
+    turned = table[:, moves[:SAME_MOVES]].astype("<i2")
+    texts = [row.tobytes() for row in turned]
+    if record.setup is not None:
+        stones = np.empty((len(table), area), np.int8)
+        np.put_along_axis(stones, table[:, :-1].astype(np.int64), record.setup[None], axis=1)
+        texts = [row.tobytes() + text for row, text in zip(stones, texts, strict=True)]
+    prefix = bytes((record.size, record.to_play))
+    return int.from_bytes(hashlib.blake2b(prefix + min(texts), digest_size=8).digest(), "big")
+
+
+_symmetries = lru_cache(symmetry_table)
+
+
+@lru_cache(4096)
+def parse_rank(text: str) -> float | None:
+    """Place a rank on one scale: 1k is 0, 1d 1, 9d 9, 1p 10; a rating of 2000 is 0, of 2100 1.
+
+    One public project equates GoQuest's 2000 with 1k; the slope is a guess. None if unreadable.
+    """
+    text = text.strip().lower().translate(_NUMERALS)
+    if re.fullmatch(r"\d{3,4}\??", text):
+        return (int(text.rstrip("?")) - 2000) / 100
+    match = _RANK.match(text)
+    if not match:
+        return None
+    number, kind, rest = int(match[1]), match[2], match[3]
+    if kind in "k級级":
+        return 1.0 - number
+    return number + 9.0 if kind == "p" or "p" in rest else float(number)
+
+
+def format_left_out(games: HumanGames) -> str:
+    """Return the table of what was kept and what was left out, and why."""
+    rows = [("for training", len(games.training)), ("held out", len(games.held_out))]
+    rows += [(f"left out: {reason}", count) for reason, count in games.left_out.most_common()]
+    return "\n".join(f"{count:9,}  {name}" for name, count in rows)
+
+
+# ---- training and measuring ----
+
+
+class _Run:
+    """One training run against the clock, with its curve."""
+
+    def __init__(self, net, games, config, size: int, seed: int, device: str):
+        self.net, self.config, self.device = net.to(choose_device(device)), config, device
+        self.average = AveragedWeights(self.net, config.ema_decay)
+        self.optimizer = make_optimizer(self.net, config)
+        self.training, self.held_out = (Replay(size, np.random.default_rng(seed)) for _ in range(2))
+        self.training.add(games.training)
+        self.held_out.add(games.held_out)
+        self.step, self.spent_s, self.curve, self.evaluator = 0, 0.0, [], None
+
+    def train(self, budget_s: float) -> None:
+        """Train for so long, checks apart; the schedule follows the clock."""
+        num_steps, phase_s = FIRST_STEPS, 0.0
+        while budget_s - self.spent_s > 0.01 * budget_s:
+            start, first_step = time.monotonic(), self.step
+            until_s = min(self.spent_s + phase_s, budget_s)
+            self.step = train(
+                self.net,
+                self.average,
+                self.optimizer,
+                self.training,
+                self.config,
+                num_steps=num_steps,
+                step=self.step,
+                progress=(self.spent_s / budget_s, until_s / budget_s),
+                deadline=start + budget_s - self.spent_s,
+            ).step
+            taken_s = time.monotonic() - start
+            self.spent_s += taken_s
+            phase_s = max(budget_s / NUM_CHECKS, MIN_PHASE_S)
+            if first_step and budget_s - self.spent_s > phase_s / 2:
+                self.check(CHECK_POSITIONS)
+            phase_s = max(min(phase_s, budget_s - self.spent_s), 0.0)
+            num_steps = max(1, round(phase_s * (self.step - first_step) / taken_s))
+        self.check(FINAL_POSITIONS)
+
+    def check(self, max_positions: int) -> None:
+        """Measure the averaged network on held-out games, and show it."""
+        figures = {"step": self.step, "minutes": self.spent_s / 60}
+        if len(self.held_out):
+            net = PolicyValueNet(self.net.name)
+            net.load_state_dict(self.average.weights())
+            if self.evaluator is None:
+                self.evaluator = _make_evaluator(net, self.held_out.size, self.device)
+            self.evaluator.load(net)
+            figures |= _summarise(_judge(self.evaluator, self.held_out, max_positions))
+        self.curve.append(figures)
+        texts = (f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float))
+        tqdm.write(f"step {self.step}: {', '.join(texts)}", file=sys.stderr)
+
+    def summary(self) -> dict:
+        samples = self.step * self.config.batch_size
+        return {
+            "training_positions": len(self.training),
+            "samples": samples,
+            "samples_per_s": samples / self.spent_s,
+            **self.curve[-1],
+            "curve": self.curve,
+        }
+
+
+def _make_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
+    return make_evaluator(net, size, device=device, max_batch=256, threads=torch.get_num_threads())
+
+
+def _judge(evaluator: Evaluator, replay: Replay, max_positions: int) -> np.ndarray:
+    """Return (positions, 3): rank of the move played (0: first), its surprisal, value error^2.
+
+    The error is NaN where the result is unknown.
+    """
+    positions, rows = np.arange(len(replay)), []
+    if len(positions) > max_positions:
+        positions = np.sort(
+            np.random.default_rng(0).choice(positions, max_positions, replace=False)
+        )
+    for chunk in np.split(positions, range(256, len(positions), 256)):
+        batch = replay.batch(chunk, np.zeros(len(chunk), np.int64))
+        output = evaluator.evaluate(batch.planes)
+        logits = output.logits.astype(np.float64)
+        played = np.take_along_axis(logits, batch.policy.argmax(1)[:, None], axis=1)
+        rank = (logits > played).sum(1)
+        surprisal = np.log(np.exp(logits - played).sum(1))
+        error = np.where(batch.value_weight > 0, (output.value - batch.value) ** 2, np.nan)
+        rows.append(np.stack([rank, surprisal, error], axis=1))
+    return np.concatenate(rows)
+
+
+def _summarise(rows: np.ndarray) -> dict:
+    rank, surprisal, error = rows.T
+    known = error[~np.isnan(error)]
+    return {
+        "top1": float((rank == 0).mean()),
+        "top5": float((rank < 5).mean()),
+        "cross_entropy": float(surprisal.mean()),
+        "value_mse": float(known.mean()) if len(known) else None,
+        "positions": len(rows),
+    }

@@ -1,0 +1,322 @@
+"""The loop: recipe -> (self-play -> train -> rate)*, resumable at any instant by running it again.
+
+On disk are `selfplay/<name>/` with the games, each there once it is finished, and
+`checkpoints/<name>/` with `latest.pt`, everything to go on from the end of the last cycle, one
+small file for each cycle's network, and `log.jsonl` with what was measured.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .arena import find_gnugo, match, parse_player
+from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from .config import Recipe
+from .network import PolicyValueNet, choose_device
+from .record import GameRecord, read_records
+from .replay import Replay
+from .selfplay import Order, work
+from .train import AveragedWeights, make_optimizer, train
+
+
+MATCH_SIMULATIONS = 16  # per move, of a run's last network against its first version
+GNUGO_SIMULATIONS = 64  # against GNU Go
+
+
+@dataclass
+class Progress:
+    """How far a run has come; saved with every checkpoint."""
+
+    cycle: int = 0  # cycles done
+    step: int = 0  # optimiser steps
+    elapsed_s: float = 0.0  # of self-play and training, all sittings together
+    games: int = 0
+    positions: int = 0  # that the network was trained on at least once
+
+
+class Learner:
+    """The network that learns, with everything that outlives a cycle."""
+
+    def __init__(self, recipe: Recipe):
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.net = PolicyValueNet(recipe.network)
+        if recipe.start == "imitation":
+            start = load_checkpoint(recipe.start_from)
+            if start.network != recipe.network:
+                raise ValueError(f"{start.path} is a {start.network}, not a {recipe.network}")
+            self.net.load_state_dict(start.weights)
+        self.net.to(choose_device(recipe.device))
+        self.average = AveragedWeights(self.net, recipe.training.ema_decay)
+        self.optimizer = make_optimizer(self.net, recipe.training)
+        self.progress = Progress()
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go on from a `latest.pt`."""
+        if checkpoint.state is None or checkpoint.network != self.recipe.network:
+            raise ValueError(f"{checkpoint.path} is no state of a {self.recipe.network} run")
+        self.net.load_state_dict(checkpoint.state["net"])
+        self.average.load_state_dict(checkpoint.state["average"])
+        self.optimizer.load_state_dict(checkpoint.state["optimizer"])
+        self.progress = Progress(**checkpoint.state["progress"])
+
+    def save(self, folder: Path) -> None:
+        """Write the cycle's network, then `latest.pt`: a cycle is done when the second is there."""
+        info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}
+        weights = self.average.weights()
+        kwargs = {"network": self.recipe.network, "weights": weights, "info": info}
+        save_checkpoint(cycle_path(folder, self.progress.cycle), half=True, **kwargs)
+        state = {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+        }
+        save_checkpoint(folder / "latest.pt", state=state, **kwargs)
+
+
+def cycle_path(folder: Path, cycle: int) -> Path:
+    """Return where a cycle's network is; cycle 0 is the first version."""
+    return folder / f"cycle-{cycle:04d}.pt"
+
+
+def window_positions(total: int, recipe: Recipe) -> int:
+    """Return how many of `total` positions to sample from (KataGo, 2.2.2).
+
+    c (1 + b ((total / c)^a - 1) / a), with c = window_min, a = window_exponent, b = window_scale.
+    """
+    c, a, b = recipe.window_min, recipe.window_exponent, recipe.window_scale
+    return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))
+
+
+@contextmanager
+def locked(folder: Path):
+    """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is at work in {folder}") from None
+        yield
+
+
+class Workers:
+    """The self-play processes of a run."""
+
+    def __init__(self, recipe: Recipe, sitting: int):
+        num_workers = recipe.selfplay.workers or len(os.sched_getaffinity(0))
+        context = get_context("spawn")
+        self.pipes, self.processes = [], []
+        for worker in range(num_workers):
+            pipe, end = context.Pipe()
+            seed = [recipe.seed, sitting, worker]
+            process = context.Process(target=work, args=(worker, recipe, seed, end), daemon=True)
+            process.start()
+            end.close()
+            self.pipes.append(pipe)
+            self.processes.append(process)
+
+    def play(self, checkpoint: Path, folder: Path, cycle: int, num_games: int) -> None:
+        """Have `num_games` games played into new record files; raises ValueError if a worker dies."""
+        shares = np.diff(np.linspace(0, num_games, len(self.pipes) + 1).astype(int))
+        for worker, (pipe, share) in enumerate(zip(self.pipes, shares, strict=True)):
+            pipe.send(Order(checkpoint, free_path(folder, cycle, worker), int(share)))
+        pending = list(self.pipes)
+        with tqdm(total=num_games, desc=f"cycle {cycle + 1} self-play", unit="game") as bar:
+            while pending:
+                for pipe in wait(pending):
+                    try:
+                        if pipe.recv() is None:
+                            pending.remove(pipe)
+                        else:
+                            bar.update()
+                    except EOFError:
+                        raise ValueError("a self-play worker died; its message is above") from None
+
+    def stop(self) -> None:
+        """Close the pipes, at which the workers end."""
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(10)
+            process.kill()
+
+
+def free_path(folder: Path, cycle: int, worker: int) -> Path:
+    """Return a record file's name that is still free."""
+    number = 0
+    while (path := folder / f"cycle-{cycle:04d}-{worker}-{number}.games").exists():
+        number += 1
+    return path
+
+
+class GameFolder:
+    """The games of a run on disk, each file read once."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder
+        self._seen: set[Path] = set()
+        self.num_games = 0
+
+    def read_new(self) -> Iterator[list[GameRecord]]:
+        """Yield the games of each file that wasn't there before, oldest first.
+
+        A torn tail, from a run that was killed, is named on stderr; the games before it count.
+        """
+        for path in sorted(self.path.glob("*.games")):
+            if path in self._seen:
+                continue
+            self._seen.add(path)
+            records, problem = read_records(path)
+            if problem:
+                tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
+            self.num_games += len(records)
+            yield records
+
+
+def add_games(replay: Replay, games: GameFolder, recipe: Recipe) -> None:
+    """Read new games into the window and drop what leaves it."""
+    for records in games.read_new():
+        replay.add(records)
+        replay.trim(window_positions(replay.num_positions, recipe))
+
+
+def is_done(recipe: Recipe, progress: Progress) -> bool:
+    """Tell whether a run has reached the recipe's cycles, or else its minutes."""
+    if recipe.cycles:
+        return progress.cycle >= recipe.cycles
+    return progress.elapsed_s >= 60 * recipe.minutes
+
+
+def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
+    """Return how much of the run lies behind, in [0, 1]: the learning rate follows it."""
+    share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
+    return min(1.0, share)
+
+
+def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
+    """Carry out a recipe, from where the last run of `name` ended, and return the last network.
+
+    Raises ValueError where another run holds the folder, and for what can't go on: a recipe that
+    doesn't fit the state on disk, a loss that isn't a number, a worker that died.
+    """
+    networks = root / "checkpoints" / name
+    with locked(networks):
+        learner = Learner(recipe)
+        if (networks / "latest.pt").exists():
+            learner.load(load_checkpoint(networks / "latest.pt"))
+        else:
+            learner.save(networks)
+        if not is_done(recipe, learner.progress):
+            _run_cycles(learner, networks, GameFolder(root / "selfplay" / name))
+    return cycle_path(networks, learner.progress.cycle)
+
+
+def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
+    recipe, progress = learner.recipe, learner.progress
+    replay = Replay(recipe.size, np.random.default_rng(recipe.seed))
+    add_games(replay, games, recipe)
+    workers = Workers(recipe, sitting=games.num_games)
+    try:
+        while not is_done(recipe, progress):
+            start = time.monotonic()
+            target = (progress.cycle + 1) * recipe.games_per_cycle
+            if games.num_games < target:
+                checkpoint = cycle_path(networks, progress.cycle)
+                num_games = target - games.num_games
+                workers.play(checkpoint, games.path, progress.cycle, num_games)
+                add_games(replay, games, recipe)
+            selfplay_s = time.monotonic() - start
+            figures = _train_cycle(learner, replay, selfplay_s)
+            progress.cycle += 1
+            progress.games, progress.positions = games.num_games, replay.num_positions
+            progress.elapsed_s += time.monotonic() - start
+            learner.save(networks)
+            _log(networks, {**dataclasses.asdict(progress), "selfplay_s": selfplay_s, **figures})
+    finally:
+        workers.stop()
+
+
+def _train_cycle(learner: Learner, replay: Replay, selfplay_s: float) -> dict:
+    """Train as long as the new positions warrant, and return what to log.
+
+    All steps so far times the batch is `samples_per_position` times all positions so far. The
+    batches depend only on the seed, the cycle and the games, so that a resumed cycle is the same.
+    """
+    recipe, progress = learner.recipe, learner.progress
+    replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
+    samples = recipe.samples_per_position * replay.num_positions
+    num_steps = int(samples / recipe.training.batch_size) - progress.step
+    if num_steps <= 0:
+        return {}
+    elapsed_s = progress.elapsed_s + selfplay_s
+    done = share_done(recipe, progress.cycle, elapsed_s)
+    report = train(
+        learner.net,
+        learner.average,
+        learner.optimizer,
+        replay,
+        recipe.training,
+        num_steps=num_steps,
+        step=progress.step,
+        progress=(done, done),
+    )
+    progress.step = report.step
+    return {"losses": report.losses, "samples_per_s": report.samples_per_s}
+
+
+def _log(networks: Path, figures: dict) -> None:
+    """Add one line to the run's log, and show it."""
+    with open(networks / "log.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(figures) + "\n")
+    losses = " ".join(f"{key} {value:.3f}" for key, value in figures.get("losses", {}).items())
+    minutes = figures["elapsed_s"] / 60
+    line = f"cycle {figures['cycle']}: {figures['games']} games, {minutes:.1f} min, losses {losses}"
+    tqdm.write(line, file=sys.stderr)
+
+
+def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
+    """Play a run's network against its first version, and GNU Go level 1 where that is installed.
+
+    Returns a row for each match: "opponent", "simulations" and what `match` returns.
+    """
+    search = dataclasses.replace(recipe.search, root="puct")
+    opponents = [(f"{cycle_path(networks, 0)}@{MATCH_SIMULATIONS}", MATCH_SIMULATIONS, 100)]
+    if gnugo := find_gnugo(level=1):
+        opponents.append((gnugo, GNUGO_SIMULATIONS, 40))
+    rows = []
+    for opponent, simulations, num_games in opponents:
+        player = parse_player(f"{network}@{simulations}")
+        result = match(
+            player, parse_player(opponent), num_games, recipe.size, recipe.rules, search=search
+        )
+        name = "GNU Go level 1" if opponent.startswith("gtp:") else "its first version"
+        rows.append({"opponent": name, "simulations": simulations, **result})
+    return rows
+
+
+def format_rows(rows: list[dict]) -> str:
+    """Write match results as a table."""
+    lines = ["opponent            simulations  games  won  lost  drawn  Elo (95 %)"]
+    for row in rows:
+        elo = f"{row['elo']:+.0f} ({row['elo_low']:+.0f} to {row['elo_high']:+.0f})"
+        lines.append(
+            f"{row['opponent']:<20}{row['simulations']:>11}{row['games']:>7}{row['wins']:>5}"
+            f"{row['losses']:>6}{row['draws']:>7}  {elo}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""`PolicyValueNet`: planes -> policy, value, score, ownership, reply; neither training nor speed.
+
+A residual tower with global pooling (Wu 2019, KataGo, arXiv 1902.10565, section 3.3). No layer's
+shape depends on the board, so one network plays every size; a batch holds one size. Differences
+from the paper, all for speed: the blocks are post-activation as in AlphaGo Zero, so that every
+batch norm follows a convolution and `fold` makes it vanish (trunk and shortcut then need no
+pass of their own), and the heads share one 1x1 convolution and one pooled layer.
+
+Networks are named by blocks and channels: b4c32, b6c64, b6c96 and b10c128 are the usual ones.
+Channels in multiples of 32 fill the processor's vectors: 48 cost as much as 64.
+"""
+
+import copy
+import re
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ._board import NUM_PLANES
+
+HEAD_CHANNELS = 32  # of each of the three heads: policy, its pooled features, value and ownership
+HIDDEN = 64  # of the layer between pooled features and value, score and pass
+SCORE_SCALE = 20.0  # points; the network's own numbers stay near 1
+POOLED = 3  # numbers that `pool` makes of a channel
+
+
+def parse_network(name: str) -> tuple[int, int]:
+    """Read "b6c64" as (6 blocks, 64 channels)."""
+    match = re.fullmatch(r"b([1-9]\d?)c([1-9]\d{0,3})", name)
+    if not match or int(match[2]) < 8:
+        raise ValueError(f"{name!r} is not a network such as b6c64 (blocks, at least 8 channels)")
+    return int(match[1]), int(match[2])
+
+
+def pool(x: torch.Tensor) -> torch.Tensor:
+    """Summarise (B, C, N, N) as (B, 3C): mean, mean scaled by board width, maximum.
+
+    KataGo's global pooling layer; the scaled mean lets sums over the board, such as the score,
+    come out right on every size.
+    """
+    mean = x.mean((2, 3))  # (B, C)
+    return torch.cat((mean, mean * ((x.shape[-1] - 14) / 10), x.amax((2, 3))), 1)
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its batch norm, which trains fastest of the norms and folds away."""
+
+    def __init__(self, num_in: int, num_out: int, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(num_in, num_out, width, padding=width // 2, bias=False)
+        self.norm = nn.BatchNorm2d(num_out)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(x))
+
+
+class Block(nn.Module):
+    """relu(x + two convolutions of x); if `pooled`, part of the first biases the rest of it.
+
+    The pooled part, summarised over the whole board, is how a block sees what is far away.
+    """
+
+    def __init__(self, channels: int, pooled: bool):
+        super().__init__()
+        num_pooled = min(32, channels // 2) if pooled else 0
+        self.first = ConvNorm(channels, channels - num_pooled, 3)
+        self.second = ConvNorm(channels - num_pooled, channels, 3)
+        nn.init.zeros_(self.second.norm.weight)  # a block starts as the identity
+        if pooled:
+            self.pooled = ConvNorm(channels, num_pooled, 3)
+            self.bias = nn.Linear(POOLED * num_pooled, channels - num_pooled)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        if hasattr(self, "pooled"):
+            y = y + self.bias(pool(F.relu(self.pooled(x))))[:, :, None, None]
+        return F.relu(x + self.second(F.relu(y)))
+
+
+class PolicyValueNet(nn.Module):
+    """The network called `name` ("b6c64"), with random weights."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        num_blocks, channels = parse_network(name)
+        self.name = name
+        self.stem = ConvNorm(NUM_PLANES, channels, 3)
+        # Every second block pools, the last one at the latest.
+        self.blocks = nn.ModuleList(
+            Block(channels, pooled=(num_blocks - i) % 2 == 1) for i in range(num_blocks)
+        )
+        self.heads = ConvNorm(channels, 3 * HEAD_CHANNELS, 1)
+        self.pooled = nn.Linear(POOLED * 2 * HEAD_CHANNELS, HEAD_CHANNELS + HIDDEN)
+        self.totals = nn.Linear(HIDDEN, 4)  # value, score, pass, pass as the reply
+        self.policies = nn.Conv2d(HEAD_CHANNELS, 2, 1, bias=False)  # of the move, of the reply
+        self.ownership = nn.Conv2d(HEAD_CHANNELS, 1, 1)
+
+    def logits(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what `forward` does, but value and ownership before tanh, for the losses."""
+        x = F.relu(self.stem(planes))  # (B, channels, N, N)
+        for block in self.blocks:
+            x = block(x)
+        policy, features = self.heads(x).split((HEAD_CHANNELS, 2 * HEAD_CHANNELS), 1)
+        features = F.relu(features)
+        bias, hidden = self.pooled(pool(features)).split((HEAD_CHANNELS, HIDDEN), 1)
+        value, score, *passes = self.totals(F.relu(hidden)).unbind(1)  # (B,) each
+        points = self.policies(F.relu(policy + bias[:, :, None, None])).flatten(2)  # (B, 2, N * N)
+        logits, reply = torch.cat((points, torch.stack(passes, 1)[:, :, None]), 2).unbind(1)
+        ownership = self.ownership(features[:, HEAD_CHANNELS:]).squeeze(1)  # (B, N, N)
+        return logits, value, SCORE_SCALE * score, ownership, reply
+
+    def forward(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Evaluate (B, C, N, N) float planes for the player to move.
+
+        Returns policy logits (B, A), value (B,) in [-1, 1], score (B,) in points, ownership
+        (B, N, N) with +1 = his point at the end, and logits (B, A) of the opponent's reply.
+        """
+        logits, value, score, ownership, reply = self.logits(planes)
+        return logits, torch.tanh(value), score, torch.tanh(ownership), reply
+
+
+def fold(net: PolicyValueNet) -> PolicyValueNet:
+    """Return a copy for inference, without gradients and with batch norms made part of weights.
+
+    Weights averaged over training need their batch norms' statistics averaged the same way.
+    """
+    net = copy.deepcopy(net).eval().requires_grad_(False)
+    for module in net.modules():
+        if isinstance(module, ConvNorm):
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.norm = nn.Identity()
+    return net
+
+
+def num_parameters(net: nn.Module) -> int:
+    """Count the trained numbers."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def choose_device(device: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda" or what PyTorch names a device into one that is there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r}: PyTorch finds no CUDA here")
+    return chosen
+
+
+def is_bfloat16_fast(device: torch.device) -> bool:
+    """Tell whether `device` has instructions for bfloat16; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

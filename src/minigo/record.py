@@ -1,0 +1,211 @@
+"""`GameRecord`: what happened in one game, and crash-safe files of many; no planes, no SGF.
+
+A file is a row of frames: magic, length, CRC-32, then one zlib-compressed game. A game is one
+write(), so a killed process tears at most the last frame.
+"""
+
+import math
+import os
+import struct
+import sys
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ._board import Board
+from .config import Rules
+from .coords import BLACK, WHITE, check_size
+
+_MAGIC = b"mGo1"
+_FRAME = struct.Struct("<4sII")  # magic, bytes of the compressed game, their CRC-32
+# Version, size, to_play, flags, ko, suicide, scoring, 0; komi, result, score (NaN: None);
+# plies, policies, bytes of source, of black_rank, of white_rank. A multiple of 8 bytes, and wide
+# items first after it, so that every array is aligned.
+_HEADER = struct.Struct("<8B3d5I4x")
+_VERSION = 1
+_HAS_VALUES, _HAS_SETUP, _HAS_OWNERSHIP = 1, 2, 4
+_KO = ("simple", "positional", "situational")
+_SCORING = ("area", "territory")
+
+
+def _no_plies() -> np.ndarray:
+    return np.empty(0, np.int16)
+
+
+def _no_values() -> np.ndarray:
+    return np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class GameRecord:
+    """One game as it was played; Black's point of view in `result`, `score` and `ownership`."""
+
+    size: int  # N
+    rules: Rules
+    moves: np.ndarray  # (T,) int16, the colours alternate
+    to_play: int = BLACK  # who makes the first move
+    setup: np.ndarray | None = None  # (N * N,) int8 stones before it; None: the empty board
+    result: float | None = None  # +1 Black won, -1 White won, 0 draw, None unknown
+    score: float | None = None  # points, Black minus White, komi included; None unless counted
+    ownership: np.ndarray | None = None  # (N * N,) int8 +1 Black, -1 White, 0; None unless certain
+    policy_plies: np.ndarray = field(default_factory=_no_plies)  # (K,) int16: those searched fully
+    policies: np.ndarray | None = None  # (K, A) float16, their targets; K = 0: the moves played
+    values: np.ndarray = field(default_factory=_no_values)  # (T,) float32 root values, for the
+    # player to move; (0,) for games without a search
+    source: str = ""  # SGF's SO, or the network that played
+    black_rank: str = ""
+    white_rank: str = ""
+
+    def __post_init__(self):
+        points, plies = self.size * self.size, len(self.policy_plies)
+        if self.policies is None:
+            object.__setattr__(self, "policies", np.empty((0, points + 1), np.float16))
+        if self.policies.shape != (plies, points + 1):
+            raise ValueError(f"policies of shape {self.policies.shape} for {plies} plies")
+        if len(self.values) not in (0, len(self.moves)):
+            raise ValueError(f"{len(self.values)} values for {len(self.moves)} moves")
+        for name in ("setup", "ownership"):
+            stones = getattr(self, name)
+            if stones is not None and stones.shape != (points,):
+                raise ValueError(f"{name} of shape {stones.shape} on a board of {points} points")
+
+    def board(self, ply: int = 0) -> Board:
+        """Return the position before move `ply`; `len(moves)` is the final one."""
+        board = Board(self.size, self.rules, self.to_play)
+        if self.setup is not None:
+            black, white = (np.flatnonzero(self.setup == color) for color in (BLACK, WHITE))
+            board.place(black.tolist(), white.tolist())
+            board.to_play = self.to_play
+        if ply:
+            board.play_all(self.moves[:ply])
+        return board
+
+
+class RecordWriter:
+    """Writes games to a file of its own; what was written survives a killed process."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Create the file; raises FileExistsError where there is one."""
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+
+    def write(self, record: GameRecord) -> None:
+        data = zlib.compress(_pack(record), 6)
+        frame = _FRAME.pack(_MAGIC, len(data), zlib.crc32(data)) + data
+        if self._file.write(frame) != len(frame):
+            raise OSError(f"{self._file.name}: the disk is full")
+
+    def close(self) -> None:
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
+    """Return the games of a file, and one line on where it is torn or corrupt, or None.
+
+    Games after a corrupt one are lost. Raises ValueError for a file that isn't a record file.
+    """
+    payloads, problem = _read_frames(path)
+    return [_unpack(payload) for payload in payloads], problem
+
+
+def count_records(path: str | Path) -> int:
+    """Count the whole games of a record file."""
+    return len(_read_frames(path)[0])
+
+
+def load_folder(folder: str | Path) -> list[GameRecord]:
+    """Read every `*.games` file of a folder, in order of name; torn tails go to stderr."""
+    records = []
+    for path in sorted(Path(folder).glob("*.games")):
+        games, problem = read_records(path)
+        records += games
+        if problem:
+            print(problem, file=sys.stderr)
+    return records
+
+
+def _read_frames(path: str | Path) -> tuple[list[bytes], str | None]:
+    data = Path(path).read_bytes()
+    if not data.startswith(_MAGIC[: len(data)]):
+        raise ValueError(f"{path}: not a file of game records")
+    payloads, offset = [], 0
+    while offset < len(data):
+        start = offset + _FRAME.size
+        if start > len(data):
+            return payloads, f"{path}: torn at byte {offset}"
+        magic, length, crc = _FRAME.unpack_from(data, offset)
+        block = data[start : start + length]
+        if magic != _MAGIC or len(block) == length and zlib.crc32(block) != crc:
+            return payloads, f"{path}: corrupt at byte {offset}"
+        if len(block) < length:
+            return payloads, f"{path}: torn at byte {offset}"
+        payloads.append(zlib.decompress(block))
+        offset = start + length
+    return payloads, None
+
+
+def _pack(record: GameRecord) -> bytes:
+    rules, texts = record.rules, (record.source, record.black_rank, record.white_rank)
+    texts = [text.encode() for text in texts]
+    flags = _HAS_VALUES * (len(record.values) > 0)
+    flags |= _HAS_SETUP * (record.setup is not None)
+    flags |= _HAS_OWNERSHIP * (record.ownership is not None)
+    arrays = [(record.values, "<f4"), (record.moves, "<i2"), (record.policy_plies, "<i2")]
+    arrays += [(record.policies, "<f2"), (record.setup, "i1"), (record.ownership, "i1")]
+    header = _HEADER.pack(
+        *(_VERSION, record.size, record.to_play, flags),
+        *(_KO.index(rules.ko), rules.suicide, _SCORING.index(rules.scoring), 0),
+        rules.komi,
+        *(math.nan if x is None else x for x in (record.result, record.score)),
+        *(len(record.moves), len(record.policy_plies), *map(len, texts)),
+    )
+    blocks = [np.asarray(array, dtype).tobytes() for array, dtype in arrays if array is not None]
+    return b"".join([header, *blocks, *texts])
+
+
+def _unpack(data: bytes) -> GameRecord:
+    version, size, to_play, flags, ko, suicide, scoring, _, komi, result, score, *lengths = (
+        _HEADER.unpack_from(data)
+    )
+    if version != _VERSION:
+        raise ValueError(f"game record of version {version}; this minigo reads {_VERSION}")
+    num_moves, num_policies, *text_lengths = lengths
+    points, offset = check_size(size) ** 2, _HEADER.size
+
+    def take(dtype: str, count: int) -> np.ndarray:
+        nonlocal offset
+        array = np.frombuffer(data, dtype, count, offset)
+        offset += array.nbytes
+        return array
+
+    values = take("<f4", num_moves if flags & _HAS_VALUES else 0)
+    moves, plies = take("<i2", num_moves), take("<i2", num_policies)
+    policies = take("<f2", num_policies * (points + 1)).reshape(num_policies, points + 1)
+    setup = take("i1", points) if flags & _HAS_SETUP else None
+    ownership = take("i1", points) if flags & _HAS_OWNERSHIP else None
+    source, black_rank, white_rank = (take("i1", n).tobytes().decode() for n in text_lengths)
+    return GameRecord(
+        size=size,
+        rules=Rules(_KO[ko], bool(suicide), _SCORING[scoring], komi),
+        moves=moves,
+        to_play=to_play,
+        setup=setup,
+        result=None if math.isnan(result) else result,
+        score=None if math.isnan(score) else score,
+        ownership=ownership,
+        policy_plies=plies,
+        policies=policies,
+        values=values,
+        source=source,
+        black_rank=black_rank,
+        white_rank=white_rank,
+    )

@@ -1,0 +1,209 @@
+"""A search of one or many positions: simulations, root exploration, tree reuse, the choice of a move.
+
+The trees are compiled (`_tree`); here their leaves meet the evaluator, once per batch.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._board import NUM_PLANES, Board
+from ._tree import Forest
+from .config import SearchConfig
+from .evaluator import Evaluator
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found at one root; values and scores are the player to move's.
+
+    Values are utilities in [-1, 1]: winning, with a share `score_utility` of points.
+    """
+
+    move: int  # the one to play without any randomness
+    visits: np.ndarray  # (A,) int32 N(s, a)
+    values: np.ndarray  # (A,) Q(s, a), NaN where not visited
+    scores: np.ndarray  # (A,) points, NaN where not visited
+    priors: np.ndarray  # (A,) the network's policy over the legal moves
+    policy: np.ndarray  # (A,) what the search would teach the network
+    value: float  # mean over all visits
+    raw_value: float  # the network's own
+    score: float  # mean over all visits, points
+    num_visits: int  # 1 + the sum of `visits`, 0 before the first
+
+
+class Search:
+    """Trees at several positions of one size, advanced together: their leaves are one batch."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        config: SearchConfig,
+        boards: Sequence[Board],
+        rng: np.random.Generator,
+    ):
+        self.evaluator = evaluator
+        self.config = config
+        self.rng = rng
+        self.boards = [board.copy() for board in boards]
+        self.forest = Forest(self.boards, config)
+        size = boards[0].size
+        self._planes = np.empty((len(boards) * config.leaves, NUM_PLANES, size, size), np.float32)
+        self._explored = np.zeros(len(boards), dtype=bool)  # whose root has Dirichlet noise
+
+    def run(
+        self,
+        simulations: int | np.ndarray | None = None,
+        *,
+        explore: np.ndarray | None = None,
+        deadline: float | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Add simulations to every tree, the same number or (T,) one number each.
+
+        explore: (T,) bool, the trees whose root gets noise or Gumbel numbers first, as
+        `config.root` says; a Gumbel root needs its own evaluation first, one more simulation if
+        it has none. Stops early at `deadline` (of time.monotonic) or when `stop()` is true, looking
+        at both once a batch.
+        """
+        if simulations is None:
+            simulations = self.config.simulations
+        budget = np.zeros(len(self.boards), dtype=np.int32)
+        budget[:] = simulations
+        if explore is not None and explore.any():
+            self._explore(explore & (budget > 0), budget)
+        self._simulate(budget, deadline, stop)
+
+    def _simulate(self, budget: np.ndarray, deadline=None, stop=None) -> None:
+        while budget.any():
+            if (deadline and time.monotonic() >= deadline) or (stop and stop()):
+                return
+            num_rows = self.forest.select(budget, self._planes)
+            if num_rows:
+                leaves = self.evaluator.evaluate(self._planes[:num_rows])
+                self.forest.expand(leaves.logits, leaves.value, leaves.score)
+
+    def _explore(self, explore: np.ndarray, budget: np.ndarray) -> None:
+        if self.config.root == "gumbel":
+            is_new = [self.forest.root(tree)[0] == 0 for tree in range(len(self.boards))]
+            self._simulate((explore & np.array(is_new)).astype(np.int32))
+        for tree in np.flatnonzero(explore):
+            if self.boards[tree].is_over:
+                continue
+            legal = self.boards[tree].legal_moves()
+            if self.config.root == "gumbel":
+                gumbels = self.rng.gumbel(size=len(legal))
+                considered = min(self.config.num_considered, int(legal.sum()))
+                schedule = considered_visits(considered, int(budget[tree]))
+                self.forest.gumbel(tree, gumbels, schedule)
+            else:
+                self._explored[tree] = True
+                noise = root_noise(legal, self.config.noise_alpha, self.rng)
+                self.forest.noise(tree, noise, self.config.noise_frac)
+
+    def play(self, tree: int, move: int) -> None:
+        """Play a move at a root and keep its subtree. Raises IllegalMove."""
+        self.boards[tree].play(move)
+        self.forest.advance(tree, move)
+        self._explored[tree] = False
+
+    def reset(self, tree: int, board: Board) -> None:
+        """Start a tree again at another position."""
+        self.boards[tree] = board.copy()
+        self.forest.reset(tree, board)
+        self._explored[tree] = False
+
+    def result(self, tree: int) -> SearchResult:
+        """Return what the search knows about a root."""
+        num_visits, value, raw_value, score = self.forest.root(tree)
+        visits, values = self.forest.visits(tree), self.forest.values(tree)
+        priors = self.forest.priors(tree)
+        return SearchResult(
+            move=self.forest.best_move(tree),
+            visits=visits,
+            values=values,
+            scores=self.forest.scores(tree),
+            priors=priors,
+            policy=self._policy_target(tree, visits, values, priors),
+            value=value,
+            raw_value=raw_value,
+            score=score,
+            num_visits=num_visits,
+        )
+
+    def _policy_target(self, tree: int, visits, values, priors) -> np.ndarray:
+        if not visits.any():
+            return priors
+        if self.config.root == "gumbel":
+            return self.forest.improved_policy(tree)
+        if self._explored[tree] and self.config.forced_playouts:
+            visits = prune_visits(visits, values, priors, self.config)
+        return (visits / visits.sum()).astype(np.float32)
+
+    def principal_variation(self, tree: int, move: int, max_length: int = 10) -> list[int]:
+        """Return `move` and the most visited moves after it."""
+        return self.forest.principal_variation(tree, move, max_length)
+
+
+def choose_move(visits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    """Sample a move in proportion to visits ** (1 / temperature).
+
+    visits: (A,) root visit counts or any weights, at least one positive. Temperature 0 takes the
+    largest, the lowest index on ties (Silver et al. 2017, Methods, "Play").
+    """
+    if temperature <= 0:
+        return int(visits.argmax())
+    with np.errstate(divide="ignore"):
+        logits = np.log(visits / visits.max()) / temperature
+    weights = np.exp(logits)
+    return int(rng.choice(len(visits), p=weights / weights.sum()))
+
+
+def root_noise(legal: np.ndarray, alpha: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw (A,) Dirichlet noise over the legal moves, `alpha` in all (KataGo, section 3)."""
+    noise = np.zeros(len(legal), dtype=np.float32)
+    noise[legal] = rng.dirichlet(np.full(legal.sum(), alpha / legal.sum()))
+    return noise
+
+
+def considered_visits(num_considered: int, simulations: int) -> np.ndarray:
+    """Return (simulations,) int32: how many visits the root move has that each simulation goes to.
+
+    Sequential halving as a table: the moves still considered, at first `num_considered`, get the
+    same number of simulations in each of log2(num_considered) phases; then the better half stays,
+    at least two (Danihelka et al. 2022, Algorithm 2).
+    """
+    num_left, num_phases = num_considered, max(1, math.ceil(math.log2(max(2, num_considered))))
+    visits, table = [0] * num_considered, []
+    while len(table) < simulations:
+        for _ in range(max(1, simulations // (num_phases * num_left))):
+            table += visits[:num_left]
+            visits = [count + 1 for count in visits[:num_left]]
+        num_left = min(num_left, max(2, num_left // 2))
+    return np.array(table[:simulations], dtype=np.int32)
+
+
+def prune_visits(
+    visits: np.ndarray, values: np.ndarray, priors: np.ndarray, config: SearchConfig
+) -> np.ndarray:
+    """Take the visits out that only forced playouts explain (KataGo, 3.2).
+
+    From each move but the most visited, up to sqrt(k P N) visits are taken off while its PUCT
+    score stays below that move's; one left alone goes too. Scores use the prior without noise.
+    """
+    total = visits.sum()
+    c_puct = config.c_puct + config.c_puct_log * math.log(
+        (total + 1 + config.c_puct_base) / config.c_puct_base
+    )
+    scale = c_puct * math.sqrt(total) * priors
+    best = int(visits.argmax())
+    gap = values[best] + scale[best] / (1 + visits[best]) - np.nan_to_num(values, nan=-1)
+    needed = np.where(gap > 0, np.ceil(scale / np.maximum(gap, 1e-9) - 1), visits)
+    forced = np.ceil(np.sqrt(config.forced_playouts * priors * total))
+    pruned = np.clip(np.maximum(visits - forced, needed), 0, visits)
+    pruned[pruned <= 1] = 0
+    pruned[best] = visits[best]
+    return pruned

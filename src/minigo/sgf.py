@@ -1,0 +1,468 @@
+"""SGF files, collections and archives of them <-> game records; the grammar is sgfmill's.
+
+Reading is lenient: what can't be used is a `Skipped` with a short reason, never an exception. The
+reasons are: "empty file", "not SGF", "broken SGF", "not Go", "board size", "no moves",
+"point off the board", "colours don't alternate", "illegal move", "bad set-up",
+"set-up after the first move", "handicap without stones", "two games in one",
+"moves after the end", "broken archive", "encrypted", "archives too deep", "too large",
+"unreadable".
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from sgfmill import sgf_grammar
+
+from ._board import IllegalMove
+from .config import RULES, Rules
+from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point
+from .record import GameRecord
+
+MAX_FILE_BYTES = 1 << 30  # of one file, unpacked: a collection or an archive in an archive
+MAX_DEPTH = 4  # archives in archives
+_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+_ARCHIVE_ERRORS += (EOFError, OSError, NotImplementedError)
+_CHARSETS = {"gb": "gb18030", "bi": "big5", "sh": "shift_jis", "sj": "shift_jis", "eu": "euc_kr"}
+_CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
+# Where a game begins for certain; "(;" alone may also begin a variation.
+_ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
+_PLAIN_MOVES = re.compile(rb"(?:\s*;\s*[BW]\[[a-z]{0,2}\])*\s*\)\s*")
+_PLAIN_POINT = re.compile(rb"\[([a-z]{0,2})\]")
+_NOT_A_COLOR = bytes(set(range(256)) - set(b"BW"))
+_SETUP, _ROOT_ONLY = (b"AB", b"AW", b"AE"), (b"SZ", b"GM", b"FF")
+_WINNER = re.compile(
+    r"(?:(?P<black>black|b|黑棋?|黒)|(?P<white>white|w|白棋?))(?![a-z])"
+    r"(?:\s*(?:wins?|won|胜|勝)(?![a-z]))?(?:\s*(?:by|on))?[\s+:]*(?P<how>.*)",
+    re.DOTALL,
+)
+_TIME_OR_FORFEIT = re.compile(r"(?:\+|\b(?:by|on)\s)\s*[tf]|time|forfeit|超时|超時|時間")
+_POINTS = re.compile(r"(\d+(?:[.,]\d+)?)?\s*(1/2|½|目半)?(?:\s*[pm目胜勝].*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file, a game, or the rest of a game after its end that was left out, and why."""
+
+    name: str  # path, with the members of archives and the number of the game in its file
+    reason: str
+
+
+def load_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[GameRecord | Skipped]:
+    """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
+
+    Main line only. Folders and archives are searched to the bottom, hidden files apart. Every
+    game was played through on a `Board` under `Rules("simple", suicide=True)`; what follows two
+    passes is cut and reported as `Skipped` after the game. `result` is None where the game ended
+    on time or by forfeit: that says nothing about the position. A komi that is not stated is
+    the default of `Rules`, 0.5 with handicap. Raises ValueError for a path that doesn't exist;
+    with `strict` also for the first thing that would be `Skipped`.
+    """
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        for name, data in _open(Path(path)):
+            for game in [Skipped(name, data)] if isinstance(data, str) else _games(name, data):
+                if strict and isinstance(game, Skipped):
+                    raise ValueError(f"{game.name}: {game.reason}")
+                yield game
+
+
+# ---- files and archives: each file's name with its bytes, or with the reason as a str ----
+
+
+def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder")
+    files = [path]
+    if path.is_dir():
+        files = [p for p in sorted(path.rglob("*")) if p.is_file()]
+        files = [p for p in files if not _is_hidden(p.relative_to(path).as_posix())]
+    for file_path in files:
+        try:
+            with open(file_path, "rb") as file:
+                yield from _unpack(str(file_path), file, 0)
+        except OSError:
+            yield str(file_path), "unreadable"
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def _unpack(name: str, file: BinaryIO, depth: int) -> Iterator[tuple[str, bytes | str]]:
+    head = file.read(512)
+    file.seek(0)
+    if head[:2] in _DECOMPRESSORS:
+        members = _decompressed(name, file, _DECOMPRESSORS[head[:2]])
+    elif head.startswith(b"PK"):
+        members = _zip_members(name, file)
+    elif head[257:262] == b"ustar":
+        members = _tar_members(name, file)
+    else:
+        data = file.read(MAX_FILE_BYTES + 1)
+        yield name, "too large" if len(data) > MAX_FILE_BYTES else data
+        return
+    if depth == MAX_DEPTH:
+        yield name, "archives too deep"
+        return
+    try:
+        for inner, data in members:
+            if isinstance(data, str):
+                yield inner, data
+            else:
+                yield from _unpack(inner, io.BytesIO(data), depth + 1)
+    except _ARCHIVE_ERRORS:
+        yield name, "broken archive"
+
+
+def _decompressed(name: str, file: BinaryIO, opener: Callable) -> Iterator[tuple[str, bytes | str]]:
+    with opener(file) as stream:
+        head = stream.read(512)
+        stream.seek(0)
+        if head[257:262] == b"ustar":
+            yield from _tar_members(name, stream)
+            return
+        data = stream.read(MAX_FILE_BYTES + 1)
+        yield name, "too large" if len(data) > MAX_FILE_BYTES else data
+
+
+def _zip_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.is_dir() or _is_hidden(info.filename):
+                continue
+            data = "encrypted" if info.flag_bits & 1 else "too large"
+            if data != "encrypted" and info.file_size <= MAX_FILE_BYTES:
+                try:
+                    data = archive.read(info)
+                except _ARCHIVE_ERRORS:
+                    data = "broken archive"
+            yield f"{name}:{info.filename}", data
+
+
+def _tar_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        for info in archive:
+            if info.isfile() and not _is_hidden(info.name.removeprefix("./")):
+                is_large = info.size > MAX_FILE_BYTES
+                data = "too large" if is_large else archive.extractfile(info).read()
+                yield f"{name}:{info.name}", data
+
+
+# ---- one file: its games as root properties and moves, then as records ----
+
+
+def _games(name: str, data: bytes) -> Iterator[GameRecord | Skipped]:
+    number = 0
+    for number, game in enumerate(_parse_collection(_transcode(data)), start=1):
+        try:
+            record, is_cut = _build_record(*game)
+        except ValueError as error:
+            yield Skipped(f"{name} game {number}", str(error))
+            continue
+        yield record
+        if is_cut:
+            yield Skipped(f"{name} game {number}", "moves after the end")
+    if number == 0:
+        yield Skipped(name, "not SGF" if data.strip() else "empty file")
+
+
+def _transcode(data: bytes) -> bytes:
+    """Return bytes in which "[", "]" and "\\" are never a half of another character."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace").encode()
+    if b"\0" in data[:1000]:
+        return b""  # a picture, a program: no text at all
+    charset = None if data.isascii() else _CHARSET.search(data, 0, 2000)
+    if charset is None:
+        return data
+    try:
+        data.decode()  # many files are UTF-8 whatever they claim
+    except UnicodeDecodeError:
+        codec = _CHARSETS.get(charset[1][:2].decode("ascii", "replace").lower())
+        return data.decode(codec, "replace").encode() if codec else data
+    return data
+
+
+def _parse_collection(data: bytes) -> Iterator[tuple]:
+    """Yield (root properties, colours, points) of each game; (None, reason, None) if it is broken.
+
+    All are raw bytes: {b"SZ": [b"9"]}, b"BW", [b"cc", b"gg"]. A game whose brackets don't close
+    costs only itself.
+    """
+    starts = [match.start() for match in _ROOT.finditer(data)]
+    for start, end in pairwise([0, *starts, len(data)]):
+        text, position = data[start:end], 0
+        first_move = text.find(b";", text.find(b";") + 1)
+        moves = _PLAIN_MOVES.fullmatch(text, first_move) if first_move > 0 else None
+        while True:  # with moves and nothing else after the root, the root is all to tokenise
+            plain = text[:first_move] + b")" if moves else text
+            tokens, position = sgf_grammar.tokenise(plain, position)
+            if not tokens:
+                break
+            if tokens[-1] != ("D", b")") or tokens.count(tokens[-1]) != tokens.count(("D", b"(")):
+                if moves is None:
+                    yield None, "broken SGF", None
+                    break
+                moves, position = None, 0  # the ";" was inside a text
+                continue
+            root, colors, points = _main_line(tokens)
+            if moves:
+                colors += moves[0].translate(None, _NOT_A_COLOR)
+                points += _PLAIN_POINT.findall(moves[0])
+            yield root, colors, points
+
+
+def _main_line(tokens: list[tuple[str, bytes]]) -> tuple:
+    root, colors, points, name, is_late = {}, [], [], b"", False
+    for kind, text in tokens:
+        if kind == "V":
+            if name == b"B" or name == b"W":
+                colors.append(name)
+                points.append(text)
+            elif not is_late:
+                root.setdefault(name, []).append(text)
+            elif name in _SETUP:
+                return None, "set-up after the first move", None
+            elif name in _ROOT_ONLY:
+                return None, "two games in one", None
+        elif kind == "I":
+            name = text
+        elif text == b")":
+            break
+        else:
+            name, is_late = b"", bool(points)
+    return root, b"".join(colors), points
+
+
+def _build_record(
+    root: dict | None, colors: bytes | str, points: list[bytes] | None
+) -> tuple[GameRecord, bool]:
+    """Return the game, and whether moves after two passes were cut off; ValueError(reason)."""
+    if root is None:
+        raise ValueError(colors)
+    text = {name: _parse_text(values[0]) for name, values in root.items() if name in _TEXTS}
+    if text.get(b"GM", "1") not in ("1", ""):
+        raise ValueError("not Go")
+    size = _parse_size(text.get(b"SZ", "19"))
+    plies = _parse_moves(points, size)
+    setup, num_free = _parse_setup(root, text.get(b"HA", ""), colors, plies, size)
+    colors, plies = colors[num_free:], plies[num_free:]
+    if not plies and setup is None:
+        raise ValueError("no moves")
+    first = colors[:1] or _parse_text(root.get(b"PL", [b"B"])[0]).encode().upper()[:1]
+    if b"BB" in colors or b"WW" in colors:
+        raise ValueError("colours don't alternate")
+    end = _find_end(plies, size)
+    result = text.get(b"RE", "")
+    record = GameRecord(
+        size,
+        _parse_rules(text.get(b"RU", ""), text.get(b"KM", ""), setup is not None),
+        np.array(plies[:end], np.int16),
+        WHITE if first == b"W" else BLACK,
+        setup,
+        *((None, None) if _TIME_OR_FORFEIT.search(result.lower()) else parse_result(result)),
+        source=text.get(b"SO", ""),
+        black_rank=text.get(b"BR", ""),
+        white_rank=text.get(b"WR", ""),
+    )
+    _check_legal(record)
+    return record, end < len(plies)
+
+
+_TEXTS = frozenset((b"GM", b"SZ", b"HA", b"RE", b"RU", b"KM", b"SO", b"BR", b"WR"))
+
+
+@lru_cache(4096)  # few values, many games
+def _parse_text(value: bytes) -> str:
+    value = sgf_grammar.simpletext_value(value).strip()
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+@lru_cache
+def _parse_size(text: str) -> int:
+    sides = set(re.findall(r"\d+", text)) or {"19"}
+    size = int(sides.pop()[:4])
+    if sides or not MIN_SIZE <= size <= MAX_SIZE:
+        raise ValueError("board size")
+    return size
+
+
+@lru_cache
+def _points(size: int) -> dict[bytes, int]:
+    points = {format_point(move, size).encode(): move for move in range(size * size)}
+    return points | {b"": size * size, b"tt": size * size}  # "tt" is a pass up to 19x19
+
+
+def _parse_moves(texts: list[bytes], size: int) -> list[int]:
+    points = _points(size)
+    try:
+        return [points[text] for text in texts]
+    except KeyError:
+        texts = [b"".join(text.lower().split()) for text in texts]
+    if not points.keys() >= set(texts):
+        raise ValueError("point off the board")
+    return [points[text] for text in texts]
+
+
+def _parse_setup(
+    root: dict, handicap: str, colors: bytes, plies: list[int], size: int
+) -> tuple[np.ndarray | None, int]:
+    """Return the set-up stones, and how many of the first moves are handicap stones."""
+    setup, num_free = np.zeros(size * size, np.int8), 0
+    if any(name in root for name in _SETUP):
+        for name, color in zip(_SETUP, (BLACK, WHITE, EMPTY), strict=True):
+            moves = _parse_moves(_expand_rectangles(root.get(name, ())), size)
+            if size * size in moves or color and setup[moves].any():
+                raise ValueError("bad set-up")
+            setup[moves] = color
+    elif handicap.isdecimal() and 2 <= int(handicap[:4]) <= size * size:
+        num_free = int(handicap)
+        if colors[: num_free + 1] not in (b"B" * num_free, b"B" * num_free + b"W"):
+            raise ValueError("handicap without stones")
+        setup[plies[:num_free]] = BLACK
+    return (setup if setup.any() else None), num_free
+
+
+def _expand_rectangles(values: Iterable[bytes]) -> list[bytes]:
+    points = []
+    for value in values:
+        first, colon, last = value.strip().partition(b":")
+        if not colon:
+            points.append(first)
+            continue
+        if len(first) != 2 or len(last) != 2:
+            raise ValueError("point off the board")
+        columns, rows = (range(first[i], last[i] + 1) for i in (0, 1))
+        points += [bytes((column, row)) for row in rows for column in columns]
+    return points
+
+
+def _find_end(plies: list[int], size: int) -> int:
+    passes = size * size
+    if plies.count(passes) >= 2:
+        for ply, pair in enumerate(pairwise(plies)):
+            if pair == (passes, passes):
+                return ply + 2
+    return len(plies)
+
+
+def _check_legal(record: GameRecord) -> None:
+    try:
+        record.board(len(record.moves))
+    except IllegalMove:
+        raise ValueError("illegal move") from None
+    except ValueError:
+        raise ValueError("bad set-up") from None
+
+
+@lru_cache
+def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
+    is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
+    rules = Rules("simple", suicide=True, scoring="territory" if is_territory else "area")
+    number = re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", komi)
+    points = float(number[0].replace(",", ".")) if number else 0.5 if has_setup else rules.komi
+    if abs(points) >= 100:  # Fox and others write hundredths
+        points /= 100
+    if points * 2 % 1 and abs(points) < 4:  # 3.75 Chinese stones are 7.5 points
+        points *= 2
+    return replace(rules, komi=round(points * 2) / 2)
+
+
+@lru_cache(4096)
+def parse_result(text: str) -> tuple[float | None, float | None]:
+    """Read RE in its many spellings as (result, score), both Black's; None where it doesn't say.
+
+    "B+3.5" is (1.0, 3.5), "W+R" and "White wins on time" are (-1.0, None), "0" is (0.0, 0.0).
+    """
+    text = text.strip().lower().translate({ord("＋"): "+", ord("−"): "-"})
+    if text in ("0", "0.0", "jigo", "持碁"):
+        return 0.0, 0.0
+    if text.startswith(("draw", "tie", "和")):
+        return 0.0, None
+    winner = _WINNER.fullmatch(text)
+    if not winner:
+        return None, None
+    sign = 1.0 if winner["black"] else -1.0
+    points = _POINTS.fullmatch(winner["how"].strip())
+    if not points or not any(points.groups()):
+        return sign, None
+    margin = float((points[1] or "0").replace(",", ".")) + (0.5 if points[2] else 0)
+    return sign, sign * margin if 0 < margin < 1000 else None
+
+
+def format_result(result: float | None, score: float | None = None) -> str:
+    """Write RE: "B+3.5", "W+" (won by an unknown margin), "0", or "?"."""
+    if result is None:
+        return "?"
+    if result == 0:
+        return "0" if score == 0 else "Draw"
+    return f"{format_color(BLACK if result > 0 else WHITE)}+" + (f"{abs(score):g}" if score else "")
+
+
+def format_sgf(
+    record: GameRecord,
+    black: str = "",
+    white: str = "",
+    comments: dict[int, str] | None = None,
+    result: str = "",
+    event: str = "",
+) -> str:
+    """Write one game as SGF FF[4], with the players' names where they are known.
+
+    comments: text for the position after so many moves, 0 for the root. `result` such as "B+R"
+    says more than the record does; by default it is `format_result` of the record's.
+    """
+    root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
+    root |= {"KM": f"{record.rules.komi:g}", "RU": _format_rules(record.rules)}
+    root |= {"RE": result or format_result(record.result, record.score), "SO": record.source}
+    root |= {"PB": black, "PW": white, "BR": record.black_rank, "WR": record.white_rank}
+    nodes = [{name: [text] for name, text in (root | {"EV": event}).items() if text}]
+    nodes[0] |= _format_setup(record)
+    for ply, move in enumerate(record.moves.tolist()):
+        color = record.to_play if ply % 2 == 0 else 3 - record.to_play
+        nodes.append({format_color(color): [format_point(move, record.size)]})
+    for ply, comment in (comments or {}).items():
+        nodes[ply]["C"] = [comment]
+    tree = sgf_grammar.Coarse_game_tree()
+    for node in nodes:
+        escaped = {k: [sgf_grammar.escape_text(v.encode()) for v in node[k]] for k in node}
+        tree.sequence.append(escaped)
+    return sgf_grammar.serialise_game_tree(tree).decode()
+
+
+def _format_setup(record: GameRecord) -> dict[str, list[str]]:
+    nodes = {"PL": [format_color(record.to_play)]}
+    if record.setup is None:
+        return nodes if record.to_play == WHITE else {}
+    for name, color in (("AB", BLACK), ("AW", WHITE)):
+        moves = np.flatnonzero(record.setup == color).tolist()
+        if moves:
+            nodes[name] = [format_point(move, record.size) for move in moves]
+    if "AW" not in nodes and record.to_play == WHITE:
+        nodes["HA"] = [str(len(nodes["AB"]))]
+    return nodes
+
+
+def _format_rules(rules: Rules) -> str:
+    if rules.scoring == "territory":
+        return "Japanese"
+    for name, text in (("tromp-taylor", "Tromp-Taylor"), ("aga", "AGA"), ("new-zealand", "NZ")):
+        if (rules.ko, rules.suicide) == (RULES[name].ko, RULES[name].suicide):
+            return text
+    return "Chinese"

@@ -1,0 +1,30 @@
+"""What several test files share: seeded randomness; GPU tests are skipped where there is none."""
+
+import os
+
+import numpy as np
+import pytest
+
+# One thread for PyTorch, here and in the programs that tests start: tiny networks need no more,
+# and several processes with a thread per core hold each other up.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def pytest_collection_modifyitems(items):
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu_tests and not has_gpu():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def has_gpu() -> bool:
+    try:
+        import torch  # only here: the tests of the rules run without it
+    except ImportError:
+        return False
+    return torch.cuda.is_available()

@@ -1,0 +1,259 @@
+"""Matches: results, colours, programs that misbehave, and the arithmetic of Elo."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from minigo import arena
+from minigo.arena import (
+    GtpProgram,
+    ProgramError,
+    elo_difference,
+    find_gnugo,
+    match,
+    parse_player,
+    score_interval,
+)
+from minigo.sgf import load_games
+
+# A GTP program that plays its arguments, one for each genmove, then passes. "die", "silent" and
+# "chatter" do so instead of answering; words before genmove's moves: --cleanup=A1,B2 are the moves
+# of kgs-genmove_cleanup, --score=B+1 is its count, --refuse=C3 a move it doesn't take.
+PROGRAM = r"""
+import sys, time
+options = dict(a[2:].split("=") for a in sys.argv[1:] if a.startswith("--"))
+script = [a for a in sys.argv[1:] if not a.startswith("--")]
+names = "list_commands boardsize clear_board komi play genmove quit".split()
+names += ["kgs-genmove_cleanup"] * ("cleanup" in options) + ["final_score"] * ("score" in options)
+print("a banner", flush=True)
+print("starting", file=sys.stderr, flush=True)
+for line in sys.stdin:
+    command, *words = line.split()
+    mark, text = "=", ""
+    if command == "list_commands":
+        text = "\n".join(names)
+    elif command == "clear_board":
+        moves, cleanup = list(script), list(filter(None, options.get("cleanup", "").split(",")))
+    elif command == "final_score":
+        text = options["score"]
+    elif command == "play" and words[1] == options.get("refuse"):
+        mark, text = "?", "illegal move"
+    elif command in ("genmove", "kgs-genmove_cleanup"):
+        source = moves if command == "genmove" else cleanup
+        text = source.pop(0) if source else "PASS"
+    if text == "die":
+        print("no more", file=sys.stderr)
+        sys.exit(3)
+    if text == "silent":
+        time.sleep(60)
+    print(mark + " " + text + "\r\n\r", flush=True)
+    if command == "quit":
+        break
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Return a function that makes a player of PROGRAM with its arguments."""
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return lambda words: f"gtp:{sys.executable} -I -S {path} {words}"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> str:
+    """Return the path of a tiny network with random weights."""
+    torch = pytest.importorskip("torch")
+    from minigo.checkpoint import save_checkpoint
+    from minigo.network import PolicyValueNet
+
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("networks") / "tiny.pt"
+    save_checkpoint(
+        path, network="b1c8", weights=PolicyValueNet("b1c8").state_dict(), info={"size": 5}
+    )
+    return str(path)
+
+
+def play(a: str, b: str, num_games: int, size: int = 5, visits: int = 4, **options) -> dict:
+    players = [parse_player(text, visits) for text in (a, b)]
+    return match(*players, num_games, size, progress=False, **options)
+
+
+def played_moves(folder, number: int = 1) -> list[int]:
+    return next(load_games([folder / f"{number:04d}.sgf"], strict=True)).moves.tolist()
+
+
+def test_colours_alternate_and_the_area_decides(program, tmp_path):
+    result = play(program("C3"), program(""), 4, sgf=tmp_path / "games")
+    assert (result["games"], result["wins"], result["losses"], result["draws"]) == (4, 4, 0, 0)
+    assert result["black"] == result["white"] == {"games": 2, "wins": 2, "losses": 0, "draws": 0}
+    assert played_moves(tmp_path / "games", 1) == [12, 25, 25]  # A is Black: C3, pass, pass
+    assert played_moves(tmp_path / "games", 2) == [25, 12, 25, 25]  # A is White
+    text = (tmp_path / "games" / "0001.sgf").read_text()
+    assert "RE[B+18]" in text and "RU[Chinese]" in text and "KM[7]" in text
+    assert result["distinct"] == 2 and result["disagreements"] == 0 and result["forfeits"] == []
+
+
+def test_an_equal_count_is_a_draw(program):
+    from minigo.config import Rules
+
+    players = [parse_player(program("")), parse_player(program(""))]
+    result = match(*players, 2, 5, Rules(komi=0), progress=False)
+    assert result["draws"] == 2 and result["score"] == 0.5 and result["elo"] == 0
+
+
+def test_a_pass_before_cleanup_ends_no_game(program, tmp_path):
+    result = play(program("C3 --cleanup=D3,D4"), program("A1"), 1, sgf=tmp_path)
+    # C3 A1 pass pass: Black's was no promise. Its cleanup takes two moves, and then it is over.
+    assert played_moves(tmp_path)[:4] == [12, 20, 25, 25]
+    last = (tmp_path / "0001.sgf").read_text().replace("\n", "")
+    assert last.endswith(";B[];W[];B[dc];W[];B[db];W[];B[])")
+    assert result["losses"] == 1  # four stones, no territory, komi 7
+
+
+def test_a_count_that_names_another_winner_is_reported(program):
+    result = play(program("C3 --score=B+1"), program("--score=W+3.5"), 1)
+    assert result["wins"] == 1 and result["disagreements"] == 1
+
+
+def test_resigning_loses(program, tmp_path):
+    result = play(program("resign"), program("C3"), 1, sgf=tmp_path)
+    assert result["losses"] == 1 and result["resigned"] == 1 and result["forfeits"] == []
+    assert "RE[W+R]" in (tmp_path / "0001.sgf").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        ("C3 C3", "played the illegal move B C3"),
+        ("Z9", "answered genmove with 'Z9'"),
+        ("A1 die", "died at 'genmove B', exit status 3: no more"),
+        ("--refuse=D4 A1", "refused 'play W D4': illegal move"),
+    ],
+)
+def test_a_program_that_errs_loses_and_the_match_goes_on(program, tmp_path, capfd, words, reason):
+    result = play(program(words), program("D4 B2"), 2, games_at_once=1, sgf=tmp_path)
+    assert result["losses"] == 2 and len(result["forfeits"]) == 2
+    assert reason in result["forfeits"][0] and "\n" not in result["forfeits"][0]
+    assert f"game 1: {parse_player(program('')).name}" in capfd.readouterr().err
+    assert "RE[W+F]" in (tmp_path / "0001.sgf").read_text()
+
+
+def test_a_silent_program_is_killed(program):
+    engine = GtpProgram(program("silent")[4:], timeout_s=0.3)
+    engine.ask("clear_board")
+    with pytest.raises(ProgramError, match="gave no answer to 'genmove B' in 0.3 s"):
+        engine.ask("genmove B")
+    arena_timeout, arena.CLOSE_TIMEOUT_S = arena.CLOSE_TIMEOUT_S, 0.1
+    engine.close()
+    arena.CLOSE_TIMEOUT_S = arena_timeout
+    assert engine._process.returncode == -9
+
+
+@pytest.mark.parametrize("command", ["/no/such/program", "false", "python3 -c 1/0"])
+def test_a_program_that_does_not_start_stops_the_match(program, command):
+    with pytest.raises(ValueError, match=command.split()[0]) as error:
+        play(f"gtp:{command}", program(""), 2)
+    assert "\n" not in str(error.value)
+
+
+def test_the_move_cap_counts_the_board_as_it_is(program, monkeypatch):
+    monkeypatch.setattr(arena, "MAX_MOVES_PER_POINT", 0.1)
+    result = play(program("C3 C4 C5"), program("A1 A2 A3"), 1)
+    assert result["capped"] == 1 and result["mean_moves"] == 3 and result["games"] == 1
+
+
+def test_networks_play_in_lockstep_and_games_differ(network, tmp_path, monkeypatch):
+    from minigo.evaluator import Evaluator
+
+    batches, evaluate = [], Evaluator.evaluate
+    monkeypatch.setattr(
+        Evaluator,
+        "evaluate",
+        lambda self, planes: batches.append(len(planes)) or evaluate(self, planes),
+    )
+    result = play(network, f"{network}@0", 8, sgf=tmp_path)
+    assert result["wins"] + result["losses"] + result["draws"] == result["games"] == 8
+    assert result["black"]["games"] == result["white"]["games"] == 4
+    assert result["forfeits"] == []
+    assert max(batches) == 4 and result["distinct"] > 1  # half of the games wait for each player
+    records = list(load_games([tmp_path], strict=True))
+    assert len(records) == 8 and all(record.result is not None for record in records)
+
+
+def test_the_same_seed_plays_the_same_match(network):
+    first, second, other = (play(network, network, 4, seed=seed) for seed in (7, 7, 8))
+    assert first == second and first["mean_moves"] != other["mean_moves"]
+
+
+def test_a_network_meets_a_program(network, program):
+    result = play(network, program("C3 B2 D4"), 3)
+    assert result["games"] == 3 and result["forfeits"] == []
+
+
+def test_time_per_move_instead_of_visits(network):
+    players = [parse_player(network, time_s=0.01), parse_player(f"{network}@1")]
+    assert match(*players, 2, 5, progress=False)["games"] == 2
+
+
+@pytest.mark.skipif(find_gnugo() is None, reason="needs gnugo")
+def test_gnu_go_plays_games_out(network, tmp_path):
+    result = play(network, find_gnugo(level=1), 2, size=7, sgf=tmp_path)
+    assert result["games"] == 2 and result["forfeits"] == [] and result["disagreements"] == 0
+    for record in load_games([tmp_path], strict=True):
+        board = record.board(len(record.moves))
+        assert board.is_over and board.score() == record.score
+
+
+def test_find_gnugo_tells_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
+    assert find_gnugo() is None
+
+
+@pytest.mark.parametrize(
+    "text, checkpoint, command, simulations",
+    [
+        ("9x9", "9x9", "", 64),
+        ("runs/a.pt@16", "runs/a.pt", "", 16),
+        ("9x9@0", "9x9", "", 0),
+        ("a@b.pt", "a@b.pt", "", 64),
+        ("gtp:gnugo --mode gtp", "", "gnugo --mode gtp", 0),
+    ],
+)
+def test_parse_player(text, checkpoint, command, simulations):
+    player = parse_player(text)
+    assert (player.checkpoint, player.command, player.simulations) == (
+        checkpoint,
+        command,
+        simulations,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "gtp:", "gtp:'", "gtp:   "])
+def test_parse_player_refuses(text):
+    with pytest.raises(ValueError, match="player"):
+        parse_player(text)
+
+
+# Quantiles of Beta(points + 1/2, games - points + 1/2), from scipy.stats.beta.ppf.
+@pytest.mark.parametrize(
+    "points, num_games, quantiles",
+    [
+        (20, 40, (0.349603502, 0.5, 0.650396498)),
+        (30, 40, (0.601693947, 0.747898860, 0.863606545)),
+        (100, 100, (0.975254730, 0.997733571, 0.999995102)),
+        (2.5, 5, (0.146632790, 0.5, 0.853367210)),
+        (0, 1, (0.000385581, 0.163193985, 0.853253684)),
+    ],
+)
+def test_the_interval_is_jeffreys(points, num_games, quantiles):
+    assert score_interval(points, num_games) == pytest.approx(quantiles, abs=2e-7)
+
+
+def test_elo_of_a_score():
+    assert elo_difference(0.5) == 0
+    assert elo_difference(0.75) == pytest.approx(190.849, abs=0.001)
+    assert elo_difference(1 / 11) == pytest.approx(-400)
+    assert np.isfinite(elo_difference(score_interval(1000, 1000)[2]))

@@ -1,0 +1,1238 @@
+"""The rule book: one rule per test, by diagrams; then published counts and a slow referee."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts
+from minigo.config import Rules
+from minigo.coords import BLACK, EMPTY, WHITE, parse_vertex, symmetry_table
+from reference import (
+    Referee,
+    count_area,
+    count_liberties,
+    find_chain,
+    find_uncapturable,
+    is_possible,
+    put_stone,
+)
+
+KO_RULES = ("simple", "positional", "situational")
+EVERY_RULES = [Rules(ko, suicide) for ko in KO_RULES for suicide in (False, True)]
+
+
+def show(points) -> str:
+    """Write an array of colours as a diagram."""
+    return "\n".join(" ".join(".XO"[color] for color in row) for row in points)
+
+
+def same(text: str, diagram: str) -> bool:
+    return text.split() == diagram.split()
+
+
+def play(board: Board, vertices: str) -> Board:
+    """Play moves such as "C3 pass", the colours alternating; check() the board after each."""
+    for vertex in vertices.split():
+        board.play(parse_vertex(vertex, board.size))
+        board.check()
+    return board
+
+
+def can_play(board: Board, vertex: str, color: int = 0) -> bool:
+    return board.is_legal(parse_vertex(vertex, board.size), color)
+
+
+def refuses(board: Board, vertex: str, reason: str, color: int = 0) -> bool:
+    """Is a move refused for that reason, and the board left as it was?"""
+    move = parse_vertex(vertex, board.size)
+    before = (str(board), board.to_play, board.num_moves, board.hash, board.ko)
+    with pytest.raises(IllegalMove, match=reason):
+        board.play(move, color)
+    board.check()
+    after = (str(board), board.to_play, board.num_moves, board.hash, board.ko)
+    return before == after and not board.is_legal(move, color)
+
+
+# Stones and captures
+
+
+def test_an_empty_board():
+    board = Board()
+    assert (board.size, board.to_play, board.rules) == (9, BLACK, Rules())
+    assert (board.num_moves, board.num_passes, board.last_move, board.ko) == (0, 0, -1, -1)
+    assert board.prisoners == (0, 0) and not board.is_over
+    assert (board.stones() == EMPTY).all() and board.legal_moves().all()
+    assert board.score() == -7 and (board.area() == EMPTY).all()
+
+
+def test_colours_alternate_and_passes_count_as_moves():
+    board = play(Board(5), "C3 pass D4")
+    assert same(str(board), ". . . . .  . . . X .  . . X . .  . . . . .  . . . . .")
+    assert (board.to_play, board.num_moves, board.num_passes) == (WHITE, 3, 0)
+    assert board.last_move == parse_vertex("D4", 5)
+
+
+def test_an_occupied_point_is_illegal():
+    board = play(Board(5), "C3")
+    assert refuses(board, "C3", "White may not play C3: the point is taken")
+    assert not board.legal_moves()[parse_vertex("C3", 5)]
+
+
+def test_a_chain_is_solidly_connected_and_knows_its_liberties():
+    board = Board.from_diagram("""
+        X X . O .
+        . X O . .
+        . . X . .
+        X . . O O
+        X . . O .""")
+    assert board.chain(0) == board.chain(6) == [0, 1, 6]
+    assert board.liberties(0) == 3
+    assert board.chain(12) == [12] and board.liberties(12) == 3
+    assert board.liberties(7) == 2
+    assert board.chain(18) == [18, 19, 23] and board.liberties(18) == 5
+    board.check()
+
+
+def test_a_liberty_next_to_two_stones_of_a_chain_counts_once():
+    board = Board.from_diagram("""
+        . . . .
+        . X X .
+        . X . .
+        . . . .""")
+    assert board.liberties(parse_vertex("B3", 4)) == 7
+
+
+def test_chain_and_liberties_of_an_empty_point_are_refused():
+    board = Board(5)
+    for move in (0, 25, -1, 26):
+        with pytest.raises(ValueError, match=str(move)):
+            board.chain(move)
+        with pytest.raises(ValueError, match=str(move)):
+            board.liberties(move)
+
+
+def test_a_stone_without_liberties_is_captured():
+    board = Board.from_diagram("""
+        . X . . .
+        X O . . .
+        . X . . .
+        . . . . .
+        . . . . .""")
+    play(board, "C4")
+    assert same(
+        str(board),
+        """
+        . X . . .
+        X . X . .
+        . X . . .
+        . . . . .
+        . . . . .""",
+    )
+    assert board.prisoners == (0, 1)
+
+
+def test_several_chains_are_captured_at_once():
+    board = Board.from_diagram("""
+        . X O X .
+        X O . O X
+        X O O X .
+        . X X . .
+        . . . . .""")
+    play(board, "C4")
+    assert same(
+        str(board),
+        """
+        . X . X .
+        X . X . X
+        X . . X .
+        . X X . .
+        . . . . .""",
+    )
+    assert board.prisoners == (0, 5) and board.ko == -1
+
+
+def test_capture_comes_before_suicide():
+    for rules in EVERY_RULES:
+        board = Board.from_diagram(
+            """
+            . O X . .
+            O X . . .
+            X . . . .
+            . . . . .
+            . . . . .""",
+            rules=rules,
+        )
+        play(board, "A5")  # no liberty of its own, but it takes two
+        assert str(board).split()[:2] == ["X", "."] and board.liberties(0) == 2
+
+
+# Suicide
+
+ONE_STONE = """
+    . X . .
+    X . . .
+    . . . .
+    . . . ."""
+
+
+@pytest.mark.parametrize("ko", KO_RULES)
+def test_suicide_of_one_stone_forbidden(ko):
+    board = Board.from_diagram(ONE_STONE, WHITE, Rules(ko, suicide=False))
+    assert refuses(board, "A4", "White may not play A4: suicide")
+
+
+def test_suicide_of_one_stone_leaves_the_position_as_it_was():
+    board = Board.from_diagram(ONE_STONE, WHITE, Rules("simple", suicide=True))
+    play(board, "A4")
+    assert same(str(board), ONE_STONE)
+    assert (board.to_play, board.num_moves, board.num_passes) == (BLACK, 1, 0)
+    assert board.prisoners == (0, 1) and board.ko == -1
+
+
+def test_suicide_of_one_stone_repeats_the_position():
+    board = Board.from_diagram(ONE_STONE, WHITE, Rules("positional", suicide=True))
+    assert refuses(board, "A4", "positional ko")
+
+
+def test_suicide_of_one_stone_passes_the_turn_under_situational_superko():
+    board = Board.from_diagram(ONE_STONE, WHITE, Rules("situational", suicide=True))
+    play(board, "A4")  # the position is old, that Black is to move in it is not
+    assert same(str(board), ONE_STONE) and board.to_play == BLACK
+    board = Board.from_diagram(ONE_STONE, BLACK, Rules("situational", suicide=True))
+    play(board, "pass")
+    assert refuses(board, "A4", "situational ko")
+
+
+TWO_STONES = """
+    O X . . .
+    . X . . .
+    X . . . .
+    . . . . .
+    . . . . ."""
+
+
+@pytest.mark.parametrize("ko", KO_RULES)
+def test_suicide_of_several_stones_forbidden(ko):
+    board = Board.from_diagram(TWO_STONES, WHITE, Rules(ko, suicide=False))
+    assert refuses(board, "A4", "White may not play A4: suicide")
+
+
+@pytest.mark.parametrize("ko", KO_RULES)
+def test_suicide_of_several_stones_takes_them_off(ko):
+    board = Board.from_diagram(TWO_STONES, WHITE, Rules(ko, suicide=True))
+    play(board, "A4")
+    assert same(str(board), TWO_STONES.replace("O", "."))
+    assert board.prisoners == (0, 2) and board.ko == -1 and board.to_play == BLACK
+    assert board.liberties(parse_vertex("A3", 5)) == 3
+
+
+@pytest.mark.parametrize("color", (BLACK, WHITE))
+def test_a_stone_without_liberties_of_its_own_lives_on_its_neighbours(color):
+    board = Board.from_diagram(
+        """
+        . O . . .
+        X X O . .
+        . . . . .
+        . . . . .
+        . . . . .""",
+        color,
+        Rules(suicide=False),
+    )
+    play(board, "A5")
+    assert board.stones()[0, 0] == color
+    assert board.liberties(0) == (2 if color == BLACK else 1)
+
+
+# Ko
+
+KO = """
+    . X O . .
+    X O . O .
+    . X O . .
+    . . . . .
+    . . . . ."""
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES)
+def test_retaking_a_ko_at_once_is_illegal(rules):
+    board = Board.from_diagram(KO, rules=rules)
+    play(board, "C4")
+    assert same(
+        str(board),
+        """
+        . X O . .
+        X . X O .
+        . X O . .
+        . . . . .
+        . . . . .""",
+    )
+    assert board.ko == parse_vertex("B4", 5)
+    assert refuses(board, "B4", f"White may not play B4: {rules.ko} ko")
+    assert not board.legal_moves()[board.ko]
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES)
+def test_retaking_a_ko_after_a_threat_is_legal(rules):
+    board = play(Board.from_diagram(KO, rules=rules), "C4 E1 D1 B4")
+    assert same(
+        str(board),
+        """
+        . X O . .
+        X O . O .
+        . X O . .
+        . . . . .
+        . . . X O""",
+    )
+    assert board.ko == parse_vertex("C4", 5) and not can_play(board, "C4")
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES)
+def test_a_ko_can_be_filled(rules):
+    board = play(Board.from_diagram(KO, rules=rules), "C4 E1 B4")
+    assert board.ko == -1 and board.liberties(parse_vertex("B4", 5)) == 3
+
+
+def test_taking_two_stones_is_no_ko():
+    board = Board.from_diagram("""
+        O O . O .
+        X X O . .
+        . . . . .
+        . . . . .
+        . . . . .""")
+    play(board, "C5")
+    assert board.ko == -1 and can_play(board, "B5")
+
+
+def test_a_pass_lifts_a_simple_ko_but_no_superko():
+    for rules in EVERY_RULES:
+        board = play(Board.from_diagram(KO, rules=rules), "C4 pass pass")
+        assert board.is_over and board.ko == -1
+        assert can_play(board, "B4") == (rules.ko == "simple")
+
+
+SEND_TWO = """
+    . . . . .
+    . . . . .
+    X X O O .
+    X X O O .
+    . O . O ."""
+
+
+def test_sending_two_returning_one():
+    for rules in EVERY_RULES:
+        board = play(Board.from_diagram(SEND_TWO, WHITE, rules), "A1 C1")
+        assert same(str(board).splitlines()[-1], ". . X O .") and board.ko == -1
+        if rules.ko == "positional":
+            assert refuses(board, "B1", "positional ko")
+        else:  # the position comes back, but with Black to move
+            play(board, "B1")
+            assert same(str(board), SEND_TWO)
+
+
+def test_superko_through_a_pass():
+    board = Board.from_diagram(SEND_TWO, WHITE, Rules("situational"))
+    play(board, "A1 C1 B1 pass")  # a pass may repeat a situation
+    assert same(str(board), SEND_TWO) and board.to_play == WHITE
+    assert refuses(board, "A1", "situational ko")
+    board = Board.from_diagram(SEND_TWO, WHITE, Rules("simple"))
+    play(board, "A1 C1 B1 pass A1 C1 B1 pass A1")  # so it goes on forever
+
+
+def test_a_pass_makes_a_situation():
+    board = Board.from_diagram(SEND_TWO, BLACK, Rules("situational"))
+    play(board, "pass A1 C1")
+    assert refuses(board, "B1", "situational ko")  # Black was to move there before he passed
+
+
+TRIPLE_KO = """
+    . X O . . . .
+    X O . O . . .
+    . X O . . . .
+    X . X O . . .
+    . X O . . . .
+    X O . O . . .
+    . X O . . . ."""
+
+
+def test_triple_ko():
+    for rules in EVERY_RULES:
+        board = Board.from_diagram(TRIPLE_KO, rules=rules)
+        play(board, "C6 B4 C2 B6 C4")
+        if rules.ko == "simple":
+            play(board, "B2 C6 B4 C2 B6 C4 B2")
+            assert same(str(board), TRIPLE_KO) and board.num_moves == 12
+        else:
+            assert refuses(board, "B2", f"White may not play B2: {rules.ko} ko")
+            play(board, "G7 G1 B2")  # after a move elsewhere the position is another
+
+
+def test_superko_remembers_the_set_up_position():
+    board = Board.from_diagram(KO)
+    play(board, "C4")
+    board.to_play = BLACK
+    board.to_play = WHITE
+    assert board.ko == -1 and refuses(board, "B4", "positional ko")
+
+
+def test_superko_remembers_thousands_of_moves():
+    board = play(Board.from_diagram(KO), "C4")
+    for _ in range(5000):
+        board.play(25)
+    assert board.num_moves == 5001 and board.num_passes == 5000
+    assert refuses(board, "B4", "positional ko")
+    assert not board.copy().is_legal(parse_vertex("B4", 5))
+
+
+def test_rules_can_change_and_the_history_stays():
+    board = play(Board.from_diagram(SEND_TWO, WHITE, Rules("simple")), "A1 C1")
+    assert can_play(board, "B1")
+    board.rules = Rules("positional")
+    assert refuses(board, "B1", "positional ko")
+    board.rules = Rules("situational")
+    board.check()
+    assert can_play(board, "B1")  # White was to move in that position
+    board = play(Board.from_diagram(KO, rules=Rules("simple")), "C4 pass pass")
+    board.rules = Rules("situational")
+    assert refuses(board, "B4", "situational ko")
+    board = play(Board.from_diagram(SEND_TWO, BLACK, Rules("situational")), "pass A1 C1")
+    board.rules = Rules("positional")
+    assert refuses(board, "B1", "positional ko")
+
+
+# Captures and life in shapes
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES)
+def test_snapback(rules):
+    board = Board.from_diagram(
+        """
+        . . . . .
+        . . . . .
+        . O O O .
+        O X X X O
+        O X . . O""",
+        WHITE,
+        rules,
+    )
+    play(board, "C1 D1")
+    assert same(str(board).splitlines()[-1], "O X . X O") and board.liberties(23) == 1
+    assert board.ko == -1  # one stone was taken, but more will be taken back
+    play(board, "C1")
+    assert same(
+        str(board),
+        """
+        . . . . .
+        . . . . .
+        . O O O .
+        O . . . O
+        O . O . O""",
+    )
+    assert board.prisoners == (5, 1)
+
+
+SEKI = """
+    X X X X X
+    X X X X X
+    . X X O .
+    O O O O O
+    O O O O O"""
+
+
+def test_whoever_moves_first_in_a_seki_loses_it():
+    for color in (BLACK, WHITE):
+        board = play(Board.from_diagram(SEKI, color), "A3 E3")
+        alive = 3 - color
+        assert board.liberties(parse_vertex("E3", 5)) > 0
+        assert (board.stones() != color).all() and board.area().ravel().tolist() == [alive] * 25
+
+
+def test_shared_liberties_of_a_seki_are_nobodys():
+    board = Board.from_diagram(SEKI, rules=Rules(komi=0.5))
+    assert same(show(board.area()), SEKI) and board.score() == 0.5
+
+
+BENT_FOUR = """
+    X X X . O X .
+    . O O O O X .
+    O O X X X X .
+    X X X . . . .
+    . . . . . . .
+    . . . . . . .
+    . . . . . . ."""
+
+
+def test_bent_four_in_the_corner_is_played_out():
+    board = Board.from_diagram(BENT_FOUR, rules=Rules("simple"))
+    area = board.area()
+    assert area[0, 3] == area[1, 0] == EMPTY and area[0, 4] == WHITE  # as it lies, not as dead
+    assert (board.pass_alive() == EMPTY).all()
+    play(board, "A6 D7")  # four stones in a bend, taken
+    assert same(str(board).splitlines()[0], ". . . O O X .") and board.prisoners == (4, 0)
+    play(board, "B7 A7 A6")  # and the ko, which Black takes first
+    assert same(str(board).splitlines()[0], ". X . O O X .")
+    assert refuses(board, "A7", "simple ko")
+    play(board, "pass C7")
+    assert same(
+        str(board),
+        """
+        . X X . . X .
+        X . . . . X .
+        . . X X X X .
+        X X X . . . .
+        . . . . . . .
+        . . . . . . .
+        . . . . . . .""",
+    )
+    assert board.score() == 42
+
+
+# The end and the count
+
+
+def test_two_passes_end_the_game():
+    board = play(Board(5), "pass")
+    assert board.num_passes == 1 and not board.is_over
+    play(board, "C3 pass")
+    assert board.num_passes == 1 and not board.is_over
+    play(board, "pass")
+    assert board.num_passes == 2 and board.is_over and board.num_moves == 4
+    play(board, "D3")  # a client may go on
+    assert board.num_passes == 0 and not board.is_over
+
+
+AREA = """
+    . X O . .
+    X X O O O
+    . X . X O
+    . X X X X
+    . . O . ."""
+
+
+def test_area_is_stones_and_the_empty_points_that_reach_one_colour():
+    board = Board.from_diagram(AREA, rules=Rules(komi=0))
+    assert same(
+        show(board.area()),
+        """
+        X X O O O
+        X X O O O
+        . X . X O
+        . X X X X
+        . . O . .""",
+    )
+    assert board.score() == 10 - 8
+
+
+@pytest.mark.parametrize("komi", (-3, 0, 0.5, 7, 7.5, 375.5))
+def test_komi_is_whites(komi):
+    board = Board.from_diagram(AREA, rules=Rules(komi=komi))
+    assert board.score() == 2 - komi
+    board = Board(5, Rules(komi=komi))
+    assert board.score() == -komi
+    assert play(board, "A1").score() == 25 - komi
+
+
+def test_komi_can_change():
+    board = Board.from_diagram(AREA)
+    board.rules = replace(board.rules, komi=0.5)
+    assert board.rules.komi == 0.5 and board.score() == 1.5
+
+
+# Pass-alive
+
+
+def pass_alive(diagram: str, suicide: bool = False) -> str:
+    board = Board.from_diagram(diagram, rules=Rules(suicide=suicide))
+    return show(board.pass_alive())
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_two_eyes_are_pass_alive(suicide):
+    assert same(
+        pass_alive(
+            """
+            . X . X O
+            X X X X O
+            O O O O .
+            O . O O O
+            . . . . .""",
+            suicide,
+        ),
+        """
+        X X X X .
+        X X X X .
+        . . . . .
+        . . . . .
+        . . . . .""",
+    )
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_a_false_eye_is_no_eye(suicide):
+    assert same(
+        pass_alive(
+            """
+            . X . X O
+            X X X O O
+            O O O O .
+            . . . . .
+            . . . . .""",
+            suicide,
+        ),
+        ". . . . . " * 5,
+    )
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_two_chains_that_share_two_eyes_are_pass_alive(suicide):
+    assert same(
+        pass_alive(
+            """
+            . X X O .
+            X . X O .
+            X X O O .
+            O O O . .
+            . . . . .""",
+            suicide,
+        ),
+        """
+        X X X . .
+        X X X . .
+        X X . . .
+        . . . . .
+        . . . . .""",
+    )
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_dead_stones_in_territory_belong_to_its_owner(suicide):
+    assert same(
+        pass_alive(
+            """
+            . X . X .
+            X X X X X
+            X . O . X
+            X X X X X
+            . . . O .""",
+            suicide,
+        ),
+        "X X X X X " * 5,
+    )
+
+
+def test_territory_in_which_the_opponent_could_live_is_nobodys_yet():
+    assert same(
+        pass_alive("""
+            . X . X .
+            X X X X X
+            . . . . .
+            . . . . .
+            . . O . ."""),
+        """
+        X X X X X
+        X X X X X
+        . . . . .
+        . . . . .
+        . . . . .""",
+    )
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_both_colours_can_be_pass_alive(suicide):
+    assert same(
+        pass_alive(
+            """
+            . X . X O .
+            X X X X O O
+            . X O O O .
+            X X X O O O
+            . X O O . O
+            X X O . O .""",
+            suicide,
+        ),
+        """
+        X X X X O O
+        X X X X O O
+        X X O O O O
+        X X X O O O
+        X X O O O O
+        X X O O O O""",
+    )
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_a_seki_is_not_pass_alive(suicide):
+    assert same(pass_alive(SEKI, suicide), ". . . . . " * 5)
+
+
+def test_suicide_can_empty_an_eye_and_so_kill():
+    # White fills a corner, is off the board by that, and comes back with an eye in the corner.
+    diagram = """
+        O . X X
+        O X X X
+        X X X O
+        X X . O"""
+    assert same(pass_alive(diagram, suicide=False), "X X X X " * 4)
+    assert same(pass_alive(diagram, suicide=True), ". . . . " * 4)
+    board = Board.from_diagram(diagram, WHITE, Rules("simple", suicide=True))
+    play(board, "B4 pass B4 pass A3 pass C1")
+    assert same(
+        str(board),
+        """
+        . O . .
+        O . . .
+        . . . O
+        . . O O""",
+    )
+    assert board.prisoners == (10, 3)
+
+
+def test_an_empty_board_is_nobodys():
+    assert (Board(5).pass_alive() == EMPTY).all()
+    assert (play(Board(5), "C3").pass_alive() == EMPTY).all()
+
+
+# Set-up, out-of-turn play, copies
+
+
+def test_handicap_stones_and_white_to_play():
+    board = Board(9)
+    board.place([parse_vertex(vertex, 9) for vertex in ("C3", "G7", "G3")])
+    board.to_play = WHITE
+    assert (board.num_moves, board.last_move, board.to_play) == (0, -1, WHITE)
+    assert board.stones().sum() == 3 * BLACK and board.prisoners == (0, 0)
+    play(board, "E5")
+    assert board.stones()[4, 4] == WHITE and board.to_play == BLACK
+
+
+def test_set_up_starts_the_history():
+    board = play(Board.from_diagram(KO), "C4")
+    board.place([parse_vertex("E1", 5)])
+    assert (board.num_moves, board.num_passes, board.last_move, board.ko) == (0, 0, -1, -1)
+    play(board, "B4")  # takes back what was taken before the set-up
+    assert refuses(board, "C4", "positional ko")
+
+
+def test_any_iterable_sets_up_stones():
+    board = Board(3)
+    board.place(iter([0, 1]), {7: "any", 8: "two"}.keys())
+    assert same(str(board), "X X . . . . . O O")
+
+
+@pytest.mark.parametrize("kind", (list, iter, np.array))
+def test_a_set_up_stone_without_liberties_is_refused(kind):
+    board = Board(3)
+    with pytest.raises(ValueError, match="A3 has no liberty"):
+        board.place(kind([0]), kind([1, 3]))
+    assert same(str(board), ". . . " * 3) and board.num_moves == 0
+    board.check()
+
+
+def test_a_set_up_that_leaves_an_older_stone_without_liberties_is_refused():
+    board = play(Board(3), "A3")
+    with pytest.raises(ValueError, match="no liberty"):
+        board.place([], [1, 3])
+    assert same(str(board), "X . . . . . . . .") and board.num_moves == 1
+    board.check()
+
+
+@pytest.mark.parametrize("moves", ([0], [4, 4], [9], [-1], [100]))
+def test_set_up_is_on_empty_points(moves):
+    board = play(Board(3), "A3")
+    with pytest.raises(ValueError):
+        board.place(moves)
+    assert same(str(board), "X . . . . . . . .") and board.num_moves == 1
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES)
+def test_out_of_turn_play(rules):
+    board = Board(5, rules)
+    for vertex, color in (("C3", WHITE), ("D4", WHITE), ("B2", BLACK), ("A1", BLACK)):
+        board.play(parse_vertex(vertex, 5), color)
+        board.check()
+        assert board.to_play == 3 - color
+    assert same(str(board), ". . . . .  . . . O .  . . O . .  . X . . .  X . . . .")
+    assert board.num_moves == 4
+
+
+def test_a_ko_binds_the_player_who_lost_the_stone_only():
+    board = play(Board.from_diagram(KO, rules=Rules("simple")), "C4")
+    assert not can_play(board, "B4") and not can_play(board, "B4", WHITE)
+    assert can_play(board, "B4", BLACK)
+    board.play(parse_vertex("B4", 5), BLACK)
+    board.check()
+    assert board.to_play == WHITE and board.ko == -1
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES)
+def test_the_player_to_move_can_be_changed(rules):
+    board = play(Board.from_diagram(KO, rules=rules), "C4")
+    board.to_play = BLACK
+    board.check()
+    assert board.to_play == BLACK and board.ko == -1 and board.num_moves == 1
+    play(board, "E1")
+    assert str(board).split()[-1] == "X"
+
+
+def test_the_side_that_begins_a_set_up_position_is_the_one_assigned():
+    board = Board.from_diagram(SEND_TWO, BLACK, Rules("situational"))
+    board.to_play = WHITE
+    play(board, "A1 C1 B1")  # Black has not been to move in that position
+
+
+def test_a_copy_goes_its_own_way_with_the_same_history():
+    board = play(Board.from_diagram(KO, rules=Rules("positional", komi=0.5)), "C4")
+    other = board.copy()
+    assert str(other) == str(board) and other.hash == board.hash and other.rules == board.rules
+    assert (other.num_moves, other.last_move, other.ko) == (1, 7, 6)
+    assert refuses(other, "B4", "positional ko")
+    play(other, "E1 D1 B4")
+    assert board.num_moves == 1 and refuses(board, "B4", "positional ko")
+    del board
+    assert refuses(other, "C4", "positional ko")
+
+
+def test_hash_is_of_the_stones_alone():
+    boards = [play(Board(9), order) for order in ("C3 D4 E5", "E5 D4 C3", "C3 pass E5 D4")]
+    assert boards[0].hash == boards[1].hash == boards[2].hash != Board(9).hash
+    assert play(Board(9), "D4 C3 pass E5").hash != boards[0].hash
+    assert len({play(Board(9), vertex).hash for vertex in ("A1", "A2", "B1", "J9")}) == 4
+
+
+@pytest.mark.parametrize("move", (-1, -2, 26, 10**6))
+def test_a_move_off_the_board_is_illegal(move):
+    board = Board(5)
+    with pytest.raises(IllegalMove, match=str(move)):
+        board.play(move)
+    assert not board.is_legal(move) and board.num_moves == 0
+    assert issubclass(IllegalMove, ValueError)
+
+
+def test_play_all_is_play_many_times():
+    board = Board(5)
+    board.play_all(np.array([12, 25, 7], dtype=np.int16))
+    board.play_all([])
+    board.play_all([3])
+    assert board.num_moves == 4 and str(board) == str(play(Board(5), "C3 pass C4 D5"))
+    with pytest.raises(IllegalMove, match="E5"):
+        board.play_all([4, 4])
+    assert board.num_moves == 5  # up to the first bad one
+    for move in (-1, 26):
+        with pytest.raises(IllegalMove, match=str(move)):
+            board.play_all([move])
+    board.check()
+
+
+def test_colours_to_play_are_black_and_white():
+    for color in (-1, 0, 3):
+        with pytest.raises(ValueError, match=str(color)):
+            Board(5, to_play=color)
+        with pytest.raises(ValueError, match=str(color)):
+            Board(5).to_play = color
+    with pytest.raises(ValueError, match="3"):
+        Board(5).play(0, 3)
+
+
+@pytest.mark.parametrize("size", (-1, 0, 1, 20, 26))
+def test_sizes_are_2_to_19(size):
+    with pytest.raises(ValueError, match=f"size {size} "):
+        Board(size)
+
+
+# Diagrams
+
+
+@pytest.mark.parametrize("size", (2, 3, 5, 9, 13, 19))
+def test_a_diagram_and_back_is_the_same(size, rng):
+    for _ in range(20):
+        board = random_board(size, rng)
+        again = Board.from_diagram(str(board), board.to_play, board.rules)
+        assert str(again) == str(board) and again.hash == board.hash
+        assert again.to_play == board.to_play
+        again.check()
+
+
+def random_board(size: int, rng) -> Board:
+    board = Board(size)
+    for _ in range(rng.integers(2 * size * size)):
+        board.play(rng.choice(np.flatnonzero(board.legal_moves())))
+    return board
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "X",
+        ". .",
+        ". . . . .",
+        ". . . . .",
+        ". X . O .",
+        ". x . .",
+        ". . . ?",
+        "..  ..",
+        "\n".join(["." + " ." * 19] * 20),
+        "O X . X . . . . .",
+    ],
+)
+def test_what_is_no_diagram_is_refused(text):
+    with pytest.raises(ValueError):
+        Board.from_diagram(text)
+
+
+def test_a_diagram_with_a_stone_without_liberties_is_refused():
+    with pytest.raises(ValueError, match="A3 has no liberty"):
+        Board.from_diagram("O X .\nX . .\n. . .")
+
+
+# The network's input
+
+
+def choose_random_move(board: Board, rng) -> int:
+    """Draw legal moves, own eyes included, but take a capture if one is among a few."""
+    moves = np.flatnonzero(board.legal_moves()).tolist()
+    for _ in range(rng.choice((1, 8))):
+        move = moves[int(rng.random() * len(moves))]
+        after = board.copy()
+        after.play(move)
+        if after.prisoners[board.to_play % 2] > board.prisoners[board.to_play % 2]:
+            break
+    return move
+
+
+def planes_of(board: Board, symmetry: int = 0) -> np.ndarray:
+    planes = np.full((NUM_PLANES, board.size, board.size), np.nan, dtype=np.float32)
+    board.write_planes(planes, symmetry)
+    return planes
+
+
+def expected_planes(referee: Referee, earlier: list[bytes], moves: list[int], komi: float):
+    """Build each plane by name from the referee; `earlier` positions and `moves`: newest first."""
+    size, own = referee.size, referee.to_play
+    area, other = size * size, 3 - own
+    liberties = count_liberties(referee.stones, size)
+
+    def where(test):
+        return np.array([test(point) for point in range(area)], dtype=np.float32)
+
+    planes = {}
+    past = (referee.stones, ""), (earlier[0], " one move ago"), (earlier[1], " two moves ago")
+    for stones, ago in past:
+        planes["own stones" + ago] = where(lambda p, s=stones: s[p] == own)
+        planes["opponent's stones" + ago] = where(lambda p, s=stones: s[p] == other)
+    for name, color in (("own", own), ("opponent's", other)):
+        for count, words in ((1, "1 liberty"), (2, "2 liberties"), (3, "3 or more liberties")):
+            planes[f"{name} chains with {words}"] = where(
+                lambda p, color=color, n=count: (
+                    referee.stones[p] == color and min(liberties[p], 3) == n
+                )
+            )
+    planes["points that the ko rule forbids"] = where(lambda p: referee.judge(p) == "ko")
+    names = ("last move", "move before the last", "third last move", "fourth last move")
+    for name, move in itertools.zip_longest(names, moves[:4], fillvalue=-1):
+        planes[name] = where(lambda p, move=move: p == move)
+    planes["last move was a pass"] = np.full(area, float(moves[:1] == [area]))
+    planes["komi for the player to move, in tens of points"] = np.full(
+        area, (komi if own == WHITE else -komi) / 10
+    )
+    planes["ones"] = np.ones(area)
+    return {name: plane.reshape(size, size) for name, plane in planes.items()}
+
+
+@pytest.mark.parametrize("rules", [replace(rules, komi=6.5) for rules in EVERY_RULES])
+@pytest.mark.parametrize("diagram", (". . .\n" * 3, TRIPLE_KO), ids=("3x3", "triple-ko"))
+def test_every_plane_is_what_the_referee_sees(diagram, rules, rng):
+    num_ko_points = 0
+    for game in range(8):
+        board = Board.from_diagram(diagram, rules=rules)
+        size, moves = board.size, []
+        referee = Referee(size, rules.ko, rules.suicide, board.stones())
+        earlier = [referee.stones] * 2
+        for turn in range(40):
+            planes = planes_of(board)
+            expected = expected_planes(referee, earlier, moves, rules.komi)
+            assert set(expected) == set(PLANE_NAMES) and len(PLANE_NAMES) == NUM_PLANES
+            for plane, name in zip(planes, PLANE_NAMES, strict=True):
+                assert np.array_equal(plane, expected[name].astype(np.float32)), f"{name}\n{board}"
+            num_ko_points += int(expected["points that the ko rule forbids"].sum())
+            turned = turn_planes(planes, (game + turn) % 8)
+            assert np.array_equal(planes_of(board, (game + turn) % 8), turned)
+            moves.insert(0, choose_random_move(board, rng))
+            earlier.insert(0, referee.stones)
+            board.play(moves[0])
+            referee.play(moves[0])
+    assert num_ko_points > 20 or size == 3
+
+
+def turn_planes(planes: np.ndarray, symmetry: int) -> np.ndarray:
+    turned = np.empty_like(planes).reshape(NUM_PLANES, -1)
+    moved_to = symmetry_table(planes.shape[1])[symmetry, :-1]
+    turned[:, moved_to] = planes.reshape(NUM_PLANES, -1)
+    return turned.reshape(planes.shape)
+
+
+def test_planes_of_a_set_up_position_have_no_past():
+    board = Board.from_diagram(KO, WHITE)
+    planes = dict(zip(PLANE_NAMES, planes_of(board), strict=True))
+    for ago in (" one move ago", " two moves ago"):
+        for stones in ("own stones", "opponent's stones"):
+            assert (planes[stones + ago] == planes[stones]).all()
+    assert not planes["last move"].any() and not planes["last move was a pass"].any()
+    assert planes["own stones"].sum() == 4
+
+
+@pytest.mark.parametrize("size", (2, 9, 19))
+def test_every_symmetry_turns_every_plane(size, rng):
+    board = random_board(size, rng)
+    for symmetry in range(8):
+        turned = turn_planes(planes_of(board), symmetry)
+        assert np.array_equal(planes_of(board, symmetry), turned)
+
+
+def test_planes_of_the_wrong_shape_or_kind_are_refused():
+    board = Board(5)
+    for shape in ((NUM_PLANES, 6, 6), (NUM_PLANES - 1, 5, 5), (NUM_PLANES + 1, 5, 5), (1, 5, 25)):
+        with pytest.raises(ValueError):
+            board.write_planes(np.zeros(shape, dtype=np.float32))
+    planes = np.zeros((NUM_PLANES, 5, 5), dtype=np.float32)
+    for bad in (planes.astype(np.float64), planes.ravel(), planes[:, ::-1]):
+        with pytest.raises(ValueError):
+            board.write_planes(bad)
+    for symmetry in (-1, 8):
+        with pytest.raises(ValueError, match=str(symmetry)):
+            board.write_planes(planes, symmetry)
+
+
+# Published counts (Tromp and Farneback, "Combinatorics of Go"; STYLE.md, Tests)
+
+
+@pytest.mark.parametrize(("size", "num_legal"), [(1, 1), (2, 57), (3, 12675)])
+def test_legal_colourings(size, num_legal):
+    colourings = itertools.product((EMPTY, BLACK, WHITE), repeat=size * size)
+    possible = {stones for stones in map(bytes, colourings) if is_possible(stones, size)}
+    assert len(possible) == num_legal
+    if size == 1:  # smaller than any Board
+        return
+    for stones in map(bytes, itertools.product((EMPTY, BLACK, WHITE), repeat=size * size)):
+        black = [point for point, color in enumerate(stones) if color == BLACK]
+        white = [point for point, color in enumerate(stones) if color == WHITE]
+        board = Board(size)
+        try:
+            board.place(black, white)
+        except ValueError:
+            assert stones not in possible
+        else:
+            assert stones in possible and board.stones().tobytes() == stones
+
+
+def count_sequences(board: Board, length: int) -> list[int]:
+    """Count the legal sequences of 1, 2, ... `length` moves; two passes stop one."""
+    counts, boards = [], [board]
+    for turn in range(length):
+        legal = [np.flatnonzero(b.legal_moves()) for b in boards]
+        counts.append(sum(map(len, legal)))
+        if turn < length - 1:
+            boards = [
+                after
+                for before, moves in zip(boards, legal, strict=True)
+                for after in (play_copy(before, move) for move in moves)
+                if not after.is_over
+            ]
+    return counts
+
+
+def play_copy(board: Board, move: int) -> Board:
+    after = board.copy()
+    after.play(move)
+    return after
+
+
+SEQUENCES = {
+    2: [5, 21, 68, 156, 316, 604],
+    3: [10, 91, 738, 5281, 33384],
+    5: [26, 651, 15650],
+}
+
+
+@pytest.mark.parametrize(
+    "rules", [*(Rules(ko, suicide=False) for ko in KO_RULES), Rules("positional", suicide=True)]
+)
+@pytest.mark.parametrize("size", SEQUENCES)
+def test_legal_sequences(size, rules):
+    board = Board(size, rules)
+    assert count_sequences(board, len(SEQUENCES[size])) == SEQUENCES[size]
+
+
+def count_referees_sequences(size: int, length: int) -> list[int]:
+    counts = [0] * length
+
+    def count(moves: list[int]):
+        if len(moves) == length or moves[-2:] == [size * size] * 2:
+            return
+        referee = Referee(size, suicide=False)
+        for move in moves:
+            referee.play(move)
+        for move, verdict in enumerate(referee.verdicts()):
+            if verdict == "legal":
+                counts[len(moves)] += 1
+                count([*moves, move])
+
+    count([])
+    return counts
+
+
+@pytest.mark.parametrize(("size", "length"), [(2, 6), (3, 4), (5, 2)])
+def test_the_referee_counts_the_same(size, length):
+    assert count_referees_sequences(size, length) == SEQUENCES[size][:length]
+
+
+# Random games against the referee
+
+
+def agree(board: Board, referee: Referee, is_full: bool) -> dict[int, str]:
+    """Compare a board with the referee; return his verdicts on all moves or the illegal."""
+    board.check()
+    assert board.stones().tobytes() == referee.stones, str(board)
+    assert board.to_play == referee.to_play and list(board.prisoners) == referee.prisoners
+    liberties = count_liberties(referee.stones, board.size)
+    for point, color in enumerate(referee.stones):
+        assert color == EMPTY or board.liberties(point) == liberties[point], f"{board}\n{point}"
+    area = count_area(referee.stones, board.size)
+    assert board.area().tobytes() == area, str(board)
+    assert board.score() == area.count(BLACK) - area.count(WHITE) - board.rules.komi
+    legal = board.legal_moves().tolist()
+    moves = [move for move, is_legal in enumerate(legal) if is_full or not is_legal]
+    verdicts = {move: referee.judge(move) for move in moves}
+    for move, verdict in verdicts.items():
+        assert legal[move] == (verdict == "legal"), f"{board}\n{move} is {verdict}"
+    if is_full and referee.ko == "simple":
+        assert [board.ko] == ([p for p, v in verdicts.items() if v == "ko"] or [-1])
+    return verdicts
+
+
+def count_superko(board: Board, referee: Referee, verdicts: dict[int, str]) -> int:
+    """Count moves that superko forbids, but neither simple ko nor for being suicide."""
+    forbidden = [move for move, verdict in verdicts.items() if verdict == "ko" and move != board.ko]
+    after = [put_stone(referee.stones, move, referee.to_play, board.size) for move in forbidden]
+    return sum(own == 0 for _, _, own in after)
+
+
+def agree_at_leisure(board: Board, referee: Referee) -> None:
+    """Compare what takes the referee long: chains, pass-alive points, moves of either colour."""
+    assert board.pass_alive().tobytes() == referee.pass_alive(), str(board)
+    for point in range(board.size**2):
+        if referee.stones[point] != EMPTY:
+            chain = find_chain(referee.stones, point, board.size)[0]
+            assert board.chain(point) == sorted(chain)
+        for color in colors_that_may_play(board):
+            assert board.is_legal(point, color) == (referee.judge(point, color) == "legal")
+
+
+def colors_that_may_play(board: Board) -> tuple[int, ...]:
+    """Leave out-of-turn play out where the ko rule asks whose turn it was."""
+    return (
+        (board.to_play,) if board.rules.ko == "situational" else (board.to_play, 3 - board.to_play)
+    )
+
+
+def play_random_game(size: int, rules: Rules, rng, full_every: int, slow_every: int) -> None:
+    """Play one game and compare after every move."""
+    board, referee = Board(size, rules), Referee(size, rules.ko, rules.suicide)
+    for turn in range(2 * size * size):
+        agree(board, referee, is_full=turn % full_every == 0)
+        if turn % slow_every == slow_every - 1:
+            agree_at_leisure(board, referee)
+        color = colors_that_may_play(board)[-1 if rng.random() < 0.03 else 0]
+        move = choose_random_move(board, rng)
+        if referee.judge(move, color) == "legal":
+            board.play(move, color)
+            referee.play(move, color)
+        assert color != board.to_play or board.num_moves == turn, f"{board}\nforbids {move}"
+        if board.is_over:
+            break
+    agree_at_leisure(board, referee)
+
+
+# size: games under each of the six rules, a full comparison every so many moves, the slow ones
+RANDOM_GAMES = {
+    2: (30, 1, 4),
+    3: (30, 1, 10),
+    4: (30, 1, 20),
+    5: (246, 1, 40),
+    6: (40, 2, 50),
+    7: (30, 4, 70),
+    8: (10, 8, 90),
+    9: (8, 10, 120),
+    13: (3, 30, 250),
+    16: (1, 50, 400),
+    19: (1, 60, 400),
+}
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES, ids=lambda rules: f"{rules.ko}-{rules.suicide}")
+@pytest.mark.parametrize("size", RANDOM_GAMES)
+def test_random_games_agree_with_the_referee(size, rules, rng):
+    num_games, full_every, slow_every = RANDOM_GAMES[size]
+    for _ in range(num_games):
+        play_random_game(size, rules, rng, full_every, slow_every)
+
+
+@pytest.mark.parametrize("rules", EVERY_RULES, ids=lambda rules: f"{rules.ko}-{rules.suicide}")
+@pytest.mark.parametrize(
+    ("diagram", "vertices"),
+    [(TRIPLE_KO, "B6 C6 B4 C4 B2 C2 G1 pass"), (SEND_TWO, "A1 B1 C1 pass")],
+    ids=("triple-ko", "sending-two"),
+)
+def test_random_ko_fights_agree_with_the_referee(diagram, vertices, rules, rng):
+    num_superko = 0
+    for game in range(60):
+        board = Board.from_diagram(diagram, 1 + game % 2, rules)
+        referee = Referee(board.size, rules.ko, rules.suicide, board.stones(), board.to_play)
+        moves = [parse_vertex(vertex, board.size) for vertex in vertices.split()]
+        for _ in range(25):
+            num_superko += count_superko(board, referee, agree(board, referee, is_full=True))
+            move = rng.choice([move for move in moves if board.is_legal(move)])
+            board.play(move)
+            referee.play(move)
+    assert num_superko >= 15 if rules.ko != "simple" else num_superko == 0
+
+
+def test_random_set_ups_agree_with_the_referee(rng):
+    for size in (2, 3, 4, 7, 13):
+        for _ in range(40):
+            shares = rng.dirichlet((1, 1, 1))
+            stones = bytes(rng.choice(3, size * size, p=shares).tolist())
+            board = Board(size)
+            moves = [[p for p in range(size**2) if stones[p] == color] for color in (BLACK, WHITE)]
+            if is_possible(stones, size):
+                board.place(*moves)
+                agree(board, Referee(size, stones=stones), is_full=True)
+                agree_at_leisure(board, Referee(size, stones=stones))
+            else:
+                with pytest.raises(ValueError, match="no liberty"):
+                    board.place(*moves)
+
+
+@pytest.mark.parametrize("suicide", (False, True))
+def test_pass_alive_is_what_no_moves_of_the_opponent_can_capture(suicide, rng):
+    num_alive = 0
+    for _ in range(400):
+        stones = bytes(rng.choice(3, 16, p=(0.3, 0.6, 0.1)).tolist())
+        if is_possible(stones, 4):
+            board = Board.from_diagram(show(np.array(list(stones)).reshape(4, 4)))
+            board.rules = Rules(suicide=suicide)
+            alive = np.flatnonzero((board.pass_alive() & board.stones()).ravel() == BLACK).tolist()
+            assert set(alive) == find_uncapturable(stones, 4, BLACK, suicide), str(board)
+            num_alive += len(alive) > 0
+    assert num_alive > 50
+
+
+@pytest.mark.parametrize("ko", KO_RULES)
+@pytest.mark.parametrize("size", (2, 5, 9, 19))
+def test_random_playouts_end_and_are_fair(size, ko):
+    num_moves, score = random_playouts(size, 400, 1, ko)
+    assert random_playouts(size, 400, 1, ko) == (num_moves, score)
+    assert random_playouts(size, 400, 2, ko) != (num_moves, score)
+    assert size * size / 2 < num_moves / 400 <= 3 * size * size
+    assert abs(score + Rules().komi) < 8  # the first move is worth a little

@@ -1,0 +1,218 @@
+"""The command line: wrong input is one clear line and status 2, and --json ends with one object."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from minigo import cli
+from minigo.cli import main
+
+SGF = "(;FF[4]GM[1]SZ[5]KM[7]RE[B+3];B[cc];W[cd];B[dd];W[dc];B[bc];W[ba])"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+    """Return the paths of good and bad files, by name."""
+    folder = tmp_path_factory.mktemp("files")
+    texts = {
+        "game.sgf": SGF,
+        "garbage.sgf": "all work and no play",
+        "illegal.sgf": "(;FF[4]GM[1]SZ[5];B[cc];W[cc])",
+        "garbage.pt": "this is no checkpoint" * 99,
+        "unknown.toml": "sise = 9",
+        "type.toml": 'size = "nine"',
+        "size.toml": "size = 26",
+        "negative.toml": "[search]\nsimulations = -5",
+        "network.toml": 'network = "c3po"',
+        "good.toml": "size = 5",
+        "broken.toml": "size = ",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    paths = {name.replace(".", "_"): str(folder / name) for name in texts}
+    return paths | {"folder": str(folder), "missing": str(folder / "missing"), "py": sys.executable}
+
+
+@pytest.fixture(scope="module")
+def networks(files) -> dict[str, str]:
+    """Return the paths of a tiny network and of its first half."""
+    torch = pytest.importorskip("torch")
+    from minigo.checkpoint import save_checkpoint
+    from minigo.network import PolicyValueNet
+
+    torch.manual_seed(1)
+    paths = {name: f"{files['folder']}/{name}.pt" for name in ("network", "truncated")}
+    weights = PolicyValueNet("b1c8").state_dict()
+    save_checkpoint(paths["network"], network="b1c8", weights=weights, info={"size": 5})
+    with open(paths["network"], "rb") as whole, open(paths["truncated"], "wb") as half:
+        data = whole.read()
+        half.write(data[: len(data) // 2])
+    return paths
+
+
+WRONG = [  # what is typed, and what the one line has to name
+    ("", "SUBCOMMAND"),
+    ("dance", "dance"),
+    ("train", "RECIPE.toml"),
+    ("train {missing}", "{missing}"),
+    ("train {folder}", "{folder}"),
+    ("train {unknown_toml}", "sise"),
+    ("train {type_toml}", "'nine'"),
+    ("train {size_toml}", "26"),
+    ("train {negative_toml}", "-5"),
+    ("train {network_toml} --root {folder}", "c3po"),
+    ("train {broken_toml}", "{broken_toml}"),
+    ("train {good_toml} --set search.simulations=-5", "-5"),
+    ("train {good_toml} --set speed=9", "speed"),
+    ("train {good_toml} --set size", "size"),
+    ("train {good_toml} --start anywhere", "anywhere"),
+    ("train {good_toml} --start imitation", "imitation"),
+    ("train {good_toml} --root {folder} --set start_from={missing} --start imitation", "{missing}"),
+    ("imitate {game_sgf}", "--out"),
+    ("imitate {missing} --out {folder}/a.pt --size 5", "{missing}"),
+    ("imitate {garbage_sgf} --out {folder}/a.pt --size 5", "{garbage_sgf}"),
+    ("imitate {garbage_sgf} --out {folder}/a.pt --size 5 --strict", "not SGF"),
+    ("imitate {game_sgf} --out {folder}/a.pt --size 1", "'1'"),
+    ("imitate {game_sgf} --out {folder}/a.pt --size 26", "'26'"),
+    ("imitate {game_sgf} --out {folder}/a.pt --minutes 0", "'0'"),
+    ("imitate {game_sgf} --out {folder}/a.pt --minutes nan", "'nan'"),
+    ("imitate {game_sgf} --out {folder}/a.pt --net c3po", "c3po"),
+    ("imitate {game_sgf} --out {folder} --size 5", "{folder}"),
+    ("imitate {game_sgf} --out {missing}/a.pt --size 5", "{missing}/a.pt"),
+    ("imitate {game_sgf} --out {folder}/a.pt --size 5 --min-rank shodan", "shodan"),
+    ("evaluate {missing} {game_sgf}", "{missing}"),
+    ("evaluate {folder} {game_sgf}", "{folder}"),
+    ("evaluate {garbage_pt} {game_sgf}", "{garbage_pt}"),
+    ("evaluate {truncated} {game_sgf}", "{truncated}"),
+    ("evaluate {network} {missing}", "{missing}"),
+    ("evaluate {network} {garbage_sgf}", "{garbage_sgf}"),
+    ("match {network} {network}", "--games"),
+    ("match {network} {missing} --games 2", "{missing}"),
+    ("match {network} {folder} --games 2", "{folder}"),
+    ("match {truncated} {network} --games 2", "{truncated}"),
+    ("match {network} no-such-network --games 2", "no-such-network"),
+    ("match {network} gtp:no-such-program --games 2", "no-such-program"),
+    ("match {network} gtp:{folder} --games 2", "{folder}"),
+    ("match {network} gtp: --games 2", "gtp:"),
+    ("match {network} {network} --games 0", "'0'"),
+    ("match {network} {network} --games 2.5", "'2.5'"),
+    ("match {network} {network} --games 2 --size 1", "'1'"),
+    ("match {network} {network} --games 2 --size 26", "'26'"),
+    ("match {network} {network} --games 2 --visits -4", "-4"),
+    ("match {network} {network} --games 2 --time 0", "'0'"),
+    ("match {network} {network} --games 2 --time 1 --visits 4", "--time"),
+    ("match {network} {network} --games 2 --komi 6.3", "'6.3'"),
+    ("match {network} {network} --games 2 --sgf {game_sgf}", "{game_sgf}"),
+    ("gtp --visits -4", "-4"),
+    ("gtp --time never", "'never'"),
+    ("gtp --rules ing", "'ing'"),
+    ("gtp --komi inf", "'inf'"),
+    ("gtp --resign 2", "2"),
+    ("gtp 9x9 19x19", "19x19"),
+    ("analyze {missing} --checkpoint {network}", "{missing}"),
+    ("analyze {folder} --checkpoint {network}", "{folder}"),
+    ("analyze {garbage_sgf} --checkpoint {network}", "{garbage_sgf}"),
+    ("analyze {illegal_sgf} --checkpoint {network}", "illegal move"),
+    ("analyze {game_sgf} --checkpoint no-such-network", "no-such-network"),
+    ("analyze {game_sgf} --checkpoint {truncated}", "{truncated}"),
+    ("analyze {game_sgf} --checkpoint {network} --move 7", "7"),
+    ("analyze {game_sgf} --checkpoint {network} --move 0", "'0'"),
+    ("analyze {game_sgf} --checkpoint {network} --visits -4", "-4"),
+    ("bench speed", "speed"),
+    ("info {missing}", "{missing}"),
+    ("info {folder}", "{folder}"),
+    ("info {garbage_pt}", "{garbage_pt}"),
+    ("info {truncated}", "{truncated}"),
+    ("info no-such-network", "no-such-network"),
+]
+
+
+@pytest.mark.parametrize("typed, named", WRONG)
+def test_wrong_input_is_one_line_and_status_2(typed, named, files, networks, capsys):
+    status = main(typed.format(**files, **networks).split())
+    output, errors = capsys.readouterr()
+    lines = [line for line in errors.split("\n") if "minigo: " in line]
+    assert status == 2 and output == "" and "Traceback" not in errors
+    assert errors.endswith(lines[-1] + "\n") and lines[-1].startswith("minigo: ")
+    assert named.format(**files, **networks) in lines[-1] and len(lines) == 1
+
+
+def last_object(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+
+
+def test_match_json(networks, files, capsys):
+    words = f"match {networks['network']}@0 {networks['network']} --games 2 --size 5 --visits 2"
+    assert main([*words.split(), "--json", "--sgf", f"{files['folder']}/games"]) == 0
+    result = last_object(capsys)
+    assert {"games", "wins", "losses", "draws", "elo", "elo_low", "elo_high"} <= set(result)
+    assert result["games"] == 2 and result["elo_low"] < result["elo"] < result["elo_high"]
+
+
+def test_match_for_people(networks, capsys):
+    words = f"match {networks['network']} {networks['network']} --games 1 --size 5 --visits 1"
+    assert main(words.split()) == 0
+    assert "elo_low" in capsys.readouterr().out
+
+
+def test_analyze(networks, files, capsys):
+    words = ["analyze", files["game_sgf"], "--checkpoint", networks["network"], "--visits", "8"]
+    assert main([*words, "--json"]) == 0
+    moves = last_object(capsys)["moves"]
+    assert [move["vertex"] for move in moves] == ["C3", "C2", "D2", "D3", "B3", "B5"]
+    assert [move["number"] for move in moves] == [1, 2, 3, 4, 5, 6]
+    for move, after in zip(moves, moves[1:], strict=False):
+        assert 1 <= move["rank"] <= 26 and 0 < move["prior"] < 1 and 0 <= move["visits"] <= 1
+        assert move["value_after"] == -after["value_before"]
+    assert main([*words, "--move", "2", "--json"]) == 0
+    assert last_object(capsys)["moves"] == moves[1:2]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.strip().split("\n")
+    assert len(lines) == 7 and "C3" in lines[1] and "%" in lines[1]
+
+
+def test_evaluate_and_info_json(networks, files, capsys):
+    assert main(["evaluate", networks["network"], files["game_sgf"], "--json"]) == 0
+    result = last_object(capsys)
+    assert {"top1", "top5", "value_mse", "positions"} <= set(result) and result["positions"] == 6
+    assert main(["info", networks["network"], "--json"]) == 0
+    assert "b1c8" in json.dumps(last_object(capsys))
+    assert main(["info", networks["network"]]) == 0
+    assert "b1c8" in capsys.readouterr().out
+
+
+def test_numbers_that_json_does_not_have_become_null(capsys):
+    cli._print({"a": float("nan"), "b": [float("inf"), 1.5], "c": {1: None}}, True)
+    assert last_object(capsys) == {"a": None, "b": [None, 1.5], "c": {"1": None}}
+
+
+@pytest.mark.parametrize("error, status", [(KeyboardInterrupt(), 130), (ValueError("a\nb"), 2)])
+def test_exit_statuses(monkeypatch, capsys, error, status):
+    def fail(**options):
+        raise error
+
+    monkeypatch.setattr("minigo.checkpoint.describe", lambda name: fail())
+    assert main(["info"]) == status
+    assert capsys.readouterr().err == ("minigo: a b\n" if status == 2 else "")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["gtp", "--help"], ["match", "--help"], ["--version"]]
+)
+def test_help_is_printed_without_torch(words):
+    code = (
+        "import sys\nfrom minigo.cli import main\ntry: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert end.code == 0 and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and "minigo" in done.stdout
+    if words == ["gtp", "--help"]:
+        assert "kata-analyze" in done.stdout and "genmove" in done.stdout
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m minigo gtp --help"
+    done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True)
+    assert done.stderr == "" and done.stdout.startswith("usage: minigo gtp")

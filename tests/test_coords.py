@@ -1,0 +1,139 @@
+"""Moves and their text forms, and the eight symmetries."""
+
+import numpy as np
+import pytest
+
+from minigo.coords import (
+    BLACK,
+    MAX_SIZE,
+    MIN_SIZE,
+    WHITE,
+    check_size,
+    format_color,
+    format_point,
+    format_vertex,
+    opponent,
+    parse_color,
+    parse_point,
+    parse_vertex,
+    symmetry_table,
+)
+
+SIZES = range(MIN_SIZE, MAX_SIZE + 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_text_forms_and_back_give_every_move(size):
+    for move in range(size * size + 1):
+        assert parse_vertex(format_vertex(move, size), size) == move
+        assert parse_point(format_point(move, size), size) == move
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_move_has_its_own_text(size):
+    moves = range(size * size + 1)
+    assert len({format_vertex(move, size) for move in moves}) == size * size + 1
+    assert len({format_point(move, size) for move in moves}) == size * size + 1
+
+
+@pytest.mark.parametrize(
+    ("size", "vertex", "point", "move"),
+    [
+        (19, "A19", "aa", 0),
+        (19, "T19", "sa", 18),
+        (19, "A1", "as", 342),
+        (19, "T1", "ss", 360),
+        (19, "Q16", "pd", 72),
+        (19, "J1", "is", 350),
+        (9, "E5", "ee", 40),
+        (5, "C4", "cb", 7),
+        (2, "B1", "bb", 3),
+        (9, "pass", "", 81),
+    ],
+)
+def test_known_moves(size, vertex, point, move):
+    assert (format_vertex(move, size), format_point(move, size)) == (vertex, point)
+    assert (parse_vertex(vertex, size), parse_point(point, size)) == (move, move)
+
+
+def test_vertices_in_any_case_and_old_passes():
+    assert parse_vertex("q16", 19) == parse_vertex("Q16", 19)
+    assert parse_vertex("PASS", 9) == parse_vertex("Pass", 9) == 81
+    assert parse_point("tt", 19) == 361
+    assert parse_point("tt", 9) == 81
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "E", "5", "I5", "i5", "J10", "E0", "E-1", "E+1", "K5", "E5 ", "EE5", "é5", "E５", "E²"],
+)
+def test_bad_vertices_are_refused_and_named(text):
+    with pytest.raises(ValueError, match="is not a vertex of a 9x9 board"):
+        parse_vertex(text, 9)
+
+
+@pytest.mark.parametrize("text", ["a", "aaa", "ja", "aj", "AA", "a1", "t", "ss", "``", "éa", " a"])
+def test_bad_points_are_refused_and_named(text):
+    with pytest.raises(ValueError, match="is not a point of a 9x9 board"):
+        parse_point(text, 9)
+
+
+def test_colors():
+    assert [parse_color(text) for text in ("b", "B", "black", "Black")] == [BLACK] * 4
+    assert [parse_color(text) for text in ("w", "W", "white", "WHITE")] == [WHITE] * 4
+    assert (format_color(BLACK), format_color(WHITE)) == ("B", "W")
+    assert (opponent(BLACK), opponent(WHITE)) == (WHITE, BLACK)
+    for text in ("", "x", "bw", "blanc"):
+        with pytest.raises(ValueError, match="is not a colour"):
+            parse_color(text)
+
+
+def test_sizes():
+    assert [check_size(size) for size in SIZES] == list(SIZES)
+    for size in (-1, 0, 1, 20, 26):
+        with pytest.raises(ValueError, match=f"size {size} "):
+            check_size(size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_symmetries_are_eight_permutations_and_pass_stays(size):
+    table = symmetry_table(size)
+    assert table.shape == (8, size * size + 1) and table.dtype == np.int16
+    assert (table[0] == np.arange(size * size + 1)).all()
+    assert (table[:, -1] == size * size).all()
+    assert (np.sort(table, axis=1) == table[0]).all()
+    assert len({tuple(row) for row in table.tolist()}) == 8
+
+
+@pytest.mark.parametrize("size", (2, 3, 5, 19))
+def test_symmetries_are_a_group(size):
+    table = symmetry_table(size)
+    rows = {tuple(row) for row in table.tolist()}
+    for first in table:
+        for second in table:
+            assert tuple(second[first].tolist()) in rows
+
+
+@pytest.mark.parametrize("size", (2, 3, 5, 19))
+def test_symmetries_are_mirrors_and_a_swap(size, rng):
+    image = rng.random((size, size))
+    for symmetry, moved_to in enumerate(symmetry_table(size)):
+        expected = image
+        if symmetry & 1:
+            expected = expected[:, ::-1]
+        if symmetry & 2:
+            expected = expected[::-1]
+        if symmetry & 4:
+            expected = expected.T
+        moved = np.empty(size * size)
+        moved[moved_to[:-1]] = image.ravel()
+        assert (moved.reshape(size, size) == expected).all()
+
+
+def test_symmetries_keep_neighbours_together():
+    size = 7
+    for moved_to in symmetry_table(size)[:, :-1]:
+        row, col = np.divmod(moved_to.reshape(size, size), size)
+        for axis in (0, 1):
+            distance = abs(np.diff(row, axis=axis)) + abs(np.diff(col, axis=axis))
+            assert (distance == 1).all()

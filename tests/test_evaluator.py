@@ -1,0 +1,127 @@
+"""Evaluators: both back ends answer as the network does, for every size and number of rows."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from minigo._board import NUM_PLANES  # noqa: E402
+from minigo.evaluator import Evaluation, make_evaluator, plan_batches  # noqa: E402
+from minigo.network import PolicyValueNet  # noqa: E402
+from test_network import make_network  # noqa: E402
+
+BACKENDS = ["torch"]
+if importlib.util.find_spec("openvino"):
+    BACKENDS.append("openvino")
+
+
+def make_planes(rng, count: int, size: int) -> np.ndarray:
+    return rng.random((count, NUM_PLANES, size, size), dtype=np.float32)
+
+
+def ask(net: PolicyValueNet, planes: np.ndarray) -> Evaluation:
+    with torch.no_grad():
+        return Evaluation(*(output.numpy() for output in net(torch.from_numpy(planes))[:4]))
+
+
+def assert_same(ours: Evaluation, theirs: Evaluation, name: str):
+    tolerance = 0.1 if "bf16" in name else 1e-3
+    for field, array in vars(ours).items():
+        expected = vars(theirs)[field]
+        assert array.shape == expected.shape and array.dtype == np.float32
+        scale = max(1.0, abs(expected).max(initial=0))
+        np.testing.assert_allclose(array, expected, atol=tolerance * scale, err_msg=field)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("size", [2, 3, 5, 9, 13, 19])
+def test_answers_are_the_networks(backend, size, rng):
+    net = make_network()
+    evaluator = make_evaluator(net, size, device="cpu", backend=backend, max_batch=16)
+    for count in (1, 5, 8, 16):
+        planes = make_planes(rng, count, size)
+        assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_any_number_of_rows(backend, rng):
+    net = make_network()
+    evaluator = make_evaluator(net, 5, device="cpu", backend=backend, max_batch=12)
+    planes = make_planes(rng, 41, 5)
+    expected = ask(net, planes)
+    for count in (0, 1, 2, 3, 7, 9, 11, 12, 13, 25, 40, 41):
+        part = Evaluation(*(array[:count] for array in vars(expected).values()))
+        assert_same(evaluator.evaluate(planes[:count]), part, evaluator.name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_load_swaps_the_weights(backend, rng):
+    first, second = make_network(seed=1), make_network(seed=2)
+    evaluator = make_evaluator(first, 5, device="cpu", backend=backend, max_batch=4)
+    planes = make_planes(rng, 4, 5)
+    before = evaluator.evaluate(planes)
+    for net in (second, first, make_network("b3c24"), second):
+        evaluator.load(net)
+        assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
+    assert_same(before, ask(first, planes), evaluator.name)  # answers given aren't overwritten
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_network_still_trains_after_it_was_loaded(backend):
+    net = make_network().train()
+    make_evaluator(net, 5, device="cpu", backend=backend)
+    assert net.training and all(p.requires_grad for p in net.parameters())
+
+
+def test_planes_that_are_not_contiguous(rng):
+    net = make_network()
+    evaluator = make_evaluator(net, 5, device="cpu", max_batch=4)
+    planes = make_planes(rng, 4, 5).transpose(0, 1, 3, 2)
+    assert_same(evaluator.evaluate(planes), ask(net, planes.copy()), evaluator.name)
+
+
+def test_batches_waste_little():
+    sizes = (1, 8, 32, 64)
+    for count in range(200):
+        plan = plan_batches(count, sizes)
+        assert count <= sum(plan) and (not plan or sum(plan) - plan[-1] < count)
+        assert sum(plan) <= 1.5 * count or count == 0 or plan == (8,)
+    assert plan_batches(64, sizes) == (64,)
+    assert plan_batches(60, sizes) == (64,)
+    assert plan_batches(33, sizes) == (32, 1)
+    assert plan_batches(3, (1,)) == (1, 1, 1)
+
+
+def test_bad_arguments(rng):
+    net = PolicyValueNet("b1c8")
+    for arguments, message in (
+        ({"size": 20}, "board size 20"),
+        ({"size": 9, "backend": "abacus"}, "'abacus'"),
+        ({"size": 9, "max_batch": 0}, "max_batch 0"),
+        ({"size": 9, "threads": 0}, "threads 0"),
+        ({"size": 9, "device": "meta", "backend": "openvino"}, "openvino"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_evaluator(net, **arguments)
+    evaluator = make_evaluator(net, 5, device="cpu", backend="torch")
+    for planes in (make_planes(rng, 2, 9), make_planes(rng, 2, 5).astype(np.float64)):
+        with pytest.raises(ValueError, match="planes are float"):
+            evaluator.evaluate(planes)
+
+
+def test_openvino_is_the_default_on_the_cpu():
+    name = make_evaluator(PolicyValueNet("b1c8"), 5, device="cpu").name
+    assert name.startswith("OpenVINO" if "openvino" in BACKENDS else "PyTorch cpu")
+
+
+@pytest.mark.gpu
+def test_cuda_graphs_answer_as_the_network(rng):
+    net = make_network()
+    evaluator = make_evaluator(net, 9, device="cuda", max_batch=16)
+    for count in (1, 5, 16, 40):
+        planes = make_planes(rng, count, 9)
+        assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
+    evaluator.load(make_network(seed=2))
+    assert_same(evaluator.evaluate(planes), ask(make_network(seed=2), planes), evaluator.name)

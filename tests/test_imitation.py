@@ -1,0 +1,186 @@
+"""Imitation: which games are kept and held out, and that a network learns to predict moves."""
+
+import json
+import zipfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from minigo._board import Board  # noqa: E402
+from minigo.config import Rules  # noqa: E402
+from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table  # noqa: E402
+from minigo.imitation import (  # noqa: E402
+    IMITATION,
+    evaluate,
+    format_left_out,
+    game_key,
+    imitate,
+    load_human_games,
+    parse_rank,
+)
+from minigo.record import GameRecord  # noqa: E402
+from minigo.sgf import format_sgf  # noqa: E402
+
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+RULES = Rules("simple", suicide=True)
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def play_close(rng: np.random.Generator, num_moves: int = 12, **fields) -> GameRecord:
+    """Make a game of people with one idea: a move next to the last one, if there is room."""
+    board, moves = Board(5, RULES), [12]
+    board.play(12)
+    row, col = np.divmod(np.arange(25), 5)
+    while len(moves) < num_moves:
+        legal = board.legal_moves()[:25]
+        distance = abs(row - row[moves[-1]]) + abs(col - col[moves[-1]])
+        close = legal & (distance == 1)
+        moves.append(int(rng.choice(np.flatnonzero(close if close.any() else legal))))
+        board.play(moves[-1])
+    return GameRecord(5, RULES, np.array(moves, np.int16), **fields)
+
+
+def write_games(path: Path, games: list[GameRecord]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("games.sgf", "\n".join(map(format_sgf, games)))
+    return path
+
+
+def turn(game: GameRecord, symmetry: int) -> GameRecord:
+    table, setup = symmetry_table(5)[symmetry], None
+    if game.setup is not None:
+        setup = np.empty_like(game.setup)
+        setup[table[:-1]] = game.setup
+    return GameRecord(5, RULES, table[game.moves], game.to_play, setup)
+
+
+def test_a_game_is_the_same_however_it_is_turned(rng):
+    setup = np.zeros(25, np.int8)
+    setup[[0, 7]] = BLACK, WHITE
+    moves = np.array([3, 25, 14], np.int16)
+    games = [GameRecord(5, RULES, moves), GameRecord(5, RULES, moves, WHITE)]
+    games += [GameRecord(5, RULES, moves, setup=setup), GameRecord(5, RULES, moves[::-1])]
+    games += [play_close(rng) for _ in range(20)]
+    keys = [game_key(game) for game in games]
+    assert len(set(keys)) == len(games)
+    for symmetry in range(NUM_SYMMETRIES):
+        assert [game_key(turn(game, symmetry)) for game in games] == keys
+
+
+def test_passes_at_the_end_make_no_other_game(rng):
+    game = play_close(rng)
+    passed = GameRecord(5, RULES, np.append(game.moves, [25, 25]).astype(np.int16))
+    assert game_key(game) == game_key(passed)
+
+
+def test_keys_never_change():
+    """They decide for good which games are held out from networks that ship."""
+    assert game_key(GameRecord(9, RULES, np.arange(40, dtype=np.int16))) == 6829622820401738557
+
+
+def test_held_out_games_do_not_depend_on_the_other_games(rng, tmp_path):
+    games = [play_close(rng) for _ in range(300)]
+    everything = load_human_games([write_games(tmp_path / "a.zip", games)], holdout_frac=0.2)
+    half = load_human_games([write_games(tmp_path / "b.zip", games[::-2])], holdout_frac=0.2)
+    keys = {game_key(game) for game in everything.held_out}
+    assert {game_key(game) for game in half.held_out} <= keys
+    assert not keys & {game_key(game) for game in everything.training + half.training}
+    assert 0.1 < len(everything.held_out) / 300 < 0.3
+
+
+def test_what_is_left_out_is_counted(rng, tmp_path):
+    ranks = {"black_rank": "9p", "white_rank": "2400"}
+    games = [play_close(rng, **ranks)] * 2 + [play_close(rng, 4, **ranks), play_close(rng)]
+    games += [play_close(rng, black_rank="9p", white_rank="1d")]
+    games += [GameRecord(9, RULES, np.arange(20, dtype=np.int16), **ranks)]
+    path = write_games(tmp_path / "a.zip", games)
+    found = load_human_games([path], size=5, min_rank="3d")
+    assert len(found.training) + len(found.held_out) == 1
+    reasons = ("duplicate", "under 5 moves", "rank unknown", "rank too low", "not 5x5")
+    assert found.left_out == Counter(reasons)
+    table = format_left_out(found)
+    assert all(f"        1  left out: {reason}" in table for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("text", "rank"),
+    [("1k", 0), ("30k", -29), ("1d", 1), ("9d", 9), ("1p", 10), ("9p", 18), ("9 dan pro", 18)]
+    + [("九段", 9), ("初段", 1), ("5 kyu", -4), ("6d?", 6), ("2350", 3.5), ("1500?", -5)]
+    + [("", None), ("NR", None), ("?", None), ("strong", None)],
+)
+def test_ranks_are_read(text, rank):
+    assert parse_rank(text) == rank
+
+
+def test_ranks_are_ordered():
+    ranks = ["9k", "1k", "1d", "2350", "6d", "9d", "1p", "9p"]
+    assert sorted(ranks, key=parse_rank) == ranks
+
+
+def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
+    path = write_games(tmp_path / "a.zip", [play_close(rng, result=1.0) for _ in range(400)])
+    out = tmp_path / "human.pt"
+    config = replace(IMITATION, batch_size=64, warmup_steps=20)
+    options = {"network": "b1c16", "minutes": 0.1, "device": "cpu", "config": config}
+    info = imitate([path], size=5, out=out, **options)
+    assert info["top1"] > 0.15 and info["top5"] > 0.5
+    assert info["cross_entropy"] < np.log(26) - 0.5  # what a uniform choice has
+    assert info["samples"] > 0 and info["curve"][-1]["top1"] == info["top1"]
+    assert json.loads(json.dumps(info)) == info
+    assert "held out" in capsys.readouterr().err
+    held_out = evaluate(out, [path], held_out=True, device="cpu")
+    assert held_out.keys() == {"top1", "top5", "cross_entropy", "value_mse", "positions"}
+    assert held_out["positions"] == info["positions"] == 12 * info["held_out_games"]
+    assert abs(held_out["top1"] - info["top1"]) < 0.05  # half precision
+    everything = evaluate(out, [path], device="cpu")
+    assert everything["positions"] == 12 * (info["games"] + info["held_out_games"])
+    assert evaluate(out, [path], max_positions=100, device="cpu")["positions"] == 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 20}, "board size 20"),
+        ({"minutes": 0.0}, "0.0 minutes"),
+        ({"minutes": float("nan")}, "nan minutes"),
+        ({"network": "c3"}, "'c3'"),
+        ({"min_rank": "strong"}, "'strong' is not a rank"),
+        ({"out": "nowhere/a.pt"}, "nowhere/a.pt"),
+        ({"out": "."}, r"\.: not a file"),
+        ({"size": 9}, "no 9x9 game to learn from in .*a.zip"),
+        ({"strict": True}, "games.sgf game 2: no moves"),
+    ],
+)
+def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("games.sgf", format_sgf(play_close(rng)) + "(;SZ[5])")
+    arguments = {"size": 5, "out": "a.pt", "network": "b1c16"} | arguments
+    with pytest.raises(ValueError, match=message):
+        imitate(["a.zip"], **arguments)
+    assert not Path("a.pt").exists()
+
+
+def test_value_weighs_little_and_ownership_nothing():
+    assert IMITATION.value_weight == 0.01 and IMITATION.ownership_weight == 0
+
+
+@needs_data
+def test_real_archives_are_read_whole():
+    found = load_human_games([DATA / "13x13-human.zip", DATA / "13x13-bots.zip"], size=13)
+    assert len(found.training) + len(found.held_out) == 103 and not found.left_out
+    famous = load_human_games([DATA / "alphago-lee-sedol"], holdout_frac=1.0)
+    assert sorted(len(game.moves) for game in famous.held_out) == [176, 180, 186, 211, 280]

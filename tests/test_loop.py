@@ -1,0 +1,101 @@
+"""The loop on 5x5: a whole run, killed at random moments, resumed, repeated, refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+from minigo import loop  # noqa: E402
+from minigo.checkpoint import load_checkpoint  # noqa: E402
+from minigo.config import Recipe, load_recipe  # noqa: E402
+from minigo.record import load_folder  # noqa: E402
+
+RECIPE = """
+size = 5
+network = "b1c8"
+minutes = 0.0
+cycles = 3
+games_per_cycle = 24
+device = "cpu"
+[search]
+root = "gumbel"
+simulations = 4
+[selfplay]
+workers = 1
+games_at_once = 8
+[training]
+batch_size = 128
+"""
+
+
+@pytest.fixture
+def recipe_path(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def load_log(root: Path) -> list[dict]:
+    text = (root / "checkpoints" / "tiny" / "log.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_repeats_with_its_seed_and_does_nothing_more_when_done(recipe_path, tmp_path):
+    recipe = load_recipe(recipe_path)
+    runs = []
+    for name in ("a", "b"):
+        network = loop.run(recipe, "tiny", tmp_path / name)
+        games = [g.moves.tolist() for g in load_folder(tmp_path / name / "selfplay" / "tiny")]
+        runs.append((games, load_checkpoint(network).weights))
+    assert runs[0][0] == runs[1][0]
+    assert all((runs[0][1][key] == runs[1][1][key]).all() for key in runs[0][1])
+    before = sorted((tmp_path / "a").rglob("*"))
+    assert loop.run(recipe, "tiny", tmp_path / "a").name == "cycle-0003.pt"
+    assert sorted((tmp_path / "a").rglob("*")) == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(recipe_path, tmp_path):
+    with loop.locked(tmp_path / "checkpoints" / "tiny"), pytest.raises(ValueError, match="another"):
+        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+
+
+def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
+    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+    with pytest.raises(ValueError, match="b1c8.*b1c16|no state of a b1c16"):
+        loop.run(load_recipe(recipe_path, ["network=b1c16"]), "tiny", tmp_path)
+
+
+def test_the_window_grows_as_a_power_of_all_positions():
+    recipe = Recipe(window_min=1000, window_exponent=0.75, window_scale=0.4)
+    sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
+    assert sizes == [1000, 1000, 1363, 4733]
+
+
+@pytest.mark.slow
+def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, tmp_path):
+    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-measure"]
+    chance, known = random.Random(1), []
+    for _ in range(10):
+        with open(tmp_path / "err.txt", "ab") as log:
+            run = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        time.sleep(chance.uniform(0.5, 7))
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        time.sleep(0.5)  # a worker ends at its next move, or its next finished game
+        games = [game.moves.tobytes() for game in load_folder(tmp_path / "selfplay" / "tiny")]
+        assert all(game in games for game in known)
+        known = games
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+    games = load_folder(tmp_path / "selfplay" / "tiny")
+    assert all(game in [g.moves.tobytes() for g in games] for game in known)
+    log = load_log(tmp_path)
+    assert [line["cycle"] for line in log] == [1, 2, 3]
+    assert log[-1]["games"] == len(games) >= 3 * 24
+    assert log[-1]["positions"] == sum(len(game.policy_plies) for game in games)

@@ -1,0 +1,109 @@
+"""The network: shapes on every size, the point of its parts, and that `fold` changes nothing."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from minigo._board import NUM_PLANES  # noqa: E402
+from minigo.network import (  # noqa: E402
+    ConvNorm,
+    PolicyValueNet,
+    choose_device,
+    fold,
+    num_parameters,
+    parse_network,
+    pool,
+)
+
+
+def make_network(name: str = "b2c16", seed: int = 1) -> PolicyValueNet:
+    """Return a network whose batch norms do something, as after training."""
+    torch.manual_seed(seed)
+    net = PolicyValueNet(name)
+    for module in net.modules():
+        if isinstance(module, ConvNorm):
+            norm = module.norm
+            for tensor in (norm.weight, norm.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
+            for tensor in (norm.bias, norm.running_mean):
+                torch.nn.init.normal_(tensor, 0, 0.3)
+    return net.eval()
+
+
+def make_planes(count: int, size: int) -> torch.Tensor:
+    return torch.rand(count, NUM_PLANES, size, size)
+
+
+@pytest.mark.parametrize("size", range(2, 20))
+def test_one_network_plays_every_size(size):
+    logits, value, score, ownership, reply = make_network()(make_planes(3, size))
+    assert logits.shape == reply.shape == (3, size * size + 1)
+    assert value.shape == score.shape == (3,)
+    assert ownership.shape == (3, size, size)
+    assert value.abs().max() <= 1 and ownership.abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["b1c8", "b4c32", "b6c64", "b6c96", "b10c128"])
+def test_a_name_is_blocks_and_channels(name):
+    num_blocks, channels = parse_network(name)
+    net = PolicyValueNet(name)
+    assert len(net.blocks) == num_blocks and net.stem.conv.out_channels == channels
+    assert net.name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "b6", "c64", "b0c64", "b6c0", "b6c4", "6x64", "b6c64 ", "b-1c8"]
+)
+def test_other_names_are_refused(name):
+    with pytest.raises(ValueError, match="is not a network"):
+        PolicyValueNet(name)
+
+
+def test_the_number_of_parameters():
+    assert 90_000 < num_parameters(PolicyValueNet("b4c32")) < 100_000
+    assert 2_800_000 < num_parameters(PolicyValueNet("b10c128")) < 3_000_000
+
+
+def test_folding_batch_norms_changes_no_answer():
+    net, planes = make_network("b4c32"), make_planes(5, 9)
+    folded = fold(net)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    with torch.no_grad():
+        for ours, theirs in zip(net(planes), folded(planes), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_position_is_evaluated_alone():
+    net, planes = make_network(), make_planes(4, 5)
+    together, alone = net(planes), net(planes[2:3])
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours[2:3], theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_lets_a_corner_know_of_the_opposite_one():
+    net, planes = make_network("b1c16"), make_planes(1, 19)
+    changed = planes.clone()
+    changed[0, :, 18, 18] += 1  # 18 points away; three 3x3 convolutions see 3
+    assert not torch.equal(net(planes)[3][0, 0, 0], net(changed)[3][0, 0, 0])
+
+
+def test_pool_is_mean_scaled_mean_and_maximum():
+    x = torch.arange(8.0).reshape(1, 2, 2, 2)
+    torch.testing.assert_close(pool(x), torch.tensor([[1.5, 5.5, -1.8, -6.6, 3.0, 7.0]]))
+
+
+def test_a_fresh_network_is_finite_and_undecided():
+    torch.manual_seed(1)
+    logits, value, _, _, _ = PolicyValueNet("b10c128").eval()(make_planes(4, 9))
+    assert torch.softmax(logits, 1).max() < 0.5 and value.abs().max() < 0.9
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(ValueError, match="'abacus' is not a device"):
+        choose_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA"):
+            choose_device("cuda")

@@ -1,0 +1,181 @@
+"""Game records: every field round-trips, and a damaged file costs only what was damaged."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minigo.config import Rules
+from minigo.coords import BLACK, WHITE
+from minigo.record import (
+    GameRecord,
+    RecordWriter,
+    count_records,
+    load_folder,
+    read_records,
+)
+
+
+def make_record(num_moves: int = 4, **fields) -> GameRecord:
+    return GameRecord(5, Rules(), np.arange(num_moves, dtype=np.int16), **fields)
+
+
+def make_full_record() -> GameRecord:
+    setup = np.zeros(25, np.int8)
+    setup[[20, 24]] = BLACK, WHITE
+    policies = np.zeros((2, 26), np.float16)
+    policies[0, 1], policies[1] = 1, 1 / 26
+    return make_record(
+        to_play=WHITE,
+        setup=setup,
+        result=-1.0,
+        score=-3.5,
+        ownership=np.tile(np.array([1, -1, 0, 0, 1], np.int8), 5),
+        policy_plies=np.array([1, 3], np.int16),
+        policies=policies,
+        values=np.array([0.5, -0.25, 1, -1], np.float32),
+        source="b6c64 ✓",
+        black_rank="9p",
+        white_rank="2350",
+    )
+
+
+def write_file(path, records) -> None:
+    with RecordWriter(path) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def assert_same(a: GameRecord, b: GameRecord) -> None:
+    for field in dataclasses.fields(GameRecord):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(left, np.ndarray):
+            assert left.dtype == right.dtype, field.name
+            np.testing.assert_array_equal(left, right, field.name)
+        else:
+            assert left == right and type(left) is type(right), field.name
+
+
+def test_every_field_comes_back(tmp_path):
+    rules = Rules("situational", suicide=False, scoring="territory", komi=-3.5)
+    records = [
+        make_full_record(),
+        make_record(),
+        make_record(0, result=0.0, score=0.0),
+        dataclasses.replace(make_record(), rules=rules),
+        GameRecord(19, Rules("simple", komi=0.0), np.array([360, 361], np.int16), result=1.0),
+    ]
+    write_file(tmp_path / "a.games", records)
+    loaded, problem = read_records(tmp_path / "a.games")
+    assert problem is None and count_records(tmp_path / "a.games") == len(records)
+    for record, copy in zip(records, loaded, strict=True):
+        assert_same(record, copy)
+
+
+def test_board_replays_setup_and_moves():
+    record = make_full_record()
+    assert str(record.board()).split()[-5:] == ["X", ".", ".", ".", "O"] or "O" in str(
+        record.board()
+    )
+    board = record.board(3)
+    assert board.to_play == BLACK and board.last_move == 2 and board.num_moves == 3
+    assert board.stones()[0].tolist() == [WHITE, BLACK, WHITE, 0, 0]
+    assert board.stones()[4].tolist() == [BLACK, 0, 0, 0, WHITE]
+    assert board.rules == record.rules
+
+
+def test_a_torn_tail_costs_only_the_last_game(tmp_path):
+    path = tmp_path / "a.games"
+    write_file(path, [make_record(), make_full_record()])
+    data = path.read_bytes()
+    first = len(data) - len(data.split(b"mGo1")[2]) - 4
+    for length in range(len(data) + 1):
+        path.write_bytes(data[:length])
+        records, problem = read_records(path)
+        whole = (length >= first) + (length == len(data))
+        assert len(records) == count_records(path) == whole, length
+        offset = first if length > first else 0
+        if length in (0, first, len(data)):
+            assert problem is None
+        else:
+            assert problem == f"{path}: torn at byte {offset}"
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "a.games"
+    write_file(path, [make_record(), make_full_record()])
+    data = path.read_bytes()
+    first = len(data) - len(data.split(b"mGo1")[2]) - 4
+    for offset in range(first, len(data)):
+        damaged = bytearray(data)
+        damaged[offset] ^= 1
+        path.write_bytes(damaged)
+        records, problem = read_records(path)
+        assert len(records) == 1 and problem.startswith(f"{path}: ")
+        assert_same(records[0], make_record())
+
+
+@pytest.mark.parametrize("data", [b"hello, world", b"PK\x03\x04", b"\0" * 100, b"x"])
+def test_another_kind_of_file_is_refused(tmp_path, data):
+    path = tmp_path / "a.games"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="a.games: not a file of game records"):
+        read_records(path)
+
+
+def test_a_writer_wants_a_file_of_its_own(tmp_path):
+    write_file(tmp_path / "a.games", [make_record()])
+    with pytest.raises(FileExistsError):
+        RecordWriter(tmp_path / "a.games")
+
+
+def test_folder_is_read_in_order_and_torn_tails_are_named(tmp_path, capsys):
+    write_file(tmp_path / "b.games", [make_record(2)])
+    write_file(tmp_path / "a.games", [make_record(1), make_record(3)])
+    (tmp_path / "note.txt").write_text("not a record file")
+    with open(tmp_path / "a.games", "ab") as file:
+        file.write(b"mGo1")
+    assert [len(record.moves) for record in load_folder(tmp_path)] == [1, 3, 2]
+    assert capsys.readouterr().err.count("a.games: torn at byte") == 1
+
+
+def test_what_was_written_survives_sigkill(tmp_path):
+    path = tmp_path / "a.games"
+    code = """if True:
+        import sys, time, numpy as np
+        from minigo.record import GameRecord, RecordWriter, Rules
+        writer = RecordWriter(sys.argv[1])
+        for _ in range(3):
+            writer.write(GameRecord(5, Rules(), np.arange(4, dtype=np.int16)))
+        print("written", flush=True)
+        time.sleep(60)"""
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"written\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    records, problem = read_records(path)
+    assert len(records) == 3 and problem is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"policies": np.zeros((1, 26), np.float16)},
+        {"policy_plies": np.zeros(1, np.int16), "policies": np.zeros((1, 25), np.float16)},
+        {"values": np.zeros(3, np.float32)},
+        {"setup": np.zeros(9, np.int8)},
+        {"ownership": np.zeros((5, 5), np.int8)},
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(fields):
+    with pytest.raises(ValueError, match="of shape|values for"):
+        make_record(**fields)
+
+
+def test_records_need_no_torch():
+    code = "import sys, minigo.record, minigo.replay; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

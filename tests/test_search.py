@@ -1,0 +1,146 @@
+"""The search over a fake evaluator: exploration at the root, targets, and the choice of a move."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from minigo._board import Board
+from minigo.config import Rules, SearchConfig
+from minigo.search import Search, choose_move, considered_visits, prune_visits, root_noise
+
+pytest.importorskip("torch")
+from minigo.evaluator import Evaluation  # noqa: E402
+
+
+@dataclass
+class FakeEvaluator:
+    """Prefers no move; likes positions with more own stones."""
+
+    num_rows: int = 0
+
+    def evaluate(self, planes):
+        num, _, size, _ = planes.shape
+        self.num_rows += num
+        balance = (planes[:, 0] - planes[:, 1]).sum((1, 2)) / size
+        return Evaluation(
+            logits=np.zeros((num, size * size + 1), np.float32),
+            value=np.tanh(balance).astype(np.float32),
+            score=balance.astype(np.float32),
+            ownership=np.zeros((num, size, size), np.float32),
+        )
+
+
+def make_search(num_boards=1, seed=0, size=5, **config):
+    boards = [Board(size, Rules(komi=0.5)) for _ in range(num_boards)]
+    return Search(FakeEvaluator(), SearchConfig(**config), boards, np.random.default_rng(seed))
+
+
+def test_every_tree_gets_its_own_number_of_simulations():
+    search = make_search(3)
+    search.run(np.array([1, 10, 0]))
+    assert [search.result(tree).num_visits for tree in range(3)] == [1, 10, 0]
+    search.forest.check()
+
+
+def test_leaves_inside_one_tree_are_batched_and_leave_no_virtual_loss():
+    search = make_search(leaves=8)
+    search.run(200)
+    search.forest.check()
+    assert search.result(0).num_visits == 200
+
+
+def test_a_tree_is_kept_between_moves():
+    search = make_search()
+    search.run(200)
+    result = search.result(0)
+    search.play(0, result.move)
+    assert search.result(0).num_visits == result.visits[result.move] > 1
+    assert search.boards[0].num_moves == 1
+
+
+def test_search_stops_at_its_deadline_and_when_told():
+    search = make_search()
+    search.run(10**6, deadline=time.monotonic() + 0.05)
+    assert 0 < search.result(0).num_visits < 10**6
+    before = search.result(0).num_visits
+    search.run(10, stop=lambda: True)
+    assert search.result(0).num_visits == before
+
+
+def test_search_takes_the_capture():
+    board = Board.from_diagram("""
+        . X O . .
+        . X O X .
+        . . X . .
+        . . . . .
+        . . . . .""")
+    search = Search(FakeEvaluator(), SearchConfig(), [board], np.random.default_rng(0))
+    search.run(200)
+    result = search.result(0)
+    assert result.move == 3 and result.value > result.raw_value
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+def test_exploration_differs_by_seed_and_repeats_with_it(root):
+    def visits(seed):
+        search = make_search(seed=seed, root=root, simulations=32)
+        search.run(explore=np.array([True]))
+        search.forest.check()
+        return search.result(0).visits.tolist()
+
+    assert visits(1) == visits(1) != visits(2)
+
+
+def test_gumbel_gives_the_first_phase_to_as_many_moves_as_it_considers():
+    search = make_search(root="gumbel", simulations=8, num_considered=8)
+    search.run(explore=np.array([True]))
+    visits = search.result(0).visits
+    assert visits.sum() == 8 and search.evaluator.num_rows == 9  # and one for the root itself
+    search = make_search(root="gumbel", simulations=16, num_considered=4)
+    search.run(explore=np.array([True]))
+    visits = sorted(search.result(0).visits[search.result(0).visits > 0].tolist())
+    assert visits == [2, 2, 6, 6]
+    assert search.result(0).visits[search.result(0).move] == 6
+
+
+def test_gumbel_target_prefers_what_turned_out_better():
+    search = make_search(root="gumbel", simulations=64)
+    search.run(explore=np.array([True]))
+    result = search.result(0)
+    assert result.policy.sum() == pytest.approx(1, abs=1e-5)
+    best = np.nanargmax(result.values)
+    assert result.policy[best] > result.priors[best]
+
+
+def test_considered_visits_halve():
+    assert considered_visits(4, 8).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert considered_visits(1, 3).tolist() == [0, 1, 2]
+    assert considered_visits(16, 0).tolist() == []
+    assert len(considered_visits(16, 50)) == 50
+
+
+def test_root_noise_is_a_distribution_over_the_legal_moves():
+    legal = np.array([True, False, True, True])
+    noise = root_noise(legal, 10.83, np.random.default_rng(0))
+    assert noise.sum() == pytest.approx(1) and noise[1] == 0 and (noise[legal] > 0).all()
+
+
+def test_pruning_keeps_the_best_move_and_drops_what_was_only_forced():
+    visits = np.array([80, 15, 4, 1])
+    values = np.array([0.5, 0.45, -0.9, -0.9])
+    priors = np.array([0.5, 0.3, 0.1, 0.1])
+    pruned = prune_visits(visits, values, priors, SearchConfig())
+    assert pruned[0] == 80 and pruned[2] == pruned[3] == 0
+    assert 0 < pruned[1] <= 15
+
+
+def test_choose_move_follows_temperature():
+    rng = np.random.default_rng(0)
+    visits = np.array([1, 0, 3])
+    assert choose_move(visits, 0, rng) == 2
+    moves = [choose_move(visits, 1.0, rng) for _ in range(2000)]
+    assert moves.count(1) == 0 and 0.7 < moves.count(2) / 2000 < 0.8
+    sharper = [choose_move(visits, 0.25, rng) for _ in range(2000)]
+    assert sharper.count(2) > moves.count(2)

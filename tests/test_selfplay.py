@@ -1,0 +1,59 @@
+"""Self-play games: legal, counted, with targets; the same seed gives the same games."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
+from minigo.selfplay import SelfPlay  # noqa: E402
+from test_search import FakeEvaluator  # noqa: E402
+
+
+def play(num_games=6, seed=3, root="gumbel", **selfplay):
+    recipe = Recipe(
+        size=5,
+        search=SearchConfig(root=root, simulations=8),
+        selfplay=SelfplayConfig(games_at_once=4, **selfplay),
+    )
+    selfplay = SelfPlay(FakeEvaluator(), recipe, np.random.default_rng(seed))
+    records = []
+    while len(records) < num_games:
+        records += selfplay.step()
+    return records
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+def test_games_are_legal_and_counted_by_the_rules(root):
+    for record in play(root=root):
+        board = record.board(len(record.moves))  # raises IllegalMove if one isn't legal
+        assert board.is_over or board.num_moves >= 1.75 * 25
+        assert record.score == board.score() and record.result == np.sign(record.score)
+        assert (np.sign(record.ownership) == record.ownership).all()
+        assert record.ownership.sum() - record.rules.komi == record.score
+
+
+def test_every_searched_move_has_a_target_and_openings_have_none():
+    records = play(opening_moves=3.0)
+    for record in records:
+        assert (np.diff(record.policy_plies) > 0).all()
+        assert np.allclose(record.policies.sum(1), 1, atol=0.01)
+        assert len(record.values) == len(record.moves)
+    assert any(record.policy_plies[0] > 0 for record in records)
+
+
+def test_playout_caps_make_only_full_searches_data():
+    records = play(full_frac=0.25, cheap_simulations=2, opening_moves=0.0)
+    num_moves = sum(len(record.moves) for record in records)
+    assert 0.1 < sum(len(record.policy_plies) for record in records) / num_moves < 0.4
+
+
+def test_the_same_seed_gives_the_same_games():
+    def moves(seed):
+        return [record.moves.tolist() for record in play(seed=seed)]
+
+    assert moves(3) == moves(3) != moves(4)
+
+
+def test_komi_varies_around_the_recipes():
+    komis = {record.rules.komi for record in play(num_games=8, komi_spread=2.0)}
+    assert len(komis) > 2 and all(komi * 2 == int(komi * 2) for komi in komis)

@@ -1,0 +1,332 @@
+"""SGF: what real archives hold comes in as games or as counted reasons, and goes out again."""
+
+import bz2
+import gzip
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from sgfmill import sgf as sgfmill_sgf
+
+from minigo.config import Rules
+from minigo.coords import BLACK, WHITE
+from minigo.record import GameRecord
+from minigo.sgf import Skipped, format_result, format_sgf, load_games, parse_result
+
+GAME = "(;FF[4]GM[1]SZ[9]KM[7]RE[B+3.5]RU[Chinese]BR[2d]WR[1d]SO[test];B[cc];W[gg];B[];W[dd])"
+
+
+def read(tmp_path, data: bytes | str, name: str = "a.sgf") -> list:
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return list(load_games([path]))
+
+
+def read_one(tmp_path, data: bytes | str) -> GameRecord:
+    games = read(tmp_path, data)
+    assert len(games) == 1 and isinstance(games[0], GameRecord), games
+    return games[0]
+
+
+def game_with(**properties: str) -> str:
+    root = {"FF": "4", "SZ": "9"} | properties
+    return "(;" + "".join(f"{k}[{v}]" for k, v in root.items()) + ";B[cc];W[gg];B[dd])"
+
+
+def zip_of(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("_", "."), data)
+    return file.getvalue()
+
+
+def tar_of(mode: str, **members: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"folder/{name.replace('_', '.')}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def encrypted_zip() -> bytes:
+    data = bytearray(zip_of(a_sgf=GAME.encode()))
+    data[6] |= 1  # the flag in the local header and in the directory
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def damaged_zip() -> bytes:
+    data = bytearray(zip_of(a_sgf=GAME.encode() * 50))
+    data[60] ^= 255
+    return bytes(data)
+
+
+def nested_zip(depth: int) -> bytes:
+    data = GAME.encode()
+    for _ in range(depth):
+        data = zip_of(inner_zip=data)
+    return data
+
+
+def test_a_game_is_read_whole(tmp_path):
+    record = read_one(tmp_path, GAME)
+    assert record.size == 9 and record.rules == Rules("simple", True, komi=7.0)
+    assert record.moves.dtype == np.int16 and record.moves.tolist() == [20, 60, 81, 30]
+    assert (record.to_play, record.setup, record.ownership) == (BLACK, None, None)
+    assert (record.result, record.score) == (1.0, 3.5)
+    assert (record.black_rank, record.white_rank, record.source) == ("2d", "1d", "test")
+
+
+MESSY = {
+    "Latin-1 names": game_with(PB="Jos\xe9", SO="Caf\xe9").encode("latin-1"),
+    "GB2312 names": game_with(CA="gb2312", PB="古力", SO="围棋").encode("gb2312"),
+    "GBK with a bracket for a byte": game_with(CA="GBK", SO="昡").encode("gbk"),
+    "claims GB2312, is UTF-8": game_with(CA="gb2312", SO="围]"[:1]).encode(),
+    "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + game_with().encode(),
+    "UTF-16": game_with().encode("utf-16"),
+    "text before and after": "From: me\n\n" + game_with() + "\n-- \n",
+    "white space": "\n( ;\tSZ [9] ;B[cc]\n;\nW[gg]\n\n;B[dd] )\n ",
+    "lower-case letters in names": "(;GaMe[1]SiZe[9];Black[cc];White[gg];B[dd])",
+    "upper-case points": "(;SZ[9];B[CC];W[GG];B[dd])",
+    "a closing bracket in a comment": r"(;SZ[9]C[a \] ;B[aa\] \\];B[cc];W[gg];B[dd])",
+    "variations": "(;SZ[9];B[cc](;W[gg](;B[dd])(;B[aa]))(;W[aa]))",
+    "a game without FF": "(;B[cc]SZ[9];W[gg];B[dd])",
+    "clocks and comments": "(;SZ[9];B[cc]BL[30];W[gg]WL[29.5]C[hm];B[dd])",
+    "colons in the size": game_with(SZ="9:9"),
+    "set-up in the second node": "(;SZ[9];AB[aa]AW[ab];B[cc];W[gg];B[dd])",
+}
+
+
+@pytest.mark.parametrize("data", MESSY.values(), ids=MESSY)
+def test_a_messy_game_is_read(tmp_path, data):
+    record = read_one(tmp_path, data)
+    assert record.size == 9 and record.moves.tolist() == [20, 60, 30]
+
+
+def test_text_in_other_encodings(tmp_path):
+    assert read_one(tmp_path, MESSY["Latin-1 names"]).source == "Caf\xe9"
+    assert read_one(tmp_path, MESSY["GB2312 names"]).source == "围棋"
+    assert read_one(tmp_path, MESSY["GBK with a bracket for a byte"]).source == "昡"
+    assert read_one(tmp_path, MESSY["claims GB2312, is UTF-8"]).source == "围"
+
+
+# What is no game -> how many games still come in, and the reasons for the rest.
+BAD = {
+    "empty": (b"", 0, ["empty file"]),
+    "blank": (b" \n\n", 0, ["empty file"]),
+    "prose": (b"It was a dark and stormy night.", 0, ["not SGF"]),
+    "a picture": (b"\x89PNG\r\n\x1a\n\0\0(;B[aa])", 0, ["not SGF"]),
+    "cut short": (GAME[:60], 0, ["broken SGF"]),
+    "cut in a value": (GAME[:-2], 0, ["broken SGF"]),
+    "garbage in the middle": (GAME.replace(";W[gg]", "@@@"), 0, ["broken SGF"]),
+    "a broken game among others": (GAME + GAME[:-1] + "\n" + GAME, 2, ["broken SGF"]),
+    "chess": (game_with(GM="3"), 0, ["not Go"]),
+    "size 25": (game_with(SZ="25"), 0, ["board size"]),
+    "size 1": (game_with(SZ="1"), 0, ["board size"]),
+    "9 by 13": (game_with(SZ="9:13"), 0, ["board size"]),
+    "no moves": ("(;SZ[9])", 0, ["no moves"]),
+    "moves in a comment": ("(;SZ[9]C[ ;B[aa])", 0, ["no moves"]),
+    "off the board": (game_with(SZ="5"), 0, ["point off the board"]),
+    "a point of one letter": ("(;SZ[9];B[c])", 0, ["point off the board"]),
+    "a colour twice": ("(;SZ[9];B[cc];B[dd])", 0, ["colours don't alternate"]),
+    "occupied": ("(;SZ[9];B[cc];W[cc])", 0, ["illegal move"]),
+    "ko": ("(;SZ[9]AB[ba][ab][bc]AW[ca][db][cc][bb];B[cb];W[bb])", 0, ["illegal move"]),
+    "set-up without liberties": ("(;SZ[9]AB[aa]AW[ab][ba];B[cc])", 0, ["bad set-up"]),
+    "two stones on a point": ("(;SZ[9]AB[aa]AW[aa];B[cc])", 0, ["bad set-up"]),
+    "set-up later": ("(;SZ[9];B[cc];AW[aa];B[dd])", 0, ["set-up after the first move"]),
+    "HA without stones": ("(;SZ[9]HA[2];W[cc];B[dd])", 0, ["handicap without stones"]),
+    "one game in another": ("(;SZ[9];B[cc];SZ[9];B[cc])", 0, ["two games in one"]),
+    "glued, unclosed": (GAME[:-1] + GAME, 1, ["broken SGF"]),
+    "after the end": ("(;SZ[9];B[cc];W[];B[];W[dd])", 1, ["moves after the end"]),
+    "damaged zip": (damaged_zip(), 0, ["broken archive"]),
+    "zip cut short": (zip_of(a_sgf=GAME.encode())[:-30], 0, ["broken archive"]),
+    "gzip cut short": (gzip.compress(GAME.encode())[:-9], 0, ["broken archive"]),
+    "tar cut short": (tar_of("w", a_sgf=GAME.encode() * 100)[:1500], 0, ["broken archive"]),
+    "encrypted zip": (encrypted_zip(), 0, ["encrypted"]),
+    "zips in zips in zips": (nested_zip(9), 0, ["archives too deep"]),
+}
+
+
+@pytest.mark.parametrize(("data", "num_games", "reasons"), BAD.values(), ids=BAD)
+def test_what_is_left_out_has_a_reason(tmp_path, data, num_games, reasons):
+    games = read(tmp_path, data)
+    skipped = [game for game in games if isinstance(game, Skipped)]
+    assert [game.reason for game in skipped] == reasons
+    assert len(games) - len(skipped) == num_games
+    assert all(game.name.startswith(str(tmp_path / "a.sgf")) for game in skipped)
+    with pytest.raises(ValueError, match=f"a.sgf.*: {reasons[0]}"):
+        list(load_games([tmp_path / "a.sgf"], strict=True))
+
+
+def test_a_missing_path_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nowhere: no such file or folder"):
+        list(load_games([tmp_path / "nowhere"]))
+
+
+def test_a_skipped_game_is_named_by_its_place(tmp_path):
+    games = read(tmp_path, zip_of(x_sgf=(GAME + "(;SZ[9])" + GAME).encode()), "b.zip")
+    assert games[1] == Skipped(f"{tmp_path}/b.zip:x.sgf game 2", "no moves")
+
+
+ARCHIVES = {
+    "zip": zip_of(a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
+    "zip in zip": zip_of(a_zip=zip_of(b_sgf=(GAME * 2).encode()), c_sgf=GAME.encode()),
+    "tar": tar_of("w", a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
+    "tar.gz": tar_of("w:gz", a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
+    "tar.xz": tar_of("w:xz", a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
+    "sgf.bz2": bz2.compress((GAME * 3).encode()),
+    "zip in tar.gz": tar_of("w:gz", a_zip=zip_of(b_sgf=(GAME * 3).encode())),
+}
+
+
+@pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES)
+def test_archives_are_searched_to_the_bottom(tmp_path, data):
+    games = read(tmp_path, data, "archive")
+    assert [len(game.moves) for game in games] == [4, 4, 4]
+
+
+def test_folders_are_read_in_order_and_hidden_files_left_alone(tmp_path):
+    for name, num_moves in (("b/x.sgf", 2), ("a.sgf", 1), (".hidden", 9), ("__MACOSX/c.sgf", 9)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("(;SZ[9]" + ";B[aa];W[bb]"[: 6 * num_moves] + ")")
+    assert [len(game.moves) for game in load_games([tmp_path])] == [1, 2]
+
+
+def test_passes_are_empty_or_tt(tmp_path):
+    assert read_one(tmp_path, "(;SZ[9];B[tt];W[aa];B[])").moves.tolist() == [81, 0, 81]
+
+
+def test_what_follows_two_passes_is_cut(tmp_path):
+    record, skipped = read(tmp_path, "(;SZ[9];B[cc];W[tt];B[];W[dd];B[ee])")
+    assert record.moves.tolist() == [20, 81, 81] and skipped.reason == "moves after the end"
+
+
+def test_handicap_stones_in_their_three_forms(tmp_path):
+    placed = read_one(tmp_path, "(;SZ[9]HA[2]AB[cc][gg];W[ee];B[dd])")
+    played = read_one(tmp_path, "(;SZ[9]HA[2];B[cc];B[gg];W[ee];B[dd])")
+    for record in (placed, played):
+        assert record.to_play == WHITE and record.rules.komi == 0.5
+        assert np.flatnonzero(record.setup == BLACK).tolist() == [20, 60]
+        assert record.moves.tolist() == [40, 30]
+    assert read_one(tmp_path, "(;SZ[9]HA[1];B[cc];W[gg])").setup is None
+
+
+def test_set_up_lists_and_rectangles(tmp_path):
+    record = read_one(tmp_path, "(;SZ[9]AB[aa:cb][ii]AW[ee]AE[aa];W[gg];B[dd])")
+    assert np.flatnonzero(record.setup == BLACK).tolist() == [1, 2, 9, 10, 11, 80]
+    assert np.flatnonzero(record.setup == WHITE).tolist() == [40]
+    assert record.to_play == WHITE
+
+
+def test_a_set_up_position_needs_no_moves(tmp_path):
+    record = read_one(tmp_path, "(;SZ[9]AB[aa]AW[ee]PL[W])")
+    assert len(record.moves) == 0 and record.to_play == WHITE and record.setup[40] == WHITE
+
+
+@pytest.mark.parametrize(
+    ("text", "komi"),
+    [("6.5", 6.5), ("6,5", 6.5), ("0", 0), ("-5.5", -5.5), ("5.5目", 5.5), ("", 7), ("none", 7)]
+    + [("375", 7.5), ("650", 6.5), ("3.75", 7.5), ("7.50", 7.5)],
+)
+def test_komi_spellings(tmp_path, text, komi):
+    assert read_one(tmp_path, game_with(KM=text)).rules.komi == komi
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((text, (1.0, 3.5)) for text in ("B+3.5", "b+3.5", "B+3,5", "Black+3.5", "B + 3.5 ")),
+        *(
+            (text, (1.0, 3.5))
+            for text in ("Black wins by 3.5 points", "黑胜3目半", "B+3 1/2", "黒3目半勝")
+        ),
+        *(
+            (text, (-1.0, -0.5))
+            for text in ("W+0.5", "W+1/2", "W+½", "white won by 0.5", "白胜0.5目")
+        ),
+        *((text, (-1.0, None)) for text in ("W+R", "W+Resign", "White wins by resignation", "W+")),
+        *((text, (-1.0, None)) for text in ("白中盘胜", "W", "W+T", "White wins on time", "W+F")),
+        *((text, (0.0, 0.0)) for text in ("0", "Jigo")),
+        *((text, (0.0, None)) for text in ("Draw", "drawn", "和棋")),
+        *((text, (None, None)) for text in ("", "?", "Void", "unfinished", "won by Black")),
+    ],
+)
+def test_result_spellings(text, expected):
+    assert parse_result(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["B+T", "W+Time", "B+F", "W+forfeit", "Black wins on time", "Void"]
+)
+def test_results_that_say_nothing_about_the_position_are_dropped(tmp_path, text):
+    assert read_one(tmp_path, game_with(RE=text)).result is None
+
+
+def test_results_go_out_as_they_came_in():
+    for text in ("B+3.5", "W+10", "W+", "0", "Draw", "?"):
+        assert format_result(*parse_result(text)) == text
+
+
+def make_records() -> list[GameRecord]:
+    setup = np.zeros(81, np.int8)
+    setup[[20, 60]], setup[40] = BLACK, WHITE
+    handicap = np.where(setup == BLACK, setup, 0).astype(np.int8)
+    rules = Rules("simple", suicide=True, komi=-5.5)
+    japanese = Rules("simple", suicide=True, scoring="territory", komi=6.5)
+    moves = np.array([0, 81, 80, 10], np.int16)
+    return [
+        GameRecord(9, rules, moves, result=1.0, score=2.5, source="a]b\\c: ✓", black_rank="2d"),
+        GameRecord(9, japanese, moves, WHITE, setup, result=-1.0, white_rank="2350"),
+        GameRecord(9, rules, moves, BLACK, handicap, result=0.0),
+        GameRecord(9, rules, moves, WHITE, handicap),
+        GameRecord(
+            19, rules, np.array([0, 18, 360, 361, 361], np.int16), WHITE, result=0.0, score=0.0
+        ),
+    ]
+
+
+def test_records_come_back_from_sgf(tmp_path):
+    records = make_records()
+    copies = read(tmp_path, "\n".join(map(format_sgf, records)))
+    for a, b in zip(records, copies, strict=True):
+        assert (a.size, a.rules, a.to_play, a.result, a.score) == (
+            *(b.size, b.rules, b.to_play),
+            *(b.result, b.score),
+        )
+        assert (a.source, a.black_rank, a.white_rank) == (b.source, b.black_rank, b.white_rank)
+        np.testing.assert_array_equal(a.moves, b.moves)
+        assert (a.setup is None) == (b.setup is None)
+        if a.setup is not None:
+            np.testing.assert_array_equal(a.setup, b.setup)
+
+
+def test_sgf_is_what_other_programs_expect():
+    comments = {0: "start", 2: "a ] \\ b"}
+    text = format_sgf(make_records()[0], "Ann", "Bob", comments, result="B+R", event="test")
+    game = sgfmill_sgf.Sgf_game.from_string(text)
+    root = game.get_root()
+    assert text.startswith("(;FF[4]") and root.get("GM") == 1 and root.get("RE") == "B+R"
+    assert (game.get_size(), game.get_komi(), root.get("RU")) == (9, -5.5, "Chinese")
+    assert (game.get_player_name("b"), game.get_player_name("w")) == ("Ann", "Bob")
+    moves = [node.get_move() for node in game.get_main_sequence()[1:]]
+    assert moves == [("b", (8, 0)), ("w", None), ("b", (0, 8)), ("w", (7, 1))]
+    assert root.get("C") == "start" and game.get_main_sequence()[2].get("C") == "a ] \\ b"
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        (Rules(), "Tromp-Taylor"),
+        (Rules("situational", False), "AGA"),
+        (Rules("situational", True), "NZ"),
+        (Rules("simple", False), "Chinese"),
+        (Rules("simple", False, "territory"), "Japanese"),
+    ],
+)
+def test_rules_are_named(rules, text):
+    assert f"RU[{text}]" in format_sgf(GameRecord(9, rules, np.zeros(0, np.int16)))

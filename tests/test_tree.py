@@ -1,0 +1,774 @@
+"""The search tree with fake evaluators: bookkeeping, sign, rules, and a slow second opinion."""
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+
+from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove
+from minigo._tree import Forest
+from minigo.config import Rules, SearchConfig
+from minigo.coords import BLACK, WHITE, parse_vertex
+from reference import Referee
+
+WINNING = SearchConfig(score_utility=0.0)  # values are winning alone
+KOMI = PLANE_NAMES.index("komi for the player to move, in tens of points")
+
+
+# Fake evaluators: (B, C, N, N) planes -> logits (B, A), value (B,), score (B,)
+
+
+def know_nothing(planes: np.ndarray):
+    """Give every move the same prior, and every position value 0."""
+    num_rows, _, size, _ = planes.shape
+    zeros = np.zeros(num_rows, dtype=np.float32)
+    return np.zeros((num_rows, size * size + 1), dtype=np.float32), zeros, zeros
+
+
+def guess(planes: np.ndarray):
+    """Invent logits, value and score from what the planes hold: the same for the same planes."""
+    logits, value, score = know_nothing(planes)
+    for row, position in enumerate(planes):
+        rng = np.random.default_rng(list(hashlib.sha256(position.tobytes()).digest()))
+        logits[row] = rng.normal(size=logits.shape[1])
+        value[row] = rng.uniform(-1, 1)
+        score[row] = rng.normal(scale=10)
+    return logits, value, score
+
+
+def guess_value(planes: np.ndarray):
+    """Invent the value alone, in 64ths: no rounding and no exp() can tell machines apart."""
+    logits, value, score = know_nothing(planes)
+    for row, position in enumerate(planes):
+        value[row] = hashlib.sha256(position.tobytes()).digest()[0] % 128 / 64 - 1
+    return logits, value, score
+
+
+def make_planes(forest: Forest, leaves: int) -> np.ndarray:
+    size = forest.board(0).size
+    return np.empty((len(forest) * leaves, NUM_PLANES, size, size), dtype=np.float32)
+
+
+def simulate(forest: Forest, simulations, evaluate=know_nothing, leaves: int = 1) -> int:
+    """Search every tree; return the number of evaluations."""
+    budget = np.zeros(len(forest), dtype=np.int32)
+    budget[:] = simulations
+    planes, num_evaluations = make_planes(forest, leaves), 0
+    while budget.any():
+        num_rows = forest.select(budget, planes)
+        if num_rows:
+            forest.expand(*evaluate(planes[:num_rows]))
+        num_evaluations += num_rows
+        forest.check()
+    return num_evaluations
+
+
+def searched(board: Board, simulations: int, evaluate=know_nothing, config=WINNING) -> Forest:
+    forest = Forest([board], config)
+    simulate(forest, simulations, evaluate, config.leaves)
+    return forest
+
+
+def summary(forest: Forest, tree: int = 0) -> tuple:
+    return (
+        forest.root(tree),
+        forest.visits(tree).tolist(),
+        forest.values(tree).tobytes(),
+        forest.scores(tree).tobytes(),
+    )
+
+
+# Bookkeeping
+
+
+@pytest.mark.parametrize("leaves", (1, 4, 16))
+@pytest.mark.parametrize("size", (2, 5, 9))
+def test_visits_of_a_node_are_one_and_those_of_its_moves(size, leaves):
+    forest = Forest([Board(size)], SearchConfig(leaves=leaves))
+    for simulations in (1, 2, 30, 200):
+        before = forest.root(0)[0]
+        simulate(forest, simulations, guess, leaves)  # check() looks at every node
+        assert forest.root(0)[0] == before + simulations == 1 + forest.visits(0).sum()
+
+
+@pytest.mark.parametrize("leaves", (1, 4, 16))
+def test_no_virtual_loss_is_left_behind(leaves):
+    forest = searched(Board(5), 300, guess, SearchConfig(leaves=leaves))
+    num_visits, value, raw_value, score = forest.root(0)
+    visits, values, scores = forest.visits(0), forest.values(0), forest.scores(0)
+    raw_score = guess(root_planes(Board(5)))[2][0]
+    assert value * num_visits == pytest.approx(raw_value + np.nansum(visits * values), abs=1e-3)
+    assert score * num_visits == pytest.approx(raw_score + np.nansum(visits * scores), abs=1e-2)
+    assert (np.isnan(values) == (visits == 0)).all() and (np.isnan(scores) == (visits == 0)).all()
+    assert (abs(values[visits > 0]) <= 1).all()
+
+
+def root_planes(board: Board) -> np.ndarray:
+    planes = np.empty((1, NUM_PLANES, board.size, board.size), dtype=np.float32)
+    board.write_planes(planes[0])
+    return planes
+
+
+def test_budgets_are_counted_down_and_trees_without_one_rest():
+    forest = Forest([Board(5) for _ in range(3)], SearchConfig(leaves=2))
+    budget, planes = np.array([0, 1, 7], dtype=np.int32), make_planes(forest, 2)
+    assert forest.select(budget, planes) == 2  # one leaf a tree: there is only the root yet
+    assert budget.tolist() == [0, 0, 6]
+    forest.expand(*know_nothing(planes[:2]))
+    assert forest.select(budget, planes) == 2 and budget.tolist() == [0, 0, 4]
+    forest.expand(*know_nothing(planes[:2]))
+    assert [forest.root(tree)[0] for tree in range(3)] == [0, 1, 3]
+
+
+def test_planes_with_little_room_limit_the_leaves():
+    forest = Forest([Board(5) for _ in range(3)], SearchConfig(leaves=4))
+    budget, planes = np.full(3, 20, dtype=np.int32), make_planes(forest, 4)[:2]
+    while budget.any():
+        num_rows = forest.select(budget, planes)
+        assert num_rows <= 2
+        forest.expand(*guess(planes[:num_rows]))
+    forest.check()
+    assert [forest.root(tree)[0] for tree in range(3)] == [20, 20, 20]
+
+
+def test_planes_of_a_leaf_are_those_of_its_position():
+    board = Board(3)
+    board.play(4)
+    forest, planes = Forest([board], SearchConfig()), np.empty((1, NUM_PLANES, 3, 3), np.float32)
+    for moves in ([], [0], [1]):  # no knowledge: the first moves first
+        forest.select(np.ones(1, dtype=np.int32), planes)
+        position = board.copy()
+        position.play_all(moves)
+        assert np.array_equal(planes, root_planes(position))
+        forest.expand(*know_nothing(planes))
+
+
+def test_leaves_of_one_batch_are_different_positions():
+    forest, planes = Forest([Board(5)], SearchConfig(leaves=8)), None
+    planes, budget = make_planes(forest, 8), np.full(1, 201, dtype=np.int32)
+    most = 0
+    while budget.any():
+        num_rows = forest.select(budget, planes)
+        assert len({row.tobytes() for row in planes[:num_rows]}) == num_rows
+        forest.expand(*guess(planes[:num_rows]))
+        most = max(most, num_rows)
+    assert most == 8
+
+
+def test_trees_of_a_forest_do_not_touch_each_other():
+    boards = [Board(5), Board(5, Rules(komi=0.5)), Board.from_diagram(RACE, WHITE)]
+    together = Forest(boards, SearchConfig())
+    simulate(together, np.array([50, 80, 20]), guess)
+    for tree, simulations in enumerate((50, 80, 20)):
+        alone = searched(boards[tree], simulations, guess, SearchConfig())
+        assert summary(alone) == summary(together, tree)
+
+
+def test_boards_are_copied_and_given_back():
+    board = Board(5, Rules(komi=0.5))
+    board.play(12)
+    forest = Forest([board], SearchConfig())
+    board.play(13)
+    copy = forest.board(0)
+    assert (copy.num_moves, copy.rules.komi, copy.to_play) == (1, 0.5, WHITE)
+    copy.play(3)
+    assert forest.board(0).num_moves == 1
+    forest.reset(0, copy)
+    assert str(forest.board(0)) == str(copy) and forest.root(0) == (0, 0.0, 0.0, 0.0)
+
+
+def test_what_is_no_forest_or_no_tree_is_refused():
+    with pytest.raises(ValueError):
+        Forest([], SearchConfig())
+    with pytest.raises(ValueError):
+        Forest([Board(5), Board(9)], SearchConfig())
+    forest = Forest([Board(5)], SearchConfig())
+    with pytest.raises(ValueError):
+        forest.reset(0, Board(9))
+    for tree in (-1, 1):
+        with pytest.raises(IndexError, match=str(tree)):
+            forest.visits(tree)
+
+
+def test_arrays_of_the_wrong_shape_are_refused():
+    forest = Forest([Board(5)], SearchConfig())
+    budget, planes = np.full(1, 3, dtype=np.int32), make_planes(forest, 1)
+    for bad_budget, bad_planes in (
+        (np.full(2, 3, dtype=np.int32), planes),
+        (budget.astype(np.int64), planes),
+        (budget, planes[:0]),
+        (budget, planes[:, 1:].copy()),
+        (budget, np.empty((1, NUM_PLANES, 9, 9), dtype=np.float32)),
+        (budget, planes.astype(np.float64)),
+    ):
+        with pytest.raises(ValueError):
+            forest.select(bad_budget, bad_planes)
+    assert forest.select(budget, planes) == 1
+    logits, value, score = know_nothing(planes)
+    for bad in (
+        (logits[:, 1:].copy(), value, score),
+        (np.zeros((2, 26), dtype=np.float32), value, score),
+        (logits, value[:0], score),
+        (logits, value, np.zeros(2, dtype=np.float32)),
+    ):
+        with pytest.raises(ValueError):
+            forest.expand(*bad)
+    forest.expand(logits, value, score)  # the leaf still waits for a good answer
+    forest.check()
+    assert forest.root(0)[0] == 1
+
+
+def test_select_and_expand_take_turns():
+    forest = Forest([Board(5)], SearchConfig())
+    budget, planes = np.full(1, 3, dtype=np.int32), make_planes(forest, 1)
+    forest.select(budget, planes)
+    for call in (
+        lambda: forest.select(budget, planes),
+        lambda: forest.visits(0),
+        lambda: forest.advance(0, 0),
+        lambda: forest.reset(0, Board(5)),
+    ):
+        with pytest.raises(RuntimeError):
+            call()
+
+
+@pytest.mark.parametrize("where", (0, 1, 2))
+@pytest.mark.parametrize("number", (math.nan, math.inf, -math.inf))
+def test_an_answer_that_is_no_number_is_refused_and_forgotten(where, number):
+    forest = searched(Board(5), 20, guess)
+    budget, planes = np.full(1, 1, dtype=np.int32), make_planes(forest, 1)
+    forest.select(budget, planes)
+    answer = guess(planes)
+    answer[where].ravel()[:] = number
+    with pytest.raises(ValueError, match="NaN"):
+        forest.expand(*answer)
+    forest.check()
+    simulate(forest, 20, guess)
+    assert forest.root(0)[0] == 40
+
+
+# Sign and rules
+
+
+def white_wins(planes: np.ndarray):
+    """Say that White wins by 10 points, whoever is to move; komi's sign tells who that is."""
+    logits, value, score = know_nothing(planes)
+    value[:] = np.sign(planes[:, KOMI, 0, 0])
+    return logits, value, 10 * value
+
+
+@pytest.mark.parametrize("color", (BLACK, WHITE))
+def test_values_are_for_the_player_to_move(color):
+    sign = 1 if color == WHITE else -1
+    forest = searched(Board(9, to_play=color), 60, white_wins)
+    num_visits, value, raw_value, score = forest.root(0)
+    assert (num_visits, value, raw_value, score) == (60, sign, sign, 10 * sign)
+    visited = forest.visits(0) > 0
+    assert (forest.values(0)[visited] == sign).all()
+    assert (forest.scores(0)[visited] == 10 * sign).all()
+
+
+@pytest.mark.parametrize("color", (BLACK, WHITE))
+def test_a_good_move_is_found_by_either_colour(color):
+    size, good = 5, 7
+    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
+
+    def like_one_point(planes):
+        logits, value, score = know_nothing(planes)
+        value[:] = (planes[:, own] - planes[:, other]).reshape(len(planes), -1)[:, good]
+        return logits, value, score
+
+    forest = searched(Board(size, to_play=color), 200, like_one_point)
+    assert forest.best_move(0) == good and forest.values(0)[good] > 0.9
+    assert forest.visits(0)[good] > 100
+
+
+def test_utility_mixes_winning_and_points():
+    forest = searched(Board(9), 1, white_wins, SearchConfig(score_utility=0.25))
+    expected = -(0.75 + 0.25 * 2 / math.pi * math.atan(10 / 9))
+    assert forest.root(0) == (1, pytest.approx(expected), pytest.approx(expected), -10)
+
+
+@pytest.mark.parametrize("komi", (-1.5, 8.5, 9, 9.5))
+@pytest.mark.parametrize("color", (BLACK, WHITE))
+def test_a_finished_game_is_scored_by_the_rules(color, komi):
+    board = Board(3, Rules(komi=komi))
+    board.play(4, BLACK)
+    board.to_play = 3 - color
+    board.play(9)
+    pass_move, score = 9, (9 - komi) * (1 if color == BLACK else -1)
+    forest = Forest([board], WINNING)
+    assert simulate(forest, 400) < 400  # no evaluation where the game is over
+    assert forest.values(0)[pass_move] == np.sign(score)
+    assert forest.scores(0)[pass_move] == score
+    forest.advance(0, pass_move)
+    assert forest.root(0) == (forest.root(0)[0], -np.sign(score), -np.sign(score), -score)
+
+
+def test_a_search_of_a_finished_game_needs_no_evaluation():
+    board = Board(3, Rules(komi=0.5))
+    board.play_all([4, 9, 9])
+    forest = Forest([board], SearchConfig(leaves=4, score_utility=0.0))
+    assert simulate(forest, 12, leaves=4) == 0
+    assert forest.root(0) == (12, -1, -1, -8.5) and not forest.visits(0).any()
+    assert forest.best_move(0) == 9
+    forest.advance(0, 0)  # a client may go on
+    assert forest.root(0)[0] == 0
+    simulate(forest, 5)
+    assert forest.root(0)[0] == 5
+
+
+# Whoever fills a liberty of the other first takes everything. Filling one's own loses everything.
+RACE = """
+    . X X O .
+    . X X O .
+    X X X O O
+    X X X O O
+    X X X O O"""
+
+
+@pytest.mark.parametrize(("color", "good"), [(BLACK, ("E5", "E4")), (WHITE, ("A5", "A4"))])
+@pytest.mark.parametrize("leaves", (1, 8))
+def test_a_capturing_race_is_won_by_search_alone(color, good, leaves):
+    board = Board.from_diagram(RACE, color, Rules(komi=0.5))
+    forest = searched(board, 1500, config=SearchConfig(score_utility=0.0, leaves=leaves))
+    best = forest.best_move(0)
+    assert best in [parse_vertex(vertex, 5) for vertex in good]
+    assert forest.values(0)[best] > 0.7
+    for bad in ("E5", "E4", "A5", "A4"):
+        if bad not in good:
+            assert forest.values(0)[parse_vertex(bad, 5)] < -0.3
+
+
+LADDER_NET = """
+    . O . . .
+    O X O . .
+    O X . . .
+    . O O . .
+    . . . . ."""
+
+
+def test_a_stone_in_atari_is_taken():
+    board = Board.from_diagram(LADDER_NET, WHITE, Rules(komi=0.5))
+    forest = searched(board, 3000, config=SearchConfig(score_utility=0.5))
+    assert forest.best_move(0) == parse_vertex("C3", 5)
+
+
+SEND_TWO = """
+    . . . . .
+    . . . . .
+    X X O O .
+    X X O O .
+    . O . O ."""
+KO = """
+    . X O .
+    X O . O
+    . X O .
+    . . . ."""
+
+
+@pytest.mark.parametrize("ko", ("simple", "positional", "situational"))
+@pytest.mark.parametrize(("diagram", "color"), [(KO, BLACK), (SEND_TWO, WHITE)])
+def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng):
+    """Walk down random branches: at every node exactly the legal moves have a prior."""
+    rules, num_ko = Rules(ko), 0
+    for _ in range(30):
+        board = Board.from_diagram(diagram, color, rules)
+        referee = Referee(board.size, ko, rules.suicide, board.stones(), color)
+        forest = Forest([board], SearchConfig(fpu_reduction=0.0))
+        simulate(forest, 1500 if ko == "positional" else 300)
+        while forest.root(0)[0] and not forest.board(0).is_over:
+            verdicts = referee.verdicts()
+            assert [p > 0 for p in forest.priors(0)] == [v == "legal" for v in verdicts]
+            num_ko += verdicts.count("ko")
+            move = int(rng.choice(hot_moves(forest, board)))
+            forest.advance(0, move)
+            referee.play(move)
+    assert num_ko > 5
+
+
+def hot_moves(forest: Forest, board: Board) -> np.ndarray:
+    """Return the visited moves, only those in the ko where there are any."""
+    hot = [parse_vertex(vertex, board.size) for vertex in ("A1", "B1", "C1", "B3", "C3")]
+    visited = np.flatnonzero(forest.visits(0))
+    if len(visited) == 0:
+        return np.flatnonzero(forest.priors(0))
+    return np.intersect1d(visited, hot) if np.isin(visited, hot).any() else visited
+
+
+def test_a_repetition_deep_in_the_tree_is_no_move():
+    board = Board.from_diagram(SEND_TWO, WHITE, Rules("positional"))
+    sequence = [parse_vertex(vertex, 5) for vertex in ("A1", "C1", "B1")]
+
+    def follow(planes):  # A1, C1, then B1 would be next
+        logits, value, score = know_nothing(planes)
+        logits[:, sequence] = 6
+        return logits, value, score
+
+    forest = searched(board, 300, follow)
+    for move in sequence[:2]:
+        assert forest.visits(0)[move] > 5
+        forest.advance(0, move)
+    assert forest.root(0)[0] > 5 and forest.priors(0)[sequence[2]] == 0
+    assert forest.visits(0)[sequence[2]] == 0
+    board.rules = Rules("simple")
+    forest = searched(board, 300, follow)
+    for move in sequence[:2]:
+        forest.advance(0, move)
+    assert forest.priors(0)[sequence[2]] > 0.1 and forest.visits(0)[sequence[2]] > 5
+
+
+# Tree reuse
+
+
+@pytest.mark.parametrize("leaves", (1, 4))
+def test_the_tree_of_the_move_played_is_kept(leaves):
+    forest = searched(Board(5), 500, guess, SearchConfig(leaves=leaves))
+    for _ in range(6):
+        move = forest.best_move(0)
+        visits, value, score = (
+            x[move] for x in (forest.visits(0), forest.values(0), forest.scores(0))
+        )
+        line = forest.principal_variation(0, move, 10)
+        forest.advance(0, move)
+        forest.check()
+        assert forest.root(0)[0] == visits == 1 + forest.visits(0).sum()
+        assert forest.root(0)[1] == pytest.approx(-value) and forest.root(0)[3] == pytest.approx(
+            -score
+        )
+        if len(line) > 1:
+            assert forest.principal_variation(0, line[1], 9) == line[1:]
+        simulate(forest, 500 - visits, guess, leaves)
+        assert forest.root(0)[0] == 500
+
+
+def test_a_reused_tree_goes_on_like_one_that_was_never_cut():
+    """Search on below a move that keeps getting all visits: cutting changes nothing."""
+    board, move = Board(5), 12
+    cut = searched(board, 100, insist(move), WINNING)
+    visits = cut.visits(0)[move]
+    cut.advance(0, move)
+    board.play(move)
+    fresh = searched(board, visits, insist(move), WINNING)
+    assert summary(cut) == summary(fresh)
+    for forest in (cut, fresh):
+        simulate(forest, 50, insist(move))
+    assert summary(cut) == summary(fresh)
+
+
+def insist(move: int):
+    def evaluate(planes):
+        logits, value, score = guess(planes)
+        is_root = planes[:, :6].reshape(len(planes), -1).sum(axis=1) == 0
+        logits[is_root] = -1000
+        logits[is_root, move] = 1000
+        value[is_root] = 0
+        return logits, value, score
+
+    return evaluate
+
+
+def test_a_move_not_searched_begins_a_new_tree():
+    forest = searched(Board(9), 10)
+    move = int(np.flatnonzero(forest.visits(0) == 0)[0])
+    forest.advance(0, move)
+    assert forest.root(0) == (0, 0.0, 0.0, 0.0) and forest.board(0).last_move == move
+    assert not forest.priors(0).any() and not forest.visits(0).any()
+
+
+def test_an_illegal_move_leaves_the_tree_as_it_was():
+    board = Board(5)
+    board.play(12)
+    forest = searched(board, 50, guess)
+    before = summary(forest)
+    for move in (12, -1, 26):
+        with pytest.raises(IllegalMove):
+            forest.advance(0, move)
+    assert summary(forest) == before and forest.board(0).num_moves == 1
+
+
+def test_memory_is_given_back_when_a_branch_is_played():
+    forest = Forest([Board(9)], SearchConfig())
+    assert forest.memory_bytes()[1] == 1
+    simulate(forest, 300, guess)
+    num_bytes, num_nodes = forest.memory_bytes()
+    assert num_nodes == 300 and num_bytes > 300 * 80 * 8
+    forest.advance(0, forest.best_move(0))
+    assert forest.memory_bytes()[1] == forest.root(0)[0] < 300
+    forest.reset(0, Board(9))
+    assert forest.memory_bytes()[1] == 1
+
+
+# Priors, noise, Gumbel
+
+
+def test_priors_are_a_softmax_over_the_legal_moves():
+    board = Board.from_diagram(KO, BLACK)
+    board.play(parse_vertex("C3", 4))
+    forest = searched(board, 1, guess)
+    logits = guess(root_planes(board))[0][0]
+    legal = board.legal_moves()
+    weights = np.where(legal, np.exp(logits), 0)
+    assert np.allclose(forest.priors(0), weights / weights.sum(), atol=1e-6)
+    assert (forest.priors(0)[~legal] == 0).all() and forest.priors(0).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shift", (-300, 300))
+def test_huge_logits_are_no_harm(shift):
+    def far_off(planes):
+        logits, value, score = guess(planes)
+        return 50 * logits + shift, value, score
+
+    forest = searched(Board(5), 100, far_off)
+    assert forest.priors(0).sum() == pytest.approx(1) and np.isfinite(forest.priors(0)).all()
+
+
+def test_noise_changes_the_search_but_not_the_priors():
+    forest = searched(Board(5), 1)
+    noise = np.zeros(26, dtype=np.float32)
+    noise[7] = 1
+    forest.noise(0, noise, 0.25)
+    assert forest.priors(0)[7] == pytest.approx(1 / 26)
+    simulate(forest, 100)
+    assert forest.visits(0).argmax() == 7 and forest.visits(0)[7] > 20
+    assert forest.visits(0)[forest.visits(0).argsort()[-2]] < 8
+    assert forest.priors(0)[7] == pytest.approx(1 / 26)
+
+
+def test_noise_is_of_one_root_only():
+    board, noise = Board(5), np.zeros(26, dtype=np.float32)
+    noise[7] = 1
+    plain, noised, cleared = (searched(board, 1, guess) for _ in range(3))
+    noised.noise(0, noise, 1.0)
+    cleared.noise(0, noise, 1.0)
+    cleared.noise(0, None)
+    for forest in (plain, noised, cleared):
+        simulate(forest, 60, guess)
+    assert summary(cleared) == summary(plain) != summary(noised)
+    assert noised.visits(0)[7] == 60
+    noised.advance(0, 7)
+    board.play(7)
+    assert summary(noised) == summary(searched(board, 60, guess))
+    simulate(noised, 60, guess)
+    assert summary(noised) == summary(searched(board, 120, guess))
+
+
+@pytest.mark.parametrize("forced", (0.0, 2.0))
+def test_forced_playouts_visit_noised_moves_again(forced):
+    def hate(planes):  # every move is bad but pass, which is played at once
+        logits, value, score = know_nothing(planes)
+        value[:] = 1 - 2 * (planes[:, PLANE_NAMES.index("last move was a pass"), 0, 0])
+        return logits, value, score
+
+    config = SearchConfig(forced_playouts=forced, score_utility=0.0)
+    forest = searched(Board(5), 1, hate, config)
+    noise = np.full(26, 1 / 26, dtype=np.float32)
+    forest.noise(0, noise, 0.25)
+    simulate(forest, 400, hate)
+    least = math.floor(math.sqrt(2 / 26 * 400)) - 1
+    assert (forest.visits(0)[:25].min() >= least) == (forced > 0)
+
+
+@pytest.mark.parametrize("shape", (0, 25, 27))
+def test_noise_and_gumbels_are_one_number_a_move(shape):
+    forest = searched(Board(5), 1)
+    with pytest.raises(ValueError):
+        forest.noise(0, np.zeros(shape, dtype=np.float32), 0.25)
+    with pytest.raises(ValueError):
+        forest.gumbel(0, np.zeros(shape, dtype=np.float32), np.zeros(4, dtype=np.int32))
+
+
+# Sequential halving of 16 simulations from 4 moves: 2 rounds of 4, then 4 of 2.
+SCHEDULE = np.array([0] * 4 + [1] * 4 + [2, 2, 3, 3, 4, 4, 5, 5], dtype=np.int32)
+
+
+def test_gumbel_numbers_choose_the_moves_considered():
+    forest = searched(Board(5), 1)
+    gumbels = np.zeros(26, dtype=np.float32)
+    gumbels[[3, 8, 13, 25]] = (40, 30, 20, 10)  # the rest 0: priors are equal, values too
+    forest.gumbel(0, gumbels, SCHEDULE)
+    simulate(forest, len(SCHEDULE))
+    visits = forest.visits(0)
+    assert sorted(np.flatnonzero(visits)) == [3, 8, 13, 25]
+    assert sorted(visits[visits > 0]) == [2, 2, 6, 6] and visits[3] == visits[8] == 6
+    assert forest.best_move(0) == 3
+
+
+def test_gumbel_search_follows_the_values():
+    last = PLANE_NAMES.index("last move")
+
+    def like_the_third(planes):  # the move 13 wins, 3 loses; all others are even
+        logits, value, score = know_nothing(planes)
+        played = planes[:, last].reshape(len(planes), -1)
+        value[:] = played[:, 3] - played[:, 13]
+        return logits, value, score
+
+    forest = searched(Board(5), 1, like_the_third)
+    gumbels = np.zeros(26, dtype=np.float32)
+    gumbels[[3, 8, 13, 25]] = (4, 3, 2, 1)
+    forest.gumbel(0, gumbels, SCHEDULE)
+    simulate(forest, len(SCHEDULE), like_the_third)
+    assert forest.best_move(0) == 13 and forest.visits(0)[13] == 6 and forest.visits(0)[3] == 2
+
+
+def test_a_gumbel_root_starts_from_its_own_evaluation():
+    forest = Forest([Board(5)], SearchConfig())
+    gumbels = np.zeros(26, dtype=np.float32)
+    with pytest.raises(ValueError):
+        forest.gumbel(0, gumbels, SCHEDULE)
+    simulate(forest, 50, guess)
+    raw_value = forest.root(0)[2]
+    forest.gumbel(0, gumbels, SCHEDULE)
+    forest.check()
+    num_visits, value, raw_again, _ = forest.root(0)
+    assert (num_visits, raw_again) == (1, raw_value) and value == pytest.approx(raw_value)
+    assert not forest.visits(0).any()
+
+
+def test_improved_policy_is_that_of_the_paper():
+    config = SearchConfig(score_utility=0.0, c_visit=50.0, c_scale=1.0)
+    board = Board(3)
+    forest = searched(board, 1, guess, config)
+    forest.gumbel(0, np.random.default_rng(1).gumbel(size=10), SCHEDULE)
+    simulate(forest, len(SCHEDULE), guess)
+    visits, values, priors = forest.visits(0), forest.values(0), forest.priors(0)
+    visited, raw_value = visits > 0, forest.root(0)[2]
+    mean = (priors * np.nan_to_num(values))[visited].sum() / priors[visited].sum()
+    mixed = (raw_value + visits.sum() * mean) / (1 + visits.sum())  # eq. 33
+    completed = np.where(visited, np.nan_to_num(values), mixed)  # eq. 10
+    sigma = (50 + visits.max()) * (1 + completed) / 2  # eq. 8, with q in [0, 1]
+    logits = np.log(priors) + sigma
+    policy = np.exp(logits - logits.max())
+    assert np.allclose(forest.improved_policy(0), policy / policy.sum(), atol=1e-5)
+
+
+def test_without_a_visit_the_improved_policy_is_the_prior():
+    board = Board.from_diagram(KO, BLACK)
+    board.play(parse_vertex("C3", 4))
+    forest = searched(board, 1, guess)
+    assert np.allclose(forest.improved_policy(0), forest.priors(0), atol=1e-6)
+
+
+# Which move, which line
+
+
+def test_the_best_move_without_visits_is_the_likeliest():
+    forest = Forest([Board(5)], SearchConfig())
+    assert 0 <= forest.best_move(0) <= 25
+    simulate(forest, 1, guess)
+    assert forest.best_move(0) == forest.priors(0).argmax()
+
+
+def test_a_principal_variation_can_be_played():
+    board = Board(5)
+    forest = searched(board, 800, guess)
+    for move in np.flatnonzero(forest.visits(0)).tolist():
+        line = forest.principal_variation(0, move, 6)
+        assert line[0] == move and 1 <= len(line) <= 6
+        board.copy().play_all(line)
+    best = forest.best_move(0)
+    assert forest.principal_variation(0, best, 1) == [best]
+    for move in forest.principal_variation(0, best, 6)[:2]:
+        assert move == forest.best_move(0)
+        forest.advance(0, move)
+
+
+# The same again
+
+
+def test_the_same_input_gives_the_same_tree(rng):
+    noise = rng.dirichlet(np.full(26, 0.4)).astype(np.float32)
+
+    def run():
+        forest = Forest([Board(5), Board(5, Rules(komi=2))], SearchConfig(leaves=3))
+        simulate(forest, 1, guess, 3)
+        forest.noise(0, noise, 0.25)
+        simulate(forest, 150, guess, 3)
+        forest.advance(0, forest.best_move(0))
+        simulate(forest, 50, guess, 3)
+        return summary(forest, 0), summary(forest, 1)
+
+    assert run() == run()
+
+
+def test_search_signature():
+    """A hash of fixed searches: a refactor leaves it as it is, a change of the search renews it."""
+    digest = hashlib.sha256()
+    for leaves in (1, 4):
+        config = SearchConfig(leaves=leaves)
+        forest = Forest([Board(5), Board.from_diagram(SEND_TWO, WHITE)], config)
+        for _ in range(3):
+            simulate(forest, 200, guess_value, leaves)
+            for tree in (0, 1):
+                digest.update(forest.visits(tree).tobytes())
+                forest.advance(tree, forest.best_move(tree))
+    assert digest.hexdigest()[:16] == SIGNATURE
+
+
+SIGNATURE = "?"
+
+
+class SlowNode:
+    """A node of the second opinion: a search tree of dictionaries, one simulation at a time."""
+
+    def __init__(self, board: Board, config: SearchConfig, evaluate):
+        self.board, self.config, self.evaluate = board, config, evaluate
+        self.visits, self.value_sum, self.children, self.prior = 0, 0.0, {}, None
+
+    def utility(self, value: float, score: float) -> float:
+        share = self.config.score_utility
+        return (1 - share) * value + share * 2 / math.pi * math.atan(score / self.board.size)
+
+    def first_visit(self) -> float:
+        if self.board.is_over:
+            score = self.board.score() * (1 if self.board.to_play == BLACK else -1)
+            return self.utility(float(np.sign(score)), score)
+        logits, value, score = self.evaluate(root_planes(self.board))
+        weights = np.where(self.board.legal_moves(), np.exp(logits[0] - logits[0].max()), 0)
+        self.prior = weights / weights.sum()
+        return self.utility(float(value[0]), float(score[0]))
+
+    def puct(self, move: int) -> float:
+        config, child = self.config, self.children.get(move)
+        c = config.c_puct + config.c_puct_log * math.log(
+            (self.visits + config.c_puct_base) / config.c_puct_base
+        )
+        u = c * self.prior[move] * math.sqrt(self.visits - 1 + 0.01)
+        if child:
+            return -child.value_sum / child.visits + u / (1 + child.visits)
+        visited_prior = sum(self.prior[other] for other in self.children)
+        fpu = self.value_sum / self.visits - config.fpu_reduction * math.sqrt(visited_prior)
+        return fpu + u
+
+    def simulate(self) -> float:
+        """Do one simulation from here and return its value for the player to move."""
+        if self.prior is None:
+            value = self.first_visit()
+        else:
+            # The virtual loss of the visit under way is part of the parent's numbers.
+            self.visits, self.value_sum = self.visits + 1, self.value_sum - 1
+            move = max(np.flatnonzero(self.prior).tolist(), key=self.puct)
+            self.visits, self.value_sum = self.visits - 1, self.value_sum + 1
+            if move not in self.children:
+                board = self.board.copy()
+                board.play(move)
+                self.children[move] = SlowNode(board, self.config, self.evaluate)
+            value = -self.children[move].simulate()
+        self.visits, self.value_sum = self.visits + 1, self.value_sum + value
+        return value
+
+
+@pytest.mark.parametrize("share", (0.0, 0.1))
+@pytest.mark.parametrize("size", (2, 3, 5))
+def test_the_search_is_that_of_a_slow_one(size, share):
+    config = SearchConfig(score_utility=share)
+    slow = SlowNode(Board(size), config, guess)
+    for _ in range(300):
+        slow.simulate()
+    forest = searched(Board(size), 300, guess, config)
+    visits = [
+        slow.children[move].visits if move in slow.children else 0 for move in range(size**2 + 1)
+    ]
+    assert forest.visits(0).tolist() == visits
+    assert forest.root(0)[1] == pytest.approx(slow.value_sum / slow.visits)

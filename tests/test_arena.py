@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from minigo import arena
 from minigo.arena import (
     GtpProgram,

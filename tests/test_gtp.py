@@ -26,7 +26,6 @@ def network(tmp_path_factory) -> str:
     """Return the path of a tiny network with random weights."""
     torch = pytest.importorskip("torch")
     from minigo.checkpoint import save_checkpoint
-
     from minigo.network import PolicyValueNet
 
     torch.manual_seed(1)

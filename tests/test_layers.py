@@ -26,8 +26,6 @@ LAYERS = [
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
 SOURCES = sorted(path for path in PACKAGE.iterdir() if path.suffix in SUFFIXES)
-    path for path in PACKAGE.iterdir() if path.suffix in (".py", ".pyx", ".pxd", ".pyi")
-)
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -80,7 +80,7 @@ def test_the_window_grows_as_a_power_of_all_positions():
 
 @pytest.mark.slow
 def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, tmp_path):
-    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-measure"]
+    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]
     chance, known = random.Random(1), []
     for _ in range(10):
         with open(tmp_path / "err.txt", "ab") as log:

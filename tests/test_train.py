@@ -240,7 +240,8 @@ def test_the_gradient_is_clipped(rng, monkeypatch):
     net, average, optimizer = make_learner(cfg)
     before = [p.detach().clone() for p in net.parameters()]
     train(net, average, optimizer, FixedReplay(make_batch(rng)), cfg, num_steps=1)
-    moved = sum(float((p - q).pow(2).sum()) for p, q in zip(net.parameters(), before, strict=True))
+    after = [p.detach() for p in net.parameters()]
+    moved = sum((p - q).pow(2).sum().item() for p, q in zip(after, before, strict=True))
     assert math.sqrt(moved) == pytest.approx(cfg.learning_rate * 1e-3, rel=1e-2)
 
 

@@ -173,22 +173,28 @@ def match(
     if sgf:
         Path(sgf).mkdir(parents=True, exist_ok=True)
     boards = [Board(size, rules)] * min(num_games, games_at_once or _default_width(players))
-    evaluators, rng = {}, np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     with contextlib.ExitStack() as stack:
-        sides = []
-        for player in players:
-            if player.command:
-                sides.append(ProgramSide(player, len(boards), rng))
-                stack.callback(sides[-1].close)
-            else:
-                if player.checkpoint not in evaluators:
-                    evaluator = _evaluator(player.checkpoint, size, len(boards), device, threads)
-                    evaluators[player.checkpoint] = evaluator
-                evaluator = evaluators[player.checkpoint]
-                sides.append(NetworkSide(player, boards, evaluator, search, rng))
+        sides = _make_sides(players, boards, search, rng, device, threads)
+        for side in sides:
+            stack.callback(side.close)
         bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=not progress)
         games = _play_games(sides, num_games, boards, stack.enter_context(bar), sgf)
     return {"a": a.name, "b": b.name, "size": size, "komi": rules.komi} | summarize(games)
+
+
+def _make_sides(players, boards, search, rng, device: str, threads: int) -> list:
+    evaluators, sides = {}, []
+    for player in players:
+        if player.command:
+            sides.append(ProgramSide(player, len(boards), rng))
+            continue
+        if player.checkpoint not in evaluators:
+            evaluators[player.checkpoint] = _make_evaluator(
+                player.checkpoint, boards[0].size, len(boards), device, threads
+            )
+        sides.append(NetworkSide(player, boards, evaluators[player.checkpoint], search, rng))
+    return sides
 
 
 def _default_width(players: tuple[Player, Player]) -> int:
@@ -200,7 +206,7 @@ def _default_width(players: tuple[Player, Player]) -> int:
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
 
 
-def _evaluator(checkpoint: str, size: int, width: int, device: str, threads: int):
+def _make_evaluator(checkpoint: str, size: int, width: int, device: str, threads: int):
     from .checkpoint import load_checkpoint, load_network
     from .evaluator import make_evaluator
 
@@ -323,6 +329,9 @@ class NetworkSide:
 
     def count(self, game: Game) -> str:
         return ""  # a network's count is the board's
+
+    def close(self) -> None:
+        pass
 
 
 class ProgramError(ValueError):

@@ -8,7 +8,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -183,9 +182,10 @@ def _train(recipe, start, overrides, root, no_match, json) -> None:
 
     network = run(recipe, name, Path(root))
     rows = [] if no_match else measure(recipe, network.parent, network)
-    program = shutil.which("minigo") or f"{sys.executable} -m minigo"
-    line = f"The line for Sabaki:  {program} gtp {network.resolve()}"
-    _print({"network": str(network), "matches": rows}, json, f"{format_rows(rows)}\n{line}")
+    program = Path(sys.executable).with_name("minigo")
+    text = f"The engine for Sabaki: {program} gtp {network.resolve()}"
+    text = f"{format_rows(rows)}\n{text}" if rows else text
+    _print({"network": str(network), "matches": rows}, json, text)
 
 
 def _add_imitate(parser) -> None:

@@ -31,6 +31,7 @@ from .train import AveragedWeights, make_optimizer, train
 
 REPEATS = 5
 REPEAT_S = 0.15  # at least, for one repeat
+BACKENDS = ("auto", "torch")
 NETWORKS = ("b4c32", "b6c64", "b6c96", "b10c128")
 TREES, SIMULATIONS = 128, 32  # of the tree benchmark
 RECIPE = Recipe(
@@ -91,23 +92,28 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def measure(work: Callable[[], object]) -> float:
-    """Return how often a second `work` can be done, after a first time that doesn't count."""
-    work()
-    rates = []
+def measure(*works: Callable[[], object]) -> list[float]:
+    """Return how often a second each of `works` can be done: medians, after a first time.
+
+    They take turns, so that what else the machine does changes their ratios little.
+    """
+    rates = [[] for _ in works]
+    for work in works:
+        work()
     for _ in range(REPEATS):
-        start_s, count = time.perf_counter(), 0
-        while (elapsed_s := time.perf_counter() - start_s) < REPEAT_S or not count:
-            work()
-            count += 1
-        rates.append(count / elapsed_s)
-    return statistics.median(rates)
+        for work, results in zip(works, rates, strict=True):
+            start_s, count = time.perf_counter(), 0
+            while (elapsed_s := time.perf_counter() - start_s) < REPEAT_S or not count:
+                work()
+                count += 1
+            results.append(count / elapsed_s)
+    return [statistics.median(results) for results in rates]
 
 
 def bench_board() -> Figures:
     """Random playouts to two passes, no own eye filled, positional superko; one core."""
     for size, count in ((9, 1000), (19, 200)):
-        rate = measure(functools.partial(random_playouts, size, count, 1))
+        (rate,) = measure(functools.partial(random_playouts, size, count, 1))
         yield f"board_playouts_per_s_{size}x{size}", count * rate
 
 
@@ -129,7 +135,7 @@ def bench_tree() -> Figures:
         rng = np.random.default_rng(1)
         evaluator = ConstantEvaluator(size, TREES)
         search = Search(evaluator, SearchConfig(), [Board(size) for _ in range(TREES)], rng)
-        rate = measure(functools.partial(_move_all, search, rng))
+        (rate,) = measure(functools.partial(_move_all, search, rng))
         yield f"tree_simulations_per_s_{size}x{size}", TREES * SIMULATIONS * rate
         num_bytes, num_nodes = search.forest.memory_bytes()
         yield f"tree_bytes_per_node_{size}x{size}", num_bytes / max(num_nodes, 1)
@@ -146,38 +152,27 @@ def _move_all(search: Search, rng: np.random.Generator) -> None:
 
 
 def bench_net() -> Figures:
-    """Evaluations per second, one thread, of the default back end, of PyTorch, of plain PyTorch."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name in NETWORKS:
-            yield from _bench_net(name, 9, (1, 8, 32, 128))
-        for name in NETWORKS[2:]:
-            yield from _bench_net(name, 19, (1, 32))
-    finally:
-        torch.set_num_threads(num_threads)
+    """Evaluations per second, one thread: the default back end, PyTorch's, bare PyTorch."""
+    for name in NETWORKS:
+        yield from _bench_net(name, 9, (1, 8, 32, 128))
+    for name in NETWORKS[2:]:
+        yield from _bench_net(name, 19, (1, 32))
 
 
 def _bench_net(name: str, size: int, batches: tuple[int, ...]) -> Figures:
     net = PolicyValueNet(name).eval()
     for batch in batches:
         planes = np.random.default_rng(1).random((batch, NUM_PLANES, size, size), np.float32)
-        evaluator = make_evaluator(net, size, max_batch=batch)
-        default = _rate(evaluator, planes)
+        evaluators = [make_evaluator(net, size, backend=b, max_batch=batch) for b in BACKENDS]
+        works = [functools.partial(evaluator.evaluate, planes) for evaluator in evaluators]
+        with torch.no_grad():
+            works.append(functools.partial(net, torch.from_numpy(planes)))
+            default, folded, eager = (batch * rate for rate in measure(*works))
         key = f"{name}_{size}x{size}_b{batch}"
         yield f"net_evals_per_s_{key}", default
-        if not evaluator.name.startswith("PyTorch"):
-            torch_evaluator = make_evaluator(net, size, backend="torch", max_batch=batch)
-            yield f"net_torch_evals_per_s_{key}", _rate(torch_evaluator, planes)
-        with torch.no_grad():
-            tensor = torch.from_numpy(planes)
-            eager = batch * measure(lambda tensor=tensor: net(tensor))
+        yield f"net_torch_evals_per_s_{key}", folded
         yield f"net_eager_fp32_evals_per_s_{key}", eager
         yield f"net_speedup_over_eager_fp32_{key}", default / eager
-
-
-def _rate(evaluator: Evaluator, planes: np.ndarray) -> float:
-    return len(planes) * measure(lambda: evaluator.evaluate(planes))
 
 
 class CountingEvaluator:
@@ -261,6 +256,7 @@ def bench_train() -> Figures:
     """Samples per second, all heads, batch 256, as many threads as cores."""
     replay = Replay(9, np.random.default_rng(1))
     replay.add(_random_games(100, 9))
+    torch.set_num_threads(count_cores())
     cfg, waits = TrainConfig(), []
     for name in NETWORKS[:3]:
         torch.manual_seed(1)

@@ -138,7 +138,8 @@ def test_planes_with_little_room_limit_the_leaves():
 def test_planes_of_a_leaf_are_those_of_its_position():
     board = Board(3)
     board.play(4)
-    forest, planes = Forest([board], SearchConfig()), np.empty((1, NUM_PLANES, 3, 3), np.float32)
+    forest = Forest([board], SearchConfig(fpu_reduction=0.0))
+    planes = make_planes(forest, 1)
     for moves in ([], [0], [1]):  # no knowledge: the first moves first
         forest.select(np.ones(1, dtype=np.int32), planes)
         position = board.copy()
@@ -148,7 +149,7 @@ def test_planes_of_a_leaf_are_those_of_its_position():
 
 
 def test_leaves_of_one_batch_are_different_positions():
-    forest, planes = Forest([Board(5)], SearchConfig(leaves=8)), None
+    forest = Forest([Board(5)], SearchConfig(leaves=8))
     planes, budget = make_planes(forest, 8), np.full(1, 201, dtype=np.int32)
     most = 0
     while budget.any():
@@ -356,7 +357,9 @@ KO = """
 
 
 @pytest.mark.parametrize("ko", ("simple", "positional", "situational"))
-@pytest.mark.parametrize(("diagram", "color"), [(KO, BLACK), (SEND_TWO, WHITE)])
+@pytest.mark.parametrize(
+    ("diagram", "color"), [(KO, BLACK), (SEND_TWO, WHITE)], ids=("ko", "sending-two")
+)
 def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng):
     """Walk down random branches: at every node exactly the legal moves have a prior."""
     rules, num_ko = Rules(ko), 0
@@ -677,7 +680,7 @@ def test_the_same_input_gives_the_same_tree(rng):
     assert run() == run()
 
 
-SIGNATURE = "6128388b72bad0a1"
+SIGNATURE = "d99e2b8b119651ae"
 
 
 def test_search_signature():

@@ -129,11 +129,23 @@ cdef int append_key(History* history, uint64_t key) except -1 nogil:
     return 0
 
 
-cdef bint has_key(const History* history, uint64_t key) noexcept nogil:
-    """Tell whether a position has been there, looking at the newest first."""
+cdef inline uint64_t position_key(uint64_t hash, int to_play) noexcept nogil:
+    """Return the key of a position: its stones and who moves next."""
+    return hash ^ WHITE_TO_PLAY if to_play == WHITE else hash
+
+
+cdef bint repeats(
+    const Position* pos, const History* history, uint64_t hash, int to_play
+) noexcept nogil:
+    """Tell whether superko forbids these stones: they were there before, the newest looked at first.
+
+    Under situational superko only with the same player to move.
+    """
+    cdef uint64_t key = position_key(hash, to_play)
+    cdef uint64_t other = key if pos.ko_rule == SITUATIONAL else key ^ WHITE_TO_PLAY
     cdef int i
     for i in range(history.count - 1, -1, -1):
-        if history.keys[i] == key:
+        if history.keys[i] == key or history.keys[i] == other:
             return True
     return False
 
@@ -143,11 +155,6 @@ cdef int copy_history(History* target, const History* source) except -1 nogil:
     memcpy(target.keys, source.keys, source.count * sizeof(uint64_t))
     target.count = source.count
     return 0
-
-
-cdef inline uint64_t position_key(const Position* pos, uint64_t hash, int to_play) noexcept nogil:
-    """Return what superko compares: the stones, and under situational superko who moves next."""
-    return hash ^ WHITE_TO_PLAY if pos.ko_rule == SITUATIONAL and to_play == WHITE else hash
 
 
 # ---- chains ----
@@ -292,13 +299,13 @@ cdef Legality legality(
     # stone takes itself off.
     if not points[point].held >> color & 1 and (lives or captures):
         return LEGAL
-    if has_key(history, key_after(pos, point, color, not (lives or captures))):
+    if repeats(pos, history, hash_after(pos, point, color, not (lives or captures)), 3 - color):
         return KO
     return LEGAL
 
 
-cdef uint64_t key_after(const Position* pos, int point, int color, bint is_suicide) noexcept nogil:
-    """Return the key of the position after a move that captures, or that is suicide, or neither."""
+cdef uint64_t hash_after(const Position* pos, int point, int color, bint is_suicide) noexcept nogil:
+    """Return the hash of the stones after a move that captures, or that is suicide, or neither."""
     cdef const Point* points = pos.points
     cdef uint64_t hash = pos.hash
     cdef int taken_color = color if is_suicide else 3 - color
@@ -323,7 +330,7 @@ cdef uint64_t key_after(const Position* pos, int point, int color, bint is_suici
             for _ in range(points[head].num_stones):
                 hash ^= ZOBRIST[taken_color][stone]
                 stone = points[stone].next
-    return position_key(pos, hash, 3 - color)
+    return hash
 
 
 cdef void play_stone(Position* pos, int point) noexcept nogil:
@@ -357,7 +364,7 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
         pos.num_passes = 0
         play_stone(pos, POINT_OF[pos.size][move])
     pos.to_play = 3 - pos.to_play
-    return append_key(history, position_key(pos, pos.hash, pos.to_play))
+    return append_key(history, position_key(pos.hash, pos.to_play))
 
 
 cdef void copy_position(Position* target, const Position* source) noexcept nogil:
@@ -671,7 +678,7 @@ cdef class Board:
             pos.last_moves[k] = -1
         pos.num_moves = pos.num_passes = pos.ko = 0
         self.history.count = 0
-        return append_key(&self.history, position_key(pos, pos.hash, pos.to_play))
+        return append_key(&self.history, position_key(pos.hash, pos.to_play))
 
     @classmethod
     def from_diagram(cls, text, to_play=BLACK, rules=Rules()):
@@ -711,6 +718,7 @@ cdef class Board:
         if check_color(color) != self.pos.to_play:
             self.pos.to_play = color
             self.pos.ko = 0
+            self.history.keys[self.history.count - 1] = position_key(self.pos.hash, color)
 
     @property
     def num_moves(self):
@@ -749,16 +757,18 @@ cdef class Board:
 
     def place(self, black, white=()):
         cdef Board result = self.copy()
+        cdef int point
         for color, moves in ((BLACK, black), (WHITE, white)):
             for move in moves:
                 if not 0 <= move < self.size * self.size:
                     raise ValueError(f"move {move} is not a point of a {self.size}x{self.size} board")
-                vertex = format_vertex(move, self.size)
-                if result.pos.points[POINT_OF[self.size][move]].color != EMPTY:
-                    raise ValueError(f"there is a stone at {vertex} already")
-                put_stone(result.pos, POINT_OF[self.size][move], color)
-        for move in (*black, *white):
-            if result.liberties(move) == 0:
+                point = POINT_OF[self.size][move]
+                if result.pos.points[point].color != EMPTY:
+                    raise ValueError(f"there is a stone at {format_vertex(move, self.size)} already")
+                put_stone(result.pos, point, color)
+        for move in range(self.size * self.size):
+            point = POINT_OF[self.size][move]
+            if result.pos.points[point].color != EMPTY and result.liberties(move) == 0:
                 raise ValueError(f"the stone at {format_vertex(move, self.size)} has no liberty")
         copy_position(self.pos, result.pos)
         self.restart()
@@ -857,7 +867,7 @@ cdef class Board:
         cdef Position* pos = self.pos
         cdef int move, point, color, head
         cdef uint64_t hash = 0
-        assert self.history.keys[self.history.count - 1] == position_key(pos, pos.hash, pos.to_play)
+        assert self.history.keys[self.history.count - 1] == position_key(pos.hash, pos.to_play)
         for move in range(pos.size * pos.size):
             point = POINT_OF[pos.size][move]
             color = pos.points[point].color

@@ -36,7 +36,8 @@ class Forest:
         """Give the leaves of the last `select` their evaluations and back them up.
 
         logits: (B, A); value: (B,) in [-1, 1] and score: (B,) points, both for the player to
-        move at the leaf. All float32, rows in the order of `planes`. Raises ValueError on NaN.
+        move at the leaf. All float32, rows in the order of `planes`. Raises ValueError where one
+        holds NaN or infinity; such a leaf is as if it had not been selected.
         """
 
     def visits(self, tree: int) -> np.ndarray:

@@ -222,20 +222,21 @@ cdef int select_leaf(
     cdef int node = 0, edge
     copy_position(position, tree.position)
     tree.history.count = tree.num_root_keys
-    while True:
-        arena.nodes[node].visits += 1
-        arena.nodes[node].value_sum += 1
-        if arena.nodes[node].state != EXPANDED:
-            return node
+    while arena.nodes[node].state == EXPANDED:
         if node == 0:
             edge = select_root_edge(tree, constants)
             tree.num_started += 1
         else:
             edge = select_edge(arena, node, constants, NULL, 0)
+        arena.nodes[node].visits += 1
+        arena.nodes[node].value_sum += 1
         play_known(position, &tree.history, arena.edges[edge].move)
         if arena.edges[edge].child == NO_NODE:
             arena.edges[edge].child = add_node(arena, node)
         node = arena.edges[edge].child
+    arena.nodes[node].visits += 1
+    arena.nodes[node].value_sum += 1
+    return node
 
 
 # ---- expand, backup ----
@@ -261,6 +262,23 @@ cdef void undo_select(Tree* tree, int node) noexcept nogil:
         tree.arena.nodes[node].value_sum -= 1
         node = tree.arena.nodes[node].parent
     tree.num_started -= 1
+
+
+cdef void forget_leaf(Tree* tree, int node) noexcept nogil:
+    """Make a WAITING node as if it had never been reached."""
+    cdef Arena* arena = &tree.arena
+    cdef Node* parent
+    cdef int i
+    undo_select(tree, node)
+    arena.nodes[node].state = FRESH
+    arena.nodes[node].num_edges = 0
+    if node == 0:
+        arena.num_edges = 0
+        return
+    parent = &arena.nodes[arena.nodes[node].parent]
+    for i in range(parent.first_edge, parent.first_edge + parent.num_edges):
+        if arena.edges[i].child == node:
+            arena.edges[i].child = NO_NODE
 
 
 cdef void finish_terminal(Tree* tree, int node, Position* position, double share) noexcept nogil:
@@ -452,7 +470,7 @@ cdef class Forest:
 
     def expand(self, const float[:, ::1] logits, const float[::1] value, const float[::1] score):
         cdef int i, num_rows = self.num_waiting
-        cdef Arena* arena
+        cdef Tree* tree
         cdef double share = self.constants.score_utility
         cdef bint is_number = True
         if not (logits.shape[0] == value.shape[0] == score.shape[0] == num_rows) or (
@@ -462,14 +480,16 @@ cdef class Forest:
         self.num_waiting = 0
         with nogil:
             for i in range(num_rows):
-                arena = &self.trees[self.waiting[i].tree].arena
-                is_number &= expand_leaf(
-                    arena,
+                tree = &self.trees[self.waiting[i].tree]
+                if not expand_leaf(
+                    &tree.arena,
                     self.waiting[i].node,
                     &logits[i, 0],
                     utility_of(value[i], score[i], self.size, share),
                     score[i],
-                )
+                ):
+                    forget_leaf(tree, self.waiting[i].node)
+                    is_number = False
         if not is_number:
             raise ValueError("the network's answer holds NaN or infinity")
 

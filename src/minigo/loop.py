@@ -28,7 +28,7 @@ from .config import Recipe
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord, read_records
 from .replay import Replay
-from .selfplay import Order, work
+from .selfplay import STOP, Order, work
 from .train import AveragedWeights, make_optimizer, train
 
 
@@ -131,21 +131,28 @@ class Workers:
             self.processes.append(process)
 
     def play(self, checkpoint: Path, folder: Path, cycle: int, num_games: int) -> None:
-        """Have `num_games` games played into new record files; raises ValueError if a worker dies."""
-        shares = np.diff(np.linspace(0, num_games, len(self.pipes) + 1).astype(int))
-        for worker, (pipe, share) in enumerate(zip(self.pipes, shares, strict=True)):
-            pipe.send(Order(checkpoint, free_path(folder, cycle, worker), int(share)))
-        pending = list(self.pipes)
+        """Have `num_games` games played, or a few more, into new record files.
+
+        Whoever is faster plays more. Raises ValueError if a worker dies.
+        """
+        for worker, pipe in enumerate(self.pipes):
+            pipe.send(Order(checkpoint, free_path(folder, cycle, worker), num_games))
+        pending, num_done = list(self.pipes), 0
         with tqdm(total=num_games, desc=f"cycle {cycle + 1} self-play", unit="game") as bar:
             while pending:
                 for pipe in wait(pending):
                     try:
-                        if pipe.recv() is None:
-                            pending.remove(pipe)
-                        else:
-                            bar.update()
+                        is_game = pipe.recv() is not None
                     except EOFError:
                         raise ValueError("a self-play worker died; its message is above") from None
+                    if not is_game:
+                        pending.remove(pipe)
+                        continue
+                    bar.update()
+                    num_done += 1
+                    if num_done == num_games:
+                        for worker_pipe in self.pipes:
+                            worker_pipe.send(STOP)
 
     def stop(self) -> None:
         """Close the pipes, at which the workers end."""

@@ -1,5 +1,6 @@
 """Self-play: many games in lockstep, and the worker process that writes their records."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -122,45 +123,47 @@ def pin_to_core(worker: int) -> None:
 
 @dataclass(frozen=True)
 class Order:
-    """What the learner asks of a worker: so many games of a network, into a new record file."""
+    """What the learner asks of a worker: games of a network, into a new record file."""
 
     checkpoint: Path
     records: Path
-    num_games: int
+    num_games: int  # at most; STOP ends an order earlier
+
+
+STOP = "stop"
 
 
 def work(worker: int, recipe: Recipe, seed: list[int], pipe: Connection) -> None:
     """Carry out the orders that come through the pipe, until it closes.
 
-    Each finished game is on disk before its number of positions goes back; None ends an order.
-    Games under way then wait for the next order, and go on with its network.
+    Each finished game is on disk before its number of positions goes back; None answers the end of
+    an order. Games under way then wait for the next one, and go on with its network.
     """
     pin_to_core(worker)
-    parent = os.getppid()
-    selfplay = None
-    while (order := _receive(pipe)) is not None:
-        net = load_network(load_checkpoint(order.checkpoint))
-        if selfplay is None:
-            num_games = recipe.selfplay.games_at_once
-            evaluator = make_evaluator(net, recipe.size, recipe.device, max_batch=num_games)
-            selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(seed))
-        else:
-            selfplay.search.evaluator.load(net)
-        selfplay.source = order.checkpoint.stem
-        num_left = order.num_games
-        with RecordWriter(order.records) as writer:
-            while num_left > 0:
-                for record in selfplay.step():
-                    writer.write(record)
-                    num_left -= 1
-                    pipe.send(len(record.policy_plies))
-                if os.getppid() != parent:
-                    return  # the learner was killed
-        pipe.send(None)
+    parent, selfplay = os.getppid(), None
+    with contextlib.suppress(BrokenPipeError):  # the learner was killed
+        while isinstance(order := _receive(pipe), Order):
+            net = load_network(load_checkpoint(order.checkpoint))
+            if selfplay is None:
+                num_games = recipe.selfplay.games_at_once
+                evaluator = make_evaluator(net, recipe.size, recipe.device, max_batch=num_games)
+                selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(seed))
+            else:
+                selfplay.search.evaluator.load(net)
+            selfplay.source = order.checkpoint.stem
+            num_left = order.num_games
+            with RecordWriter(order.records) as writer:
+                while num_left > 0 and not pipe.poll() and os.getppid() == parent:
+                    for record in selfplay.step():
+                        writer.write(record)
+                        num_left -= 1
+                        pipe.send(len(record.policy_plies))
+            pipe.send(None)
+            _receive(pipe)  # STOP: every order gets one
 
 
-def _receive(pipe: Connection) -> Order | None:
-    """Return the next order, or None when the learner has gone."""
+def _receive(pipe: Connection) -> Order | str | None:
+    """Return the next order or STOP, or None when the learner has gone."""
     try:
         return pipe.recv()
     except (EOFError, ConnectionResetError):

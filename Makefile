@@ -12,12 +12,12 @@ train: $(VENV)/installed
 	$(BIN)/minigo train selfplay/quick.toml
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 # The compiled rules and trees again, with bounds checks and assertions (MINIGO_DEBUG in setup.py).
 test-debug: $(VENV)/installed
 	MINIGO_DEBUG=1 $(BIN)/python setup.py --quiet build --build-base build/debug --build-lib $(DEBUG_LIB)
-	PYTHONPATH=$(DEBUG_LIB) $(BIN)/python -m pytest tests/test_board.py tests/test_tree.py
+	PYTHONPATH=$(DEBUG_LIB) $(BIN)/python -m pytest -n auto tests/test_board.py tests/test_tree.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Recipes: what is read, what is refused, and that the message names it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from minigo.config import (
     load_recipe,
     parse_config,
 )
+
+RECIPES = Path(__file__).parents[1] / "selfplay"
 
 
 @pytest.fixture
@@ -206,3 +209,9 @@ def test_named_rules(name, ko, suicide, scoring):
     rules = RULES[name]
     assert (rules.ko, rules.suicide, rules.scoring) == (ko, suicide, scoring)
     assert Rules() == RULES["tromp-taylor"]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.name)
+def test_the_recipes_that_ship_are_valid(path):
+    recipe = load_recipe(path)
+    assert recipe.start == "zero" and recipe != Recipe()

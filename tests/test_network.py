@@ -6,7 +6,6 @@ torch = pytest.importorskip("torch")
 
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.network import (  # noqa: E402
-    ConvNorm,
     PolicyValueNet,
     choose_device,
     fold,
@@ -17,16 +16,17 @@ from minigo.network import (  # noqa: E402
 
 
 def make_network(name: str = "b2c16", seed: int = 1) -> PolicyValueNet:
-    """Return a network whose batch norms do something, as after training."""
+    """Return a network whose blocks and batch norms do something, as after training."""
     torch.manual_seed(seed)
     net = PolicyValueNet(name)
-    for module in net.modules():
-        if isinstance(module, ConvNorm):
-            norm = module.norm
+    for norm in net.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
             for tensor in (norm.weight, norm.running_var):
                 torch.nn.init.uniform_(tensor, 0.5, 1.5)
             for tensor in (norm.bias, norm.running_mean):
                 torch.nn.init.normal_(tensor, 0, 0.3)
+    for block in net.blocks:
+        torch.nn.init.normal_(block.second.weight, 0, 0.1)
     return net.eval()
 
 
@@ -47,7 +47,7 @@ def test_one_network_plays_every_size(size):
 def test_a_name_is_blocks_and_channels(name):
     num_blocks, channels = parse_network(name)
     net = PolicyValueNet(name)
-    assert len(net.blocks) == num_blocks and net.stem.conv.out_channels == channels
+    assert len(net.blocks) == num_blocks and net.stem.out_channels == channels
     assert net.name == name
 
 

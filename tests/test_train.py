@@ -199,7 +199,7 @@ def test_averaged_weights_forget_the_start():
 def test_averaged_weights_include_batch_norm_statistics(rng):
     net, average, optimizer = make_learner()
     train(net, average, optimizer, FixedReplay(make_batch(rng)), CONFIG, num_steps=3)
-    assert average.weights()["stem.norm.running_mean"].abs().max() > 0
+    assert average.weights()["heads.norm.running_mean"].abs().max() > 0
     restored = AveragedWeights(PolicyValueNet("b2c16"), CONFIG.ema_decay)
     restored.load_state_dict(average.state_dict())
     assert restored.num_updates == 3

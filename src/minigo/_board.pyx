@@ -352,6 +352,9 @@ cdef void play_stone(Position* pos, int point) noexcept nogil:
 
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
     """Play a move that is known to be legal for the player to move."""
+    assert move == pos.size * pos.size or LEGAL == legality(
+        pos, history, POINT_OF[pos.size][move], pos.to_play
+    )
     memmove(pos.previous[1], pos.previous[0], sizeof(pos.previous[0]) * (NUM_PREVIOUS - 1))
     memcpy(pos.previous[0], pos.stones, sizeof(pos.stones))
     memmove(&pos.last_moves[1], &pos.last_moves[0], sizeof(int) * (NUM_LAST - 1))

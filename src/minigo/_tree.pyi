@@ -80,7 +80,10 @@ class Forest:
         """
 
     def improved_policy(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al. 2022, eq. 11)."""
+        """Return (A,) float32 softmax(logits + sigma(completed Q)).
+
+        The target of a Gumbel root (Danihelka et al. 2022, eq. 11).
+        """
 
     def memory_bytes(self) -> tuple[int, int]:
         """Return (bytes of nodes and edges in use, nodes in use) over all trees."""

@@ -7,7 +7,6 @@ Times are wall-clock; a figure is the median of several repeats.
 import functools
 import importlib.metadata
 import json as json_module
-import os
 import platform
 import re
 import statistics
@@ -26,7 +25,7 @@ from .network import PolicyValueNet
 from .record import GameRecord
 from .replay import Replay
 from .search import Search
-from .selfplay import SelfPlay, pin_to_core
+from .selfplay import SelfPlay, list_cores, pin_to_core
 from .train import AveragedWeights, make_optimizer, train
 
 REPEATS = 5
@@ -81,15 +80,10 @@ def describe_machine() -> dict[str, str]:
     models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     processor = models[0] if models else platform.processor() or platform.machine()
     return {
-        "machine": f"{processor}, {count_cores()} cores, Python {platform.python_version()}",
+        "machine": f"{processor}, {len(list_cores())} cores, Python {platform.python_version()}",
         "versions": ", ".join(versions),
         "evaluator": make_evaluator(PolicyValueNet("b1c8"), 9).name,
     }
-
-
-def count_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def measure(*works: Callable[[], object]) -> list[float]:
@@ -195,7 +189,7 @@ def bench_selfplay() -> Figures:
     One process, then one for each core, against the bare network at the same batch in as many.
     """
     rates = {}
-    for num_processes in sorted({1, count_cores()}):
+    for num_processes in sorted({1, len(list_cores())}):
         net, selfplay, share, moves = rates[num_processes] = _run_selfplay(num_processes)
     key = f"{RECIPE.network}_9x9"
     yield f"selfplay_processes_{key}", num_processes
@@ -256,7 +250,7 @@ def bench_train() -> Figures:
     """Samples per second, all heads, batch 256, as many threads as cores."""
     replay = Replay(9, np.random.default_rng(1))
     replay.add(_random_games(100, 9))
-    torch.set_num_threads(count_cores())
+    torch.set_num_threads(len(list_cores()))
     cfg, waits = TrainConfig(), []
     for name in NETWORKS[:3]:
         torch.manual_seed(1)

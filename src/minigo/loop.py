@@ -8,7 +8,6 @@ small file for each cycle's network, and `log.jsonl` with what was measured.
 import dataclasses
 import fcntl
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -23,14 +22,13 @@ import torch
 from tqdm import tqdm
 
 from .arena import find_gnugo, match, parse_player
-from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import Recipe
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord, read_records
 from .replay import Replay
-from .selfplay import STOP, Order, work
+from .selfplay import STOP, Order, list_cores, work
 from .train import AveragedWeights, make_optimizer, train
-
 
 MATCH_SIMULATIONS = 16  # per move, of a run's last network against its first version
 GNUGO_SIMULATIONS = 64  # against GNU Go
@@ -63,6 +61,7 @@ class Learner:
         self.average = AveragedWeights(self.net, recipe.training.ema_decay)
         self.optimizer = make_optimizer(self.net, recipe.training)
         self.progress = Progress()
+        self.log: list[dict] = []  # a row for each cycle
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a `latest.pt`."""
@@ -72,20 +71,28 @@ class Learner:
         self.average.load_state_dict(checkpoint.state["average"])
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])
         self.progress = Progress(**checkpoint.state["progress"])
+        self.log = checkpoint.state["log"]
+
+    def save_network(self, folder: Path) -> None:
+        """Write the cycle's network, for play."""
+        path = cycle_path(folder, self.progress.cycle)
+        save_checkpoint(path, half=True, **self._content())
 
     def save(self, folder: Path) -> None:
-        """Write the cycle's network, then `latest.pt`: a cycle is done when the second is there."""
-        info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}
-        weights = self.average.weights()
-        kwargs = {"network": self.recipe.network, "weights": weights, "info": info}
-        save_checkpoint(cycle_path(folder, self.progress.cycle), half=True, **kwargs)
+        """Write `latest.pt`, with which the cycle is done, and the log as it stands there."""
         state = {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": dataclasses.asdict(self.progress),
+            "log": self.log,
         }
-        save_checkpoint(folder / "latest.pt", state=state, **kwargs)
+        save_checkpoint(folder / "latest.pt", state=state, **self._content())
+        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.log))
+
+    def _content(self) -> dict:
+        info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}
+        return {"network": self.recipe.network, "weights": self.average.weights(), "info": info}
 
 
 def cycle_path(folder: Path, cycle: int) -> Path:
@@ -118,7 +125,7 @@ class Workers:
     """The self-play processes of a run."""
 
     def __init__(self, recipe: Recipe, sitting: int):
-        num_workers = recipe.selfplay.workers or len(os.sched_getaffinity(0))
+        num_workers = recipe.selfplay.workers or len(list_cores())
         context = get_context("spawn")
         self.pipes, self.processes = [], []
         for worker in range(num_workers):
@@ -228,6 +235,7 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
         if (networks / "latest.pt").exists():
             learner.load(load_checkpoint(networks / "latest.pt"))
         else:
+            learner.save_network(networks)
             learner.save(networks)
         if not is_done(recipe, learner.progress):
             _run_cycles(learner, networks, GameFolder(root / "selfplay" / name))
@@ -253,8 +261,13 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
             progress.cycle += 1
             progress.games, progress.positions = games.num_games, replay.num_positions
             progress.elapsed_s += time.monotonic() - start
+            learner.save_network(networks)
+            if recipe.rate_every and progress.cycle % recipe.rate_every == 0:
+                figures["rating"] = _rate_cycle(recipe, networks, progress.cycle)
+            row = {**dataclasses.asdict(progress), "selfplay_s": selfplay_s, **figures}
+            learner.log.append(row)
             learner.save(networks)
-            _log(networks, {**dataclasses.asdict(progress), "selfplay_s": selfplay_s, **figures})
+            tqdm.write(format_row(row), file=sys.stderr)
     finally:
         workers.stop()
 
@@ -287,14 +300,27 @@ def _train_cycle(learner: Learner, replay: Replay, selfplay_s: float) -> dict:
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 
 
-def _log(networks: Path, figures: dict) -> None:
-    """Add one line to the run's log, and show it."""
-    with open(networks / "log.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(figures) + "\n")
-    losses = " ".join(f"{key} {value:.3f}" for key, value in figures.get("losses", {}).items())
-    minutes = figures["elapsed_s"] / 60
-    line = f"cycle {figures['cycle']}: {figures['games']} games, {minutes:.1f} min, losses {losses}"
-    tqdm.write(line, file=sys.stderr)
+def _rate_cycle(recipe: Recipe, networks: Path, cycle: int) -> dict:
+    """Play the cycle's network against the one of the rating before, and return the match."""
+    last, before = (cycle_path(networks, c) for c in (cycle, cycle - recipe.rate_every))
+    return play_match(recipe, last, str(before), recipe.search.simulations, recipe.rate_games)
+
+
+def play_match(
+    recipe: Recipe, network: Path, opponent: str, simulations: int, num_games: int
+) -> dict:
+    """Play a network against an opponent as the recipe's rules say, both by PUCT without noise."""
+    players = (parse_player(str(player), simulations) for player in (network, opponent))
+    search = dataclasses.replace(recipe.search, root="puct")
+    return match(*players, num_games, recipe.size, recipe.rules, search=search)
+
+
+def format_row(row: dict) -> str:
+    """Write a row of the log for people."""
+    losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
+    elo = f", {row['rating']['elo']:+.0f} Elo" if "rating" in row else ""
+    minutes = row["elapsed_s"] / 60
+    return f"cycle {row['cycle']}: {row['games']} games, {minutes:.1f} min{elo}, losses {losses}"
 
 
 def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
@@ -302,19 +328,14 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
 
     Returns a row for each match: "opponent", "simulations" and what `match` returns.
     """
-    search = dataclasses.replace(recipe.search, root="puct")
-    opponents = [(f"{cycle_path(networks, 0)}@{MATCH_SIMULATIONS}", MATCH_SIMULATIONS, 100)]
+    opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_SIMULATIONS, 100)]
     if gnugo := find_gnugo(level=1):
-        opponents.append((gnugo, GNUGO_SIMULATIONS, 40))
-    rows = []
-    for opponent, simulations, num_games in opponents:
-        player = parse_player(f"{network}@{simulations}")
-        result = match(
-            player, parse_player(opponent), num_games, recipe.size, recipe.rules, search=search
-        )
-        name = "GNU Go level 1" if opponent.startswith("gtp:") else "its first version"
-        rows.append({"opponent": name, "simulations": simulations, **result})
-    return rows
+        opponents.append(("GNU Go level 1", gnugo, GNUGO_SIMULATIONS, 40))
+    return [
+        {"opponent": name, "simulations": simulations}
+        | play_match(recipe, network, opponent, simulations, num_games)
+        for name, opponent, simulations, num_games in opponents
+    ]
 
 
 def format_rows(rows: list[dict]) -> str:

@@ -1,4 +1,4 @@
-"""A search of one or many positions: simulations, root exploration, tree reuse, the choice of a move.
+"""A search of one or many positions: simulations, root exploration, tree reuse, choice of a move.
 
 The trees are compiled (`_tree`); here their leaves meet the evaluator, once per batch.
 """

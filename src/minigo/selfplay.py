@@ -114,10 +114,17 @@ class SelfPlay:
         return record
 
 
+def list_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def pin_to_core(worker: int) -> None:
     """Keep this process on one core: two that move about slow each other down."""
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
+        cores = list_cores()
         os.sched_setaffinity(0, {cores[worker % len(cores)]})
 
 

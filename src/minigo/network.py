@@ -2,9 +2,9 @@
 
 A residual tower with global pooling (Wu 2019, KataGo, arXiv 1902.10565, section 3.3 and appendix
 A). No layer's shape depends on the board, so one network plays every size; a batch holds one size.
-Blocks are pre-activation: post-activation ones are 2 to 5 % faster to evaluate, but took half as
-many steps again to learn as much from human games. Unlike the paper's, the heads share one 1x1
-convolution and one pooled layer, which is faster.
+Blocks are pre-activation: post-activation ones are 2 to 5 % faster to evaluate, but predicted fewer
+human moves after the same 1,000 steps (selfplay/LOG.md). Unlike the paper's, the heads share one
+1x1 convolution and one pooled layer, which is faster.
 
 Networks are named by blocks and channels: b4c32, b6c64, b6c96 and b10c128 are the usual ones.
 Channels in multiples of 32 fill the processor's vectors: 48 cost as much as 64.

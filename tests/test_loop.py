@@ -72,6 +72,20 @@ def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
         loop.run(load_recipe(recipe_path, ["network=b1c16"]), "tiny", tmp_path)
 
 
+def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
+    human = loop.run(load_recipe(recipe_path, ["cycles=1"]), "human", tmp_path)
+    overrides = ["cycles=1", 'start="imitation"', f'start_from="{human}"']
+    recipe = load_recipe(recipe_path, overrides)
+    loop.run(recipe, "tiny", tmp_path)
+    first = load_checkpoint(loop.cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
+    assert all((first[name] == w).all() for name, w in load_checkpoint(human).weights.items())
+    human.unlink()  # needed to begin, not to go on
+    assert loop.run(recipe, "tiny", tmp_path).name == "cycle-0001.pt"
+    overrides[-1] = f'start_from="{loop.cycle_path(human.parent, 0)}"'
+    with pytest.raises(ValueError, match="is a b1c8, not a b1c16"):
+        loop.run(load_recipe(recipe_path, [*overrides, "network=b1c16"]), "other", tmp_path)
+
+
 def test_the_window_grows_as_a_power_of_all_positions():
     recipe = Recipe(window_min=1000, window_exponent=0.75, window_scale=0.4)
     sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]

@@ -51,17 +51,20 @@ class Learner:
     def __init__(self, recipe: Recipe):
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.net = PolicyValueNet(recipe.network)
-        if recipe.start == "imitation":
-            start = load_checkpoint(recipe.start_from)
-            if start.network != recipe.network:
-                raise ValueError(f"{start.path} is a {start.network}, not a {recipe.network}")
-            self.net.load_state_dict(start.weights)
-        self.net.to(choose_device(recipe.device))
+        self.net = PolicyValueNet(recipe.network).to(choose_device(recipe.device))
         self.average = AveragedWeights(self.net, recipe.training.ema_decay)
         self.optimizer = make_optimizer(self.net, recipe.training)
         self.progress = Progress()
         self.log: list[dict] = []  # a row for each cycle
+
+    def start(self) -> None:
+        """Begin a run: from random weights, or from those learned by imitation."""
+        if self.recipe.start == "imitation":
+            start = load_checkpoint(self.recipe.start_from)
+            if start.network != self.recipe.network:
+                raise ValueError(f"{start.path} is a {start.network}, not a {self.recipe.network}")
+            self.net.load_state_dict(start.weights)
+            self.average = AveragedWeights(self.net, self.recipe.training.ema_decay)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a `latest.pt`."""
@@ -88,7 +91,10 @@ class Learner:
             "log": self.log,
         }
         save_checkpoint(folder / "latest.pt", state=state, **self._content())
-        (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.log))
+        log = folder / "log.jsonl"
+        temporary = log.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.log))
+        temporary.replace(log)
 
     def _content(self) -> dict:
         info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}
@@ -235,6 +241,7 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
         if (networks / "latest.pt").exists():
             learner.load(load_checkpoint(networks / "latest.pt"))
         else:
+            learner.start()
             learner.save_network(networks)
             learner.save(networks)
         if not is_done(recipe, learner.progress):

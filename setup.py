@@ -28,7 +28,7 @@ if DEBUG:
     LINK = ["-fsanitize=bounds"]
     MACROS = []
 else:
-    COMPILE = ["-O3"]
+    COMPILE = ["-O3", "-g0"]
     LINK = []
     MACROS = [("CYTHON_WITHOUT_ASSERTIONS", "1"), ("NDEBUG", "1")]
 

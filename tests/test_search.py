@@ -66,7 +66,14 @@ def test_search_stops_at_its_deadline_and_when_told():
     assert 0 < search.result(0).num_visits < 10**6
     before = search.result(0).num_visits
     search.run(10, stop=lambda: True)
-    assert search.result(0).num_visits == before
+    assert search.result(0).num_visits == before + 1
+
+
+def test_there_is_a_move_however_late_it_is():
+    search = make_search()
+    search.run(100, deadline=time.monotonic() - 1)
+    result = search.result(0)
+    assert result.num_visits == 1 and result.priors[result.move] > 0
 
 
 def test_search_takes_the_capture():

@@ -67,7 +67,7 @@ class Search:
         explore: (T,) bool, the trees whose root gets noise or Gumbel numbers first, as
         `config.root` says; a Gumbel root needs its own evaluation first, one more simulation if
         it has none. Stops early at `deadline` (of time.monotonic) or when `stop()` is true, looking
-        at both once a batch.
+        at both after each batch: however late it is, there is a move.
         """
         if simulations is None:
             simulations = self.config.simulations
@@ -79,12 +79,12 @@ class Search:
 
     def _simulate(self, budget: np.ndarray, deadline=None, stop=None) -> None:
         while budget.any():
-            if (deadline and time.monotonic() >= deadline) or (stop and stop()):
-                return
             num_rows = self.forest.select(budget, self._planes)
             if num_rows:
                 leaves = self.evaluator.evaluate(self._planes[:num_rows])
                 self.forest.expand(leaves.logits, leaves.value, leaves.score)
+            if (deadline and time.monotonic() >= deadline) or (stop and stop()):
+                return
 
     def _explore(self, explore: np.ndarray, budget: np.ndarray) -> None:
         if self.config.root == "gumbel":

@@ -337,7 +337,7 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
     """
     opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_SIMULATIONS, 100)]
     if gnugo := find_gnugo(level=1):
-        opponents.append(("GNU Go level 1", gnugo, GNUGO_SIMULATIONS, 40))
+        opponents.append(("GNU Go level 1", gnugo, GNUGO_SIMULATIONS, 20))
     return [
         {"opponent": name, "simulations": simulations}
         | play_match(recipe, network, opponent, simulations, num_games)

@@ -17,32 +17,37 @@ cdef enum KoRule:
     SIMPLE, POSITIONAL, SITUATIONAL
 
 # A point of the bordered board. `head` fields hold for a chain's head only. A pseudo-liberty is an
-# empty point seen from one stone: a liberty next to k stones of a chain counts k times. The chain has
-# a single liberty exactly where num * sum of squares = (sum)^2 (Cauchy-Schwarz).
+# empty point seen from one stone: a liberty next to k stones of a chain counts k times.
 cdef struct Point:
-    uint32_t liberty_sum        # head: sum of its pseudo-liberties' points
-    uint32_t liberty_squares    # head: sum of their squares
-    uint16_t num_liberties      # head: number of pseudo-liberties; 0 only while it is captured
+    uint64_t liberties          # head: sum of `liberty(p)` over its pseudo-liberties; 0 only while it is captured
     uint16_t num_stones         # head: stones in the chain
-    uint16_t chain              # stone: the head of its chain
+    uint16_t chain              # stone: the head of its chain; 0 elsewhere, where `liberties` mean nothing
     uint16_t next               # stone: the next one of its chain, in a circle
     uint16_t empty              # entry i of the list of empty points, kept here for one memcpy
     uint16_t slot               # empty point: where it is in that list
+    uint16_t neighbors          # of four: empty + 16 * black + 256 * white ones; WALL counts as both colours
     uint8_t color               # EMPTY, BLACK, WHITE or WALL
     uint8_t held                # bit c: a stone of colour c has been here since the set-up
+
+# Sets of points: Black's stones, White's.
+cdef struct Stones:
+    uint64_t sets[2][WORDS]
 
 # Everything about a position except its history. Only the first `num_points` points are in use:
 # `copy_position` copies those and the header in one memcpy.
 cdef struct Position:
     uint64_t hash                                       # Zobrist, of the stones
-    uint64_t stones[2][WORDS]                           # sets of points: Black's, White's
-    uint64_t previous[NUM_PREVIOUS][2][WORDS]           # the same one and two moves ago
+    Stones stones[1 + NUM_PREVIOUS]                     # a ring: `newest`, then one and two moves ago
+    int newest
     int size
     int stride                  # size + 1: from a point to the one below
     int num_points              # bordered points of this size
     int num_empty
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
+    int fresh                   # where the latest stone was put whose colour had never been there
+    int fresh_color             # its colour
+    int fresh_key               # index of the first key of the history with it; 0: there is none
     int num_moves               # since the set-up, passes included
     int num_passes              # in a row, up to now
     int last_moves[NUM_LAST]    # newest first, -1 before the beginning

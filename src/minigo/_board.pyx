@@ -2,7 +2,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -134,6 +134,17 @@ cdef inline uint64_t position_key(uint64_t hash, int to_play) noexcept nogil:
     return hash ^ WHITE_TO_PLAY if to_play == WHITE else hash
 
 
+cdef inline int oldest_possible(const Position* pos) noexcept nogil:
+    """Return the index of the first key that the next move could repeat.
+
+    None from before the fresh stone while that stays on the board: it isn't in those positions.
+    """
+    cdef const Point* fresh = &pos.points[pos.fresh]
+    if fresh.color != pos.fresh_color or in_atari(&pos.points[fresh.chain]):
+        return 0
+    return pos.fresh_key
+
+
 cdef bint repeats(
     const Position* pos, const History* history, uint64_t hash, int to_play
 ) noexcept nogil:
@@ -144,7 +155,7 @@ cdef bint repeats(
     cdef uint64_t key = position_key(hash, to_play)
     cdef uint64_t other = key if pos.ko_rule == SITUATIONAL else key ^ WHITE_TO_PLAY
     cdef int i
-    for i in range(history.count - 1, -1, -1):
+    for i in range(history.count - 1, oldest_possible(pos) - 1, -1):
         if history.keys[i] == key or history.keys[i] == other:
             return True
     return False
@@ -159,24 +170,22 @@ cdef int copy_history(History* target, const History* source) except -1 nogil:
 
 # ---- chains ----
 
+cdef inline uint64_t liberty(uint64_t point) noexcept nogil:
+    """Pack one, a point and its square into one number: bits 48, 28 and 0 up.
+
+    Sums over the pseudo-liberties of a chain, at most 4 * 361 of them, stay in their fields.
+    """
+    return (<uint64_t>1 << 48) + (point << 28) + point * point
+
+
 cdef inline bint in_atari(const Point* head) noexcept nogil:
-    """Tell whether the chain with this head has exactly one liberty."""
-    return (
-        <uint64_t>head.num_liberties * head.liberty_squares
-        == <uint64_t>head.liberty_sum * head.liberty_sum
-    )
+    """Tell whether the chain with this head has exactly one liberty.
 
-
-cdef inline void add_liberty(Point* head, uint32_t point) noexcept nogil:
-    head.num_liberties += 1
-    head.liberty_sum += point
-    head.liberty_squares += point * point
-
-
-cdef inline void drop_liberty(Point* head, uint32_t point) noexcept nogil:
-    head.num_liberties -= 1
-    head.liberty_sum -= point
-    head.liberty_squares -= point * point
+    Its pseudo-liberties are then all the same point: just where num * sum of squares = (sum)^2
+    (Cauchy-Schwarz).
+    """
+    cdef uint64_t total = (head.liberties >> 28) & 0xFFFFF
+    return (head.liberties >> 48) * (head.liberties & 0xFFFFFFF) == total * total
 
 
 cdef int count_liberties(const Position* pos, int head, int limit) noexcept nogil:
@@ -212,59 +221,70 @@ cdef void merge_chains(Position* pos, int a, int b) noexcept nogil:
             break
     points[a].next, points[b].next = points[b].next, points[a].next
     points[a].num_stones += points[b].num_stones
-    points[a].num_liberties += points[b].num_liberties
-    points[a].liberty_sum += points[b].liberty_sum
-    points[a].liberty_squares += points[b].liberty_squares
+    points[a].liberties += points[b].liberties
 
 
 cdef int remove_chain(Position* pos, int head) noexcept nogil:
     """Take a chain off the board and return its number of stones."""
     cdef Point* points = pos.points
+    cdef Point* neighbor
     cdef int color = points[head].color, num_stones = points[head].num_stones
-    cdef int stone = head, k, neighbor
+    cdef int stone = head, k
+    cdef uint64_t* stones = pos.stones[pos.newest].sets[color - BLACK]
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     for _ in range(num_stones):
         points[stone].color = EMPTY
+        points[stone].chain = 0
         points[pos.num_empty].empty = stone
         points[stone].slot = pos.num_empty
         pos.num_empty += 1
         pos.hash ^= ZOBRIST[color][stone]
-        pos.stones[color - BLACK][stone >> 6] &= ~(<uint64_t>1 << (stone & 63))
+        stones[stone >> 6] &= ~(<uint64_t>1 << (stone & 63))
         for k in range(4):
-            neighbor = stone + offsets[k]
-            if points[neighbor].color == BLACK or points[neighbor].color == WHITE:
-                add_liberty(&points[points[neighbor].chain], stone)
+            neighbor = &points[stone + offsets[k]]
+            neighbor.neighbors += 1 - (1 << 4 * color)
+            points[neighbor.chain].liberties += liberty(stone)
         stone = points[stone].next
     pos.prisoners[color] += num_stones
     return num_stones
 
 
-cdef void put_stone(Position* pos, int point, int color) noexcept nogil:
-    """Fill an empty point: the stone's own chain, its neighbours' liberties, hash and sets."""
+cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nogil:
+    """Fill an empty point: the stone's own chain, its neighbours' liberties, hash and sets.
+
+    taken: (4,) the heads of the opponent's chains that have no liberty left; returns how many.
+    """
     cdef Point* points = pos.points
     cdef Point* stone = &points[point]
-    cdef int k, neighbor, neighbor_color, last
+    cdef Point* neighbor
+    cdef int[4] own
+    cdef int k, last, num_own = 0, num_taken = 0
+    cdef uint64_t liberties = 0
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     pos.num_empty -= 1
     last = points[pos.num_empty].empty
     points[stone.slot].empty = last
     points[last].slot = stone.slot
     stone.color = color
-    stone.held |= 1 << color
     stone.chain = stone.next = point
     stone.num_stones = 1
-    stone.num_liberties = stone.liberty_sum = stone.liberty_squares = 0
+    stone.liberties = 0
     pos.hash ^= ZOBRIST[color][point]
-    pos.stones[color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
+    pos.stones[pos.newest].sets[color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
+    # No branches, since nobody could foresee them: a wrong guess costs more than all four.
     for k in range(4):
-        neighbor = point + offsets[k]
-        neighbor_color = points[neighbor].color
-        if neighbor_color == EMPTY:
-            add_liberty(&points[stone.chain], neighbor)
-        elif neighbor_color != WALL:
-            drop_liberty(&points[points[neighbor].chain], point)
-            if neighbor_color == color and points[neighbor].chain != stone.chain:
-                merge_chains(pos, stone.chain, points[neighbor].chain)
+        neighbor = &points[point + offsets[k]]
+        neighbor.neighbors += (1 << 4 * color) - 1
+        liberties += liberty(point + offsets[k]) & -<uint64_t>(neighbor.color == EMPTY)
+        points[neighbor.chain].liberties -= liberty(point)
+        own[num_own] = taken[num_taken] = neighbor.chain
+        num_own += neighbor.color == color
+        num_taken += (neighbor.color == 3 - color) & (points[neighbor.chain].liberties == 0)
+    for k in range(num_own):
+        if points[own[k]].chain != stone.chain:
+            merge_chains(pos, stone.chain, points[own[k]].chain)
+    points[stone.chain].liberties += liberties
+    return num_taken
 
 
 # ---- moves ----
@@ -274,30 +294,31 @@ cdef Legality legality(
 ) noexcept nogil:
     """Say whether `color` may play at `point`, or which rule forbids it."""
     cdef const Point* points = pos.points
-    cdef int k, neighbor, neighbor_color
-    cdef bint lives = False, captures = False
+    cdef const Point* neighbor
+    cdef int k
+    cdef bint lives, captures = False, is_atari
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if points[point].color != EMPTY:
         return OCCUPIED
-    for k in range(4):
-        lives |= points[point + offsets[k]].color == EMPTY
     # Most points: a liberty, so neither suicide nor simple ko, and (below) no superko.
+    lives = points[point].neighbors & 15
     if lives and (pos.ko_rule == SIMPLE or not points[point].held >> color & 1):
         return LEGAL
-    for k in range(4):
-        neighbor = point + offsets[k]
-        neighbor_color = points[neighbor].color
-        if neighbor_color == color:
-            lives |= not in_atari(&points[points[neighbor].chain])
-        elif neighbor_color == 3 - color:
-            captures |= in_atari(&points[points[neighbor].chain])
+    if not lives:
+      for k in range(4):
+        neighbor = &points[point + offsets[k]]
+        is_atari = in_atari(&points[neighbor.chain])
+        lives |= (neighbor.color == color) & (not is_atari)
+        captures |= (neighbor.color == 3 - color) & is_atari
     if not (lives or captures or pos.suicide):
         return SUICIDE
     if pos.ko_rule == SIMPLE:
         return KO if point == pos.ko and color == pos.to_play else LEGAL
-    # An earlier position can come back only with a stone where that colour has had one, unless the
-    # stone takes itself off.
-    if not points[point].held >> color & 1 and (lives or captures):
+    # An earlier position can come back only with a stone where that colour has had one, and not while
+    # the fresh stone of the last move stays; unless the stone takes itself off.
+    if (lives or captures) and (
+        not points[point].held >> color & 1 or oldest_possible(pos) >= history.count - 1
+    ):
         return LEGAL
     if repeats(pos, history, hash_after(pos, point, color, not (lives or captures)), 3 - color):
         return KO
@@ -336,18 +357,14 @@ cdef uint64_t hash_after(const Position* pos, int point, int color, bint is_suic
 cdef void play_stone(Position* pos, int point) noexcept nogil:
     """Put a stone of the player to move on an empty point, captures and suicide included."""
     cdef Point* points = pos.points
-    cdef int color = pos.to_play, num_taken = 0, k, neighbor, taken_point = 0
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    put_stone(pos, point, color)
-    for k in range(4):
-        neighbor = point + offsets[k]
-        if points[neighbor].color == 3 - color and points[points[neighbor].chain].num_liberties == 0:
-            num_taken += remove_chain(pos, points[neighbor].chain)
-            taken_point = neighbor
-    if points[points[point].chain].num_liberties == 0:
+    cdef int[4] taken
+    cdef int color = pos.to_play, num_taken = put_stone(pos, point, color, taken), num_prisoners = 0, i
+    for i in range(num_taken):
+        num_prisoners += remove_chain(pos, taken[i])
+    if points[points[point].chain].liberties == 0:
         remove_chain(pos, points[point].chain)
-    elif num_taken == 1 and points[points[point].chain].num_stones == 1 and in_atari(&points[point]):
-        pos.ko = taken_point
+    elif num_prisoners == 1 and points[points[point].chain].num_stones == 1 and in_atari(&points[point]):
+        pos.ko = taken[0]
 
 
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
@@ -355,9 +372,11 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
     assert move == pos.size * pos.size or LEGAL == legality(
         pos, history, POINT_OF[pos.size][move], pos.to_play
     )
-    memmove(pos.previous[1], pos.previous[0], sizeof(pos.previous[0]) * (NUM_PREVIOUS - 1))
-    memcpy(pos.previous[0], pos.stones, sizeof(pos.stones))
-    memmove(&pos.last_moves[1], &pos.last_moves[0], sizeof(int) * (NUM_LAST - 1))
+    cdef int older = pos.newest, k, point
+    pos.newest = (older if older else NUM_PREVIOUS + 1) - 1
+    pos.stones[pos.newest] = pos.stones[older]
+    for k in range(NUM_LAST - 1, 0, -1):
+        pos.last_moves[k] = pos.last_moves[k - 1]
     pos.last_moves[0] = move
     pos.ko = 0
     pos.num_moves += 1
@@ -365,7 +384,11 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
         pos.num_passes += 1
     else:
         pos.num_passes = 0
-        play_stone(pos, POINT_OF[pos.size][move])
+        point = POINT_OF[pos.size][move]
+        if not pos.points[point].held >> pos.to_play & 1:
+            pos.points[point].held |= 1 << pos.to_play
+            pos.fresh, pos.fresh_color, pos.fresh_key = point, pos.to_play, history.count
+        play_stone(pos, point)
     pos.to_play = 3 - pos.to_play
     return append_key(history, position_key(pos.hash, pos.to_play))
 
@@ -611,13 +634,13 @@ cdef int write_input(
     cdef int move, num_legal = 0, k
     cdef Legality verdict
     cdef const short* move_of = MOVE_OF[pos.size]
+    cdef const Stones* stones
     cdef float komi = pos.komi / 10 if pos.to_play == WHITE else -pos.komi / 10
     memset(planes, 0, (PLANES - 2) * area * sizeof(float))
-    write_points(pos.stones[own], move_of, symmetry, planes)
-    write_points(pos.stones[other], move_of, symmetry, planes + area)
-    for k in range(NUM_PREVIOUS):
-        write_points(pos.previous[k][own], move_of, symmetry, planes + (2 + 2 * k) * area)
-        write_points(pos.previous[k][other], move_of, symmetry, planes + (3 + 2 * k) * area)
+    for k in range(1 + NUM_PREVIOUS):
+        stones = &pos.stones[(pos.newest + k) % (1 + NUM_PREVIOUS)]
+        write_points(stones.sets[own], move_of, symmetry, planes + 2 * k * area)
+        write_points(stones.sets[other], move_of, symmetry, planes + (2 * k + 1) * area)
     write_chains(pos, symmetry, planes + 6 * area)
     for move in range(area):
         if pos.points[POINT_OF[pos.size][move]].color != EMPTY:
@@ -652,7 +675,8 @@ cdef class Board:
         free(self.history.keys)
 
     def __init__(self, int size=9, rules=Rules(), int to_play=BLACK):
-        cdef int move, point
+        cdef int move, point, k
+        cdef int[4] offsets = [-size - 1, -1, 1, size + 1]
         cdef Position* pos = self.pos
         fill_tables(check_size(size))
         pos.size, pos.stride = size, size + 1
@@ -665,6 +689,11 @@ cdef class Board:
             pos.points[point].color = EMPTY
             pos.points[move].empty = point
             pos.points[point].slot = move
+        for move in range(size * size):
+            point = POINT_OF[size][move]
+            for k in range(4):
+                is_wall = pos.points[point + offsets[k]].color == WALL
+                pos.points[point].neighbors += 0x110 if is_wall else 1
         pos.num_empty = size * size
         self.rules = rules
         self.restart()
@@ -675,11 +704,11 @@ cdef class Board:
         cdef int point
         for point in range(pos.num_points):
             pos.points[point].held = 1 << pos.points[point].color
-        for k in range(NUM_PREVIOUS):
-            memcpy(pos.previous[k], pos.stones, sizeof(pos.stones))
+        for k in range(1 + NUM_PREVIOUS):
+            pos.stones[k] = pos.stones[pos.newest]
         for k in range(NUM_LAST):
             pos.last_moves[k] = -1
-        pos.num_moves = pos.num_passes = pos.ko = 0
+        pos.num_moves = pos.num_passes = pos.ko = pos.fresh_key = 0
         self.history.count = 0
         return append_key(&self.history, position_key(pos.hash, pos.to_play))
 
@@ -760,6 +789,7 @@ cdef class Board:
 
     def place(self, black, white=()):
         cdef Board result = self.copy()
+        cdef int[4] taken
         cdef int point
         for color, moves in ((BLACK, black), (WHITE, white)):
             for move in moves:
@@ -768,7 +798,7 @@ cdef class Board:
                 point = POINT_OF[self.size][move]
                 if result.pos.points[point].color != EMPTY:
                     raise ValueError(f"there is a stone at {format_vertex(move, self.size)} already")
-                put_stone(result.pos, point, color)
+                put_stone(result.pos, point, color, taken)
         for move in range(self.size * self.size):
             point = POINT_OF[self.size][move]
             if result.pos.points[point].color != EMPTY and result.liberties(move) == 0:
@@ -868,15 +898,21 @@ cdef class Board:
 
     def check(self):
         cdef Position* pos = self.pos
-        cdef int move, point, color, head
+        cdef int move, point, color, head, k, near
+        cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
         cdef uint64_t hash = 0
         assert self.history.keys[self.history.count - 1] == position_key(pos.hash, pos.to_play)
         for move in range(pos.size * pos.size):
             point = POINT_OF[pos.size][move]
             color = pos.points[point].color
             for side in range(2):
-                has_stone = pos.stones[side][point >> 6] >> (point & 63) & 1
+                has_stone = pos.stones[pos.newest].sets[side][point >> 6] >> (point & 63) & 1
                 assert has_stone == (color == side + BLACK), f"stone sets at {move}"
+            num_near = 0
+            for k in range(4):
+                near = pos.points[point + offsets[k]].color
+                num_near += (1, 16, 256, 272)[near]
+            assert pos.points[point].neighbors == num_near, f"neighbours of {move}"
             if color == EMPTY:
                 assert pos.points[pos.points[point].slot].empty == point, f"empty list at {move}"
                 assert pos.points[point].slot < pos.num_empty, f"empty list at {move}"
@@ -910,9 +946,7 @@ cdef class Board:
                 if stone == point:
                     break
             assert num_stones == pos.points[point].num_stones, f"stones of {point}"
-            assert len(liberties) == pos.points[point].num_liberties > 0, f"liberties of {point}"
-            assert sum(liberties) == pos.points[point].liberty_sum, f"liberties of {point}"
-            assert sum(x * x for x in liberties) == pos.points[point].liberty_squares
+            assert liberties and pos.points[point].liberties == sum(liberty(x) for x in liberties)
             assert in_atari(&pos.points[point]) == (len(set(liberties)) == 1)
             assert count_liberties(pos, point, MAX_POINTS) == len(set(liberties))
         return 0
@@ -945,11 +979,9 @@ cdef bint is_own_eye(const Position* pos, int point) noexcept nogil:
     cdef const Point* points = pos.points
     cdef int color = pos.to_play, stride = pos.stride, num_opponents = 0, k
     cdef bint is_edge = False
-    cdef int[4] offsets = [-stride, -1, 1, stride]
     cdef int[4] corners = [-stride - 1, -stride + 1, stride - 1, stride + 1]
-    for k in range(4):
-        if points[point + offsets[k]].color != color and points[point + offsets[k]].color != WALL:
-            return False
+    if (points[point].neighbors >> 4 * color & 15) != 4:
+        return False
     for k in range(4):
         num_opponents += points[point + corners[k]].color == 3 - color
         is_edge |= points[point + corners[k]].color == WALL

@@ -289,6 +289,15 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
 
 # ---- moves ----
 
+cdef inline bint is_plain(const Position* pos, int point, int color) noexcept nogil:
+    """Tell whether a look at an empty point shows that `color` may play there, as at most of them.
+
+    It has a liberty, so no suicide and no simple ko, and no superko where that colour has never been.
+    """
+    cdef const Point* target = &pos.points[point]
+    return target.neighbors & 15 and (pos.ko_rule == SIMPLE or not target.held >> color & 1)
+
+
 cdef Legality legality(
     const Position* pos, const History* history, int point, int color
 ) noexcept nogil:
@@ -300,10 +309,9 @@ cdef Legality legality(
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if points[point].color != EMPTY:
         return OCCUPIED
-    # Most points: a liberty, so neither suicide nor simple ko, and (below) no superko.
-    lives = points[point].neighbors & 15
-    if lives and (pos.ko_rule == SIMPLE or not points[point].held >> color & 1):
+    if is_plain(pos, point, color):
         return LEGAL
+    lives = points[point].neighbors & 15
     if not lives:
       for k in range(4):
         neighbor = &points[point + offsets[k]]
@@ -631,7 +639,7 @@ cdef int write_input(
     """
     cdef int area = pos.size * pos.size
     cdef int own = pos.to_play - BLACK, other = 1 - own
-    cdef int move, num_legal = 0, k
+    cdef int move, point, num_legal = 0, k
     cdef Legality verdict
     cdef const short* move_of = MOVE_OF[pos.size]
     cdef const Stones* stones
@@ -643,9 +651,12 @@ cdef int write_input(
         write_points(stones.sets[other], move_of, symmetry, planes + (2 * k + 1) * area)
     write_chains(pos, symmetry, planes + 6 * area)
     for move in range(area):
-        if pos.points[POINT_OF[pos.size][move]].color != EMPTY:
+        point = POINT_OF[pos.size][move]
+        if pos.points[point].color != EMPTY:
             continue
-        verdict = legality(pos, history, POINT_OF[pos.size][move], pos.to_play)
+        verdict = LEGAL
+        if not is_plain(pos, point, pos.to_play):
+            verdict = legality(pos, history, point, pos.to_play)
         if verdict == LEGAL:
             moves[num_legal] = move
             num_legal += 1

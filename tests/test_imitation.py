@@ -1,6 +1,9 @@
 """Imitation: which games are kept and held out, and that a network learns to predict moves."""
 
 import json
+import subprocess
+import sys
+import time
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -12,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from minigo._board import Board  # noqa: E402
+from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Rules  # noqa: E402
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table  # noqa: E402
 from minigo.imitation import (  # noqa: E402
@@ -148,6 +152,53 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     everything = evaluate(out, [path], device="cpu")
     assert everything["positions"] == 12 * (info["games"] + info["held_out_games"])
     assert evaluate(out, [path], max_positions=100, device="cpu")["positions"] == 100
+
+
+KILLED = """
+import sys, torch
+from minigo import imitation
+torch.set_num_threads(1)
+imitation.MIN_PHASE_S, imitation.SAVE_S = 1.0, 0.5
+imitation.imitate(["a.zip"], size=5, out="human.pt", network="b1c16", minutes=9, device="cpu")
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_games(Path("a.zip"), [play_close(rng) for _ in range(100)])
+    run = subprocess.Popen([sys.executable, "-c", KILLED], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not Path("human.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        run.kill()
+        run.wait()
+    assert Path("human.pt").stat().st_size < Path("human.pt.state").stat().st_size / 3
+    assert evaluate("human.pt", ["a.zip"], device="cpu")["positions"] > 1000
+    state = load_checkpoint("human.pt.state").state
+    assert state["step"] > 0 and 0 < state["spent_s"] < 60
+    minutes = (state["spent_s"] + 1) / 60
+    options = {"size": 5, "out": "human.pt", "network": "b1c16", "device": "cpu"}
+    info = imitate(["a.zip"], minutes=minutes, **options)
+    assert f"human.pt.state: goes on from step {state['step']}, " in capsys.readouterr().err
+    assert info["step"] > state["step"] and abs(info["minutes"] - minutes) < 0.5 / 60
+    assert info["curve"][:-1] == state["curve"] and load_checkpoint("human.pt").info == info
+    assert imitate(["a.zip"], minutes=minutes, **options) == info  # it is done
+    more = imitate(["a.zip"], minutes=minutes + 0.02, **options)
+    assert more["step"] > info["step"] and more["curve"][:-1] == info["curve"]
+    Path("b.zip").write_bytes(Path("a.zip").read_bytes())
+    write_games(Path("a.zip"), [play_close(rng) for _ in range(99)])
+    before = Path("human.pt.state").read_bytes()
+    for paths, changed, message in (
+        (["b.zip"], {}, r"a run with data \['a.zip'\], not \['b.zip'\]"),
+        (["a.zip"], {"network": "b2c16"}, "a run with network b1c16, not b2c16"),
+        (["a.zip"], {"min_rank": "3d"}, "a run with filters {'min_rank': None"),
+        (["a.zip"], {}, r"a run with (held_out_)?games \d+, not \d+; delete that file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            imitate(paths, **options | changed)
+    assert Path("human.pt.state").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,11 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
     for add, run, summary in (
         (_add_train, _train, "run a recipe; the same command again resumes it"),
-        (_add_imitate, _imitate, "train a network on human games"),
+        (
+            _add_imitate,
+            _imitate,
+            "train a network on human games; the same command again resumes it",
+        ),
         (_add_evaluate, _evaluate, "measure how well a network predicts games"),
         (_add_match, _match, "play a match and report the Elo difference"),
         (_add_gtp, _gtp, "speak GTP, for Sabaki and others"),

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import load_checkpoint, load_network, save_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from .config import TrainConfig
 from .coords import check_size, symmetry_table
 from .evaluator import Evaluator, make_evaluator
@@ -35,6 +35,7 @@ SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 NUM_CHECKS = 10  # measurements on held-out games during training
 CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
 MIN_PHASE_S = 20.0  # between them at least
+SAVE_S = 180.0  # between two savings of a run's state at most
 FIRST_STEPS = 10  # that tell how fast this machine trains
 # Value weighs 0.01 (AlphaGo Zero, Methods: whole games are easily memorised), points in proportion.
 IMITATION = TrainConfig(value_weight=0.01, ownership_weight=0.0, score_weight=0.0001)
@@ -67,38 +68,60 @@ def imitate(
     """Train a network to predict the moves of human games, and save it as checkpoint `out`.
 
     Training takes `minutes` of wall-clock time, reading the games and the last measurement come
-    on top. `min_rank`, such as "3d" or "2350", is for the weaker player. Returns the checkpoint's
-    `info`: data, filters, samples, the curve and the held-out accuracy. Raises ValueError where
-    there is nothing to learn from, or, with `strict`, at the first bad file.
+    on top. Every few minutes the run's state goes to `out`.state and its network to `out`: the same
+    call again goes on from there, after a kill or with more `minutes`. `min_rank`, such as "3d" or
+    "2350", is for the weaker player. Returns the checkpoint's `info`: data, filters, samples, the
+    curve and the held-out accuracy. Raises ValueError where there is nothing to learn from, where
+    the state is another run's, or, with `strict`, at the first bad file.
     """
     check_size(size)
     if not 0 < minutes < math.inf:
         raise ValueError(f"{minutes} minutes is not a time to train for")
-    if not Path(out).absolute().parent.is_dir() or Path(out).is_dir():
+    out, paths = Path(out), list(paths)
+    if not out.absolute().parent.is_dir() or out.is_dir():
         raise ValueError(f"{out}: not a file in a folder that exists")
     torch.manual_seed(seed)
     net = PolicyValueNet(network)
-    paths = list(paths)
-    games = load_human_games(paths, size=size, min_rank=min_rank, strict=strict)
-    print(format_left_out(games), file=sys.stderr)
-    if not games.training:
-        raise ValueError(f"no {size}x{size} game to learn from in {', '.join(map(str, paths))}")
-    run = _Run(net, games, config, size, seed, device)
-    run.train(60 * minutes)
-    info = {
+    about = {
         "made_by": "imitation",
         "size": size,
         "data": [Path(path).name for path in paths],
         "filters": {"min_rank": min_rank, "holdout_frac": HOLDOUT_FRAC},
-        "games": len(games.training),
-        "held_out_games": len(games.held_out),
-        "left_out": dict(games.left_out),
-        **run.summary(),
         "config": dataclasses.asdict(config),
         "seed": seed,
     }
-    save_checkpoint(out, network=network, weights=run.average.weights(), info=info, half=True)
-    return info
+    earlier = load_checkpoint(state_path(out)) if state_path(out).exists() else None
+    if earlier:
+        _check_same(earlier, about, network)
+    games = load_human_games(paths, size=size, min_rank=min_rank, strict=strict)
+    print(format_left_out(games), file=sys.stderr)
+    if not games.training:
+        raise ValueError(f"no {size}x{size} game to learn from in {', '.join(map(str, paths))}")
+    about["games"], about["held_out_games"] = len(games.training), len(games.held_out)
+    if earlier:
+        _check_same(earlier, about, network)
+    about["left_out"] = dict(games.left_out)
+    run = _Run(net, games, config, about, out, device)
+    if earlier:
+        run.load(earlier.state)
+        spent, path = run.spent_s / 60, earlier.path
+        print(f"{path}: goes on from step {run.step}, {spent:.1f} min", file=sys.stderr)
+    run.train(60 * minutes)
+    return run.info()
+
+
+def state_path(out: Path) -> Path:
+    """Return where the state of the run that writes checkpoint `out` is."""
+    return out.with_name(f"{out.name}.state")
+
+
+def _check_same(earlier: Checkpoint, about: dict, network: str) -> None:
+    """Raise ValueError unless the run that left a state is the one that goes on."""
+    was, now = earlier.info | {"network": earlier.network}, about | {"network": network}
+    for name, value in now.items():
+        if was.get(name) != value:
+            text = f"{earlier.path}: a run with {name} {was.get(name)}, not {value}"
+            raise ValueError(f"{text}; delete that file or write to another")
 
 
 def evaluate(
@@ -230,42 +253,71 @@ def format_left_out(games: HumanGames) -> str:
 
 
 class _Run:
-    """One training run against the clock, with its curve."""
+    """One training run against the clock, with its curve; on disk it is never half written."""
 
-    def __init__(self, net, games, config, size: int, seed: int, device: str):
+    def __init__(self, net, games, config, about: dict, out: Path, device: str):
         self.net, self.config, self.device = net.to(choose_device(device)), config, device
+        self.about, self.out = about, out
         self.average = AveragedWeights(self.net, config.ema_decay)
         self.optimizer = make_optimizer(self.net, config)
-        self.training, self.held_out = (Replay(size, np.random.default_rng(seed)) for _ in range(2))
+        rng = np.random.default_rng(about["seed"])
+        self.training, self.held_out = (Replay(about["size"], rng) for _ in range(2))
         self.training.add(games.training)
         self.held_out.add(games.held_out)
         self.step, self.spent_s, self.curve, self.evaluator = 0, 0.0, [], None
 
+    def load(self, state: dict) -> None:
+        """Go on from what `save` wrote; the batches to come are others than those before."""
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.spent_s, self.curve = state["step"], state["spent_s"], state["curve"]
+        self.training.rng = np.random.default_rng([self.about["seed"], self.step])
+
+    def save(self) -> None:
+        """Write the state, and the averaged network as it is now."""
+        content = {"network": self.net.name, "weights": self.average.weights()}
+        content["info"] = self.info()
+        state = {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "spent_s": self.spent_s,
+            "curve": self.curve,
+        }
+        save_checkpoint(state_path(self.out), state=state, **content)
+        save_checkpoint(self.out, half=True, **content)
+
     def train(self, budget_s: float) -> None:
-        """Train for so long, checks apart; the schedule follows the clock."""
-        num_steps, phase_s = FIRST_STEPS, 0.0
-        while budget_s - self.spent_s > 0.01 * budget_s:
-            start, first_step = time.monotonic(), self.step
-            until_s = min(self.spent_s + phase_s, budget_s)
+        """Train until so long is spent, checks apart; the schedule follows the clock."""
+        check_s, steps_per_s = max(budget_s / NUM_CHECKS, MIN_PHASE_S), 0.0
+        while (left_s := budget_s - self.spent_s) > min(0.01 * budget_s, 5.0):
+            is_warm, first_step, start = steps_per_s > 0, self.step, time.monotonic()
+            phase_s = min(check_s, SAVE_S, left_s) if is_warm else 0.0
             self.step = train(
                 self.net,
                 self.average,
                 self.optimizer,
                 self.training,
                 self.config,
-                num_steps=num_steps,
+                num_steps=max(1, round(phase_s * steps_per_s)) if is_warm else FIRST_STEPS,
                 step=self.step,
-                progress=(self.spent_s / budget_s, until_s / budget_s),
-                deadline=start + budget_s - self.spent_s,
+                progress=(self.spent_s / budget_s, (self.spent_s + phase_s) / budget_s),
+                deadline=start + left_s,
             ).step
             taken_s = time.monotonic() - start
             self.spent_s += taken_s
-            phase_s = max(budget_s / NUM_CHECKS, MIN_PHASE_S)
-            if first_step and budget_s - self.spent_s > phase_s / 2:
-                self.check(CHECK_POSITIONS)
-            phase_s = max(min(phase_s, budget_s - self.spent_s), 0.0)
-            num_steps = max(1, round(phase_s * (self.step - first_step) / taken_s))
-        self.check(FINAL_POSITIONS)
+            steps_per_s = (self.step - first_step) / taken_s
+            if is_warm and budget_s - self.spent_s > phase_s / 2:
+                last_check_s = 60 * self.curve[-1]["minutes"] if self.curve else 0.0
+                if self.spent_s - last_check_s > 0.9 * check_s:
+                    self.check(CHECK_POSITIONS)
+                self.save()
+        if not self.curve or self.curve[-1]["step"] < self.step:
+            self.save()  # what follows takes a while
+            self.check(FINAL_POSITIONS)
+        self.save()
 
     def check(self, max_positions: int) -> None:
         """Measure the averaged network on held-out games, and show it."""
@@ -281,13 +333,17 @@ class _Run:
         texts = (f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float))
         tqdm.write(f"step {self.step}: {', '.join(texts)}", file=sys.stderr)
 
-    def summary(self) -> dict:
+    def info(self) -> dict:
+        """Say how the network came about, and what it was measured to be at the last check."""
         samples = self.step * self.config.batch_size
+        figures = {"step": self.step, "minutes": self.spent_s / 60}
         return {
+            **self.about,
             "training_positions": len(self.training),
             "samples": samples,
             "samples_per_s": samples / self.spent_s,
-            **self.curve[-1],
+            **(self.curve[-1] if self.curve else {}),
+            **figures,
             "curve": self.curve,
         }
 

@@ -17,7 +17,7 @@ LAYERS = [
     {"_board"},
     {"_tree", "record"},
     {"sgf", "network"},
-    {"evaluator", "checkpoint", "replay"},
+    {"archive", "evaluator", "checkpoint", "replay"},
     {"search", "train"},
     {"selfplay", "imitation", "arena", "gtp", "analyze"},
     {"loop", "bench"},

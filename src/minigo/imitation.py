@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .archive import read_games
 from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from .config import TrainConfig
 from .coords import check_size, symmetry_table
@@ -27,7 +28,7 @@ from .evaluator import Evaluator, make_evaluator
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord
 from .replay import Replay
-from .sgf import Skipped, load_games
+from .sgf import Skipped
 from .train import AveragedWeights, make_optimizer, train
 
 HOLDOUT_FRAC = 0.03
@@ -175,7 +176,7 @@ def load_human_games(
     if min_rank is not None and lowest is None:
         raise ValueError(f"{min_rank!r} is not a rank such as 3d, 9p or 2350")
     games, seen = HumanGames(), set()
-    for game in tqdm(load_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
+    for game in tqdm(read_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
         if isinstance(game, Skipped):
             games.left_out[game.reason] += 1
         elif reason := _reason_against(game, size, lowest):

@@ -15,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from minigo._board import Board  # noqa: E402
-from minigo.checkpoint import load_checkpoint  # noqa: E402
+from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Rules  # noqa: E402
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table  # noqa: E402
 from minigo.imitation import (  # noqa: E402
@@ -27,6 +27,7 @@ from minigo.imitation import (  # noqa: E402
     load_human_games,
     parse_rank,
 )
+from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
 
@@ -43,18 +44,20 @@ def one_thread():
     torch.set_num_threads(num_threads)
 
 
-def play_close(rng: np.random.Generator, num_moves: int = 12, **fields) -> GameRecord:
+def play_close(
+    rng: np.random.Generator, num_moves: int = 12, size: int = 5, **fields
+) -> GameRecord:
     """Make a game of people with one idea: a move next to the last one, if there is room."""
-    board, moves = Board(5, RULES), [12]
-    board.play(12)
-    row, col = np.divmod(np.arange(25), 5)
+    board, moves = Board(size, RULES), [size * size // 2]
+    board.play(moves[0])
+    row, col = np.divmod(np.arange(size * size), size)
     while len(moves) < num_moves:
-        legal = board.legal_moves()[:25]
+        legal = board.legal_moves()[:-1]
         distance = abs(row - row[moves[-1]]) + abs(col - col[moves[-1]])
         close = legal & (distance == 1)
         moves.append(int(rng.choice(np.flatnonzero(close if close.any() else legal))))
         board.play(moves[-1])
-    return GameRecord(5, RULES, np.array(moves, np.int16), **fields)
+    return GameRecord(size, RULES, np.array(moves, np.int16), **fields)
 
 
 def write_games(path: Path, games: list[GameRecord]) -> Path:
@@ -111,12 +114,20 @@ def test_what_is_left_out_is_counted(rng, tmp_path):
     games += [play_close(rng, black_rank="9p", white_rank="1d")]
     games += [GameRecord(9, RULES, np.arange(20, dtype=np.int16), **ranks)]
     path = write_games(tmp_path / "a.zip", games)
-    found = load_human_games([path], size=5, min_rank="3d")
+    found = load_human_games([path], sizes=[5], min_rank="3d")
     assert len(found.training) + len(found.held_out) == 1
     reasons = ("duplicate", "under 5 moves", "rank unknown", "rank too low", "not 5x5")
     assert found.left_out == Counter(reasons)
     table = format_left_out(found)
     assert all(f"        1  left out: {reason}" in table for reason in reasons)
+
+
+def test_the_lowest_rank_may_be_a_rating(rng, tmp_path):
+    weaker = ("2349", "2350", "3d", "4d", "9p")
+    games = [play_close(rng, black_rank="9p", white_rank=rank) for rank in weaker]
+    found = load_human_games([write_games(tmp_path / "a.zip", games)], min_rank="2350")
+    kept = {game.white_rank for game in found.training + found.held_out}
+    assert kept == {"2350", "4d", "9p"} and found.left_out == {"rank too low": 2}
 
 
 @pytest.mark.parametrize(
@@ -146,12 +157,64 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     assert json.loads(json.dumps(info)) == info
     assert "held out" in capsys.readouterr().err
     held_out = evaluate(out, [path], held_out=True, device="cpu")
-    assert held_out.keys() == {"top1", "top5", "cross_entropy", "value_mse", "positions"}
+    assert held_out.keys() >= {"top1", "top5", "cross_entropy", "value_mse", "positions"}
     assert held_out["positions"] == info["positions"] == 12 * info["held_out_games"]
     assert abs(held_out["top1"] - info["top1"]) < 0.05  # half precision
     everything = evaluate(out, [path], device="cpu")
     assert everything["positions"] == 12 * (info["games"] + info["held_out_games"])
-    assert evaluate(out, [path], max_positions=100, device="cpu")["positions"] == 100
+    assert list(everything["top1_by_phase"]) == [
+        f"{n} third of the game" for n in ("first", "second", "last")
+    ]
+    assert np.mean(list(everything["top1_by_phase"].values())) == pytest.approx(everything["top1"])
+    assert everything["top1_by_rank"] == {"unknown": everything["top1"]}
+    some = evaluate(out, [path], max_positions=100, device="cpu")
+    assert some["positions"] == 100 and some["with_symmetries"]["positions"] == 10
+    assert "5x5: 100 of" in capsys.readouterr().err
+
+
+def save_random_network(path: Path) -> Path:
+    torch.manual_seed(1)
+    net = PolicyValueNet("b1c16")
+    save_checkpoint(path, network=net.name, weights=net.state_dict(), info={})
+    return path
+
+
+def test_accuracy_is_told_by_rank(rng, tmp_path):
+    ranks = (("2350", "5k"), ("8k?", "9p"), ("", "2399"), ("2d", "3 dan"))
+    games = [play_close(rng, black_rank=b, white_rank=w) for b, w in ranks]
+    found = evaluate(
+        save_random_network(tmp_path / "a.pt"), [write_games(tmp_path / "a.zip", games)]
+    )
+    names = ("unknown", "9k to 5k", "1d to 3d", "2300 to 2399", "professional")
+    assert tuple(found["top1_by_rank"]) == names
+    shares = dict(zip(names, (6, 12, 12, 12, 6), strict=True))
+    mean = sum(shares[name] * top1 for name, top1 in found["top1_by_rank"].items()) / 48
+    assert mean == pytest.approx(found["top1"])
+
+
+def test_averaged_over_the_symmetries_a_game_is_as_hard_however_it_is_turned(rng, tmp_path):
+    checkpoint = save_random_network(tmp_path / "a.pt")
+    game = play_close(rng, 10, result=1.0)
+    found = [
+        evaluate(checkpoint, [write_games(tmp_path / f"{s}.zip", [turn(game, s)])], device="cpu")
+        for s in range(NUM_SYMMETRIES)
+    ]
+    assert len({round(each["cross_entropy"], 6) for each in found}) > 1
+    assert len({round(each["with_symmetries"]["cross_entropy"], 6) for each in found}) == 1
+
+
+def test_one_network_learns_two_sizes(rng, tmp_path):
+    games = [play_close(rng, size=size) for size in (5, 7) for _ in range(100)]
+    path, out = write_games(tmp_path / "a.zip", games), tmp_path / "a.pt"
+    options = {"network": "b1c16", "minutes": 0.02, "device": "cpu"}
+    info = imitate([path], size=(7, 5), out=out, **options)
+    assert info["size"] == [5, 7] and info["by_size"].keys() == {"5x5", "7x7"}
+    assert sum(part["positions"] for part in info["by_size"].values()) == info["positions"]
+    assert info["training_positions"] == 12 * info["games"]
+    found = evaluate(out, [path], held_out=True, device="cpu")
+    assert found["by_size"].keys() == found["with_symmetries"]["by_size"].keys() == {"5x5", "7x7"}
+    with pytest.raises(ValueError, match="no 2x2 or 3x3 game"):
+        imitate([path], size=(2, 3), out=tmp_path / "b.pt", **options)
 
 
 KILLED = """
@@ -231,7 +294,7 @@ def test_value_weighs_little_and_ownership_nothing():
 
 @needs_data
 def test_real_archives_are_read_whole():
-    found = load_human_games([DATA / "13x13-human.zip", DATA / "13x13-bots.zip"], size=13)
+    found = load_human_games([DATA / "13x13-human.zip", DATA / "13x13-bots.zip"], sizes=[13])
     assert len(found.training) + len(found.held_out) == 103 and not found.left_out
     famous = load_human_games([DATA / "alphago-lee-sedol"], holdout_frac=1.0)
     assert sorted(len(game.moves) for game in famous.held_out) == [176, 180, 186, 211, 280]

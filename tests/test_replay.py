@@ -7,7 +7,7 @@ from minigo._board import NUM_PLANES
 from minigo.config import Rules
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table
 from minigo.record import GameRecord
-from minigo.replay import Replay
+from minigo.replay import Mixture, Replay
 
 TABLE = symmetry_table(5)
 MOVES = np.array([1, 13, 25, 7, 20], np.int16)  # the third one is a pass
@@ -152,3 +152,15 @@ def test_bad_use_is_refused(rng):
         Replay(5, rng).sample(4)
     with pytest.raises(ValueError, match="a 5x5 game among size 9"):
         Replay(9, rng).add([human_game()])
+
+
+def test_a_mixture_draws_each_size_by_its_share_of_positions():
+    small, large = (Replay(size, np.random.default_rng(1)) for size in (5, 9))
+    small.add([human_game()] * 2)
+    large.add([GameRecord(9, Rules(), np.arange(30, dtype=np.int16))])
+    mixture = Mixture([small, large], np.random.default_rng(1))
+    sizes = [mixture.sample(2).planes.shape[-1] for _ in range(400)]
+    assert len(mixture) == 40 and set(sizes) == {5, 9} and 70 < sizes.count(5) < 130
+    empty = Mixture([Replay(5, np.random.default_rng(1))], np.random.default_rng(1))
+    with pytest.raises(ValueError, match="no position"):
+        empty.sample(1)

@@ -1,4 +1,4 @@
-"""SGF archives that are read once: a large one's games are kept packed, five times as fast to read.
+"""SGF archives that are read once: a large one's games are kept packed, ten times as fast to read.
 
 The packed games are in the user's cache folder; it may be deleted at any time.
 """

@@ -110,9 +110,16 @@ def _checked(parse, what: str):
     return checked
 
 
+_parse_size = _checked(lambda text: check_size(int(text)), "a board size from 2 to 19")
+
+
+def _parse_sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(_parse_size, text.split(",")))
+
+
 _SHARED = {  # options that several subcommands have
     "--size": {
-        "type": _checked(lambda text: check_size(int(text)), "a board size from 2 to 19"),
+        "type": _parse_size,
         "help": "of the board; default: %(default)s",
         "default": 9,
     },
@@ -199,7 +206,8 @@ def _add_imitate(parser) -> None:
     parser.add_argument("--minutes", type=_number(float, 0, True), default=10.0, help="default: 10")
     parser.add_argument("--min-rank", metavar="RANK", help="of the weaker player: 3d, 9p, 2350")
     parser.add_argument("--strict", action="store_true", help="stop at the first broken game")
-    _share(parser, "--size", "--seed", "--device", "--json")
+    parser.add_argument("--size", type=_parse_sizes, default=(9,), help="9, or 9,19; default: 9")
+    _share(parser, "--seed", "--device", "--json")
 
 
 def _imitate(json, **options) -> None:
@@ -213,6 +221,15 @@ def _add_evaluate(parser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
     text = "only games that its imitation left out"
     parser.add_argument("--held-out", action="store_true", help=text)
+    text = "at most so many of a board size, a random choice; default: %(default)s"
+    parser.add_argument(
+        "--positions",
+        type=_number(int, 1),
+        dest="max_positions",
+        metavar="N",
+        default=100_000,
+        help=text,
+    )
     _share(parser, "--size", "--device", "--json")
     parser.set_defaults(size=None)
 

@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,11 +23,11 @@ from tqdm import tqdm
 from .archive import read_games
 from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from .config import TrainConfig
-from .coords import check_size, symmetry_table
+from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
 from .evaluator import Evaluator, make_evaluator
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord
-from .replay import Replay
+from .replay import Mixture, Replay
 from .sgf import Skipped
 from .train import AveragedWeights, make_optimizer, train
 
@@ -40,6 +40,9 @@ SAVE_S = 180.0  # between two savings of a run's state at most
 FIRST_STEPS = 10  # that tell how fast this machine trains
 # Value weighs 0.01 (AlphaGo Zero, Methods: whole games are easily memorised), points in proportion.
 IMITATION = TrainConfig(value_weight=0.01, ownership_weight=0.0, score_weight=0.0001)
+# The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
+RANK_BANDS = ((-99, "30k to 10k"), (-8, "9k to 5k"), (-3, "4k to 1k"), (1, "1d to 3d"))
+RANK_BANDS += ((4, "4d to 6d"), (7, "7d to 9d"), (10, "professional"))
 _RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
 _NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
 
@@ -56,7 +59,7 @@ class HumanGames:
 def imitate(
     paths: Iterable[str | Path],
     *,
-    size: int,
+    size: int | Sequence[int],
     out: str | Path,
     network: str = "b6c96",
     minutes: float = 10.0,
@@ -68,6 +71,7 @@ def imitate(
 ) -> dict:
     """Train a network to predict the moves of human games, and save it as checkpoint `out`.
 
+    Of several sizes it learns one batch at a time, each as often as its share of the positions.
     Training takes `minutes` of wall-clock time, reading the games and the last measurement come
     on top. Every few minutes the run's state goes to `out`.state and its network to `out`: the same
     call again goes on from there, after a kill or with more `minutes`. `min_rank`, such as "3d" or
@@ -75,7 +79,9 @@ def imitate(
     curve and the held-out accuracy. Raises ValueError where there is nothing to learn from, where
     the state is another run's, or, with `strict`, at the first bad file.
     """
-    check_size(size)
+    sizes = [size] if isinstance(size, int) else sorted(set(size))
+    for each in sizes:
+        check_size(each)
     if not 0 < minutes < math.inf:
         raise ValueError(f"{minutes} minutes is not a time to train for")
     out, paths = Path(out), list(paths)
@@ -85,7 +91,7 @@ def imitate(
     net = PolicyValueNet(network)
     about = {
         "made_by": "imitation",
-        "size": size,
+        "size": sizes[0] if len(sizes) == 1 else sizes,
         "data": [Path(path).name for path in paths],
         "filters": {"min_rank": min_rank, "holdout_frac": HOLDOUT_FRAC},
         "config": dataclasses.asdict(config),
@@ -94,15 +100,17 @@ def imitate(
     earlier = load_checkpoint(state_path(out)) if state_path(out).exists() else None
     if earlier:
         _check_same(earlier, about, network)
-    games = load_human_games(paths, size=size, min_rank=min_rank, strict=strict)
+    games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:
-        raise ValueError(f"no {size}x{size} game to learn from in {', '.join(map(str, paths))}")
+        raise ValueError(
+            f"no {_format_sizes(sizes)} game to learn from in {', '.join(map(str, paths))}"
+        )
     about["games"], about["held_out_games"] = len(games.training), len(games.held_out)
     if earlier:
         _check_same(earlier, about, network)
     about["left_out"] = dict(games.left_out)
-    run = _Run(net, games, config, about, out, device)
+    run = _Run(net, games, sizes, config, about, out, device)
     if earlier:
         run.load(earlier.state)
         spent, path = run.spent_s / 60, earlier.path
@@ -139,25 +147,65 @@ def evaluate(
     `held_out`: only the share of the games that imitation left out of its training, with its
     filters. Of more than `max_positions` positions of a board size, a fixed random choice.
     Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
-    result is known) and positions; no symmetry is averaged, no illegal move masked.
+    result is known) and positions, with no symmetry averaged and no illegal move masked; top1 in
+    each third of a game and by the rank of who moves; "by_size" of several sizes; and
+    "with_symmetries", the same for the mean over eight symmetries, of every tenth position.
     """
     loaded, paths = load_checkpoint(checkpoint), list(paths)
     filters = loaded.info.get("filters", {}) if held_out else {}
     games = load_human_games(
         paths,
-        size=size,
+        sizes=None if size is None else [size],
         min_rank=filters.get("min_rank"),
         holdout_frac=filters.get("holdout_frac", HOLDOUT_FRAC) if held_out else 1.0,
     )
     if not games.held_out:
         raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
-    net, rows = load_network(loaded), []
+    net, plain, turned, groups = load_network(loaded), {}, {}, []
     for board_size in sorted({record.size for record in games.held_out}):
         evaluator = _make_evaluator(net, board_size, device)
         replay = Replay(board_size, np.random.default_rng(0))
         replay.add(record for record in games.held_out if record.size == board_size)
-        rows.append(_judge(evaluator, replay, max_positions))
-    return _summarise(np.concatenate(rows))
+        positions = _choose(len(replay), max_positions)
+        if len(positions) < len(replay):
+            text = f"{len(positions):,} of {len(replay):,} positions, chosen at random"
+            print(f"{board_size}x{board_size}: {text}", file=sys.stderr)
+        plain[board_size] = _judge(evaluator, replay, positions)
+        tenth = _choose(len(replay), -(-len(positions) // 10))
+        turned[board_size] = _judge(evaluator, replay, tenth, NUM_SYMMETRIES)
+        groups += [(_third(*place), _rank_band(*place)) for place in replay.locate(positions)]
+    is_right = np.concatenate(list(plain.values()))[:, 0] == 0
+    thirds, bands = zip(*groups, strict=True)
+    return {
+        **_summarise(plain),
+        "top1_by_phase": _mean_by(thirds, is_right),
+        "top1_by_rank": _mean_by(bands, is_right),
+        "with_symmetries": _summarise(turned),
+    }
+
+
+def _third(record: GameRecord, ply: int) -> tuple[int, str]:
+    third = 3 * ply // len(record.moves)
+    return third, f"{('first', 'second', 'last')[third]} third of the game"
+
+
+def _rank_band(record: GameRecord, ply: int) -> tuple[float, str]:
+    """Return the lowest rank of those like the player's, as `parse_rank` does, and their name."""
+    is_black = (record.to_play == BLACK) == (ply % 2 == 0)
+    text = record.black_rank if is_black else record.white_rank
+    rank = parse_rank(text)
+    if rank is None:
+        return -math.inf, "unknown"
+    if rating := re.match(r"\s*(\d{1,2})\d\d\b", text):
+        return math.floor(rank), f"{rating[1]}00 to {rating[1]}99"
+    return max(band for band in RANK_BANDS if band[0] <= rank)
+
+
+def _mean_by(groups: Sequence[tuple], values: np.ndarray) -> dict[str, float]:
+    """Return the mean of the values of each group, the groups in order; of each the name."""
+    order = {group: i for i, group in enumerate(sorted(set(groups)))}
+    numbers = np.array([order[group] for group in groups])
+    return {name: float(values[numbers == i].mean()) for (_, name), i in order.items()}
 
 
 # ---- games ----
@@ -166,12 +214,12 @@ def evaluate(
 def load_human_games(
     paths: Iterable[str | Path],
     *,
-    size: int | None = None,
+    sizes: Collection[int] | None = None,
     min_rank: str | None = None,
     strict: bool = False,
     holdout_frac: float = HOLDOUT_FRAC,
 ) -> HumanGames:
-    """Read games, drop what is no use, and split the rest; a size of None takes every board."""
+    """Read games, drop what is no use, and split the rest; sizes of None take every board."""
     lowest = None if min_rank is None else parse_rank(min_rank)
     if min_rank is not None and lowest is None:
         raise ValueError(f"{min_rank!r} is not a rank such as 3d, 9p or 2350")
@@ -179,7 +227,7 @@ def load_human_games(
     for game in tqdm(read_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
         if isinstance(game, Skipped):
             games.left_out[game.reason] += 1
-        elif reason := _reason_against(game, size, lowest):
+        elif reason := _reason_against(game, sizes, lowest):
             games.left_out[reason] += 1
         elif (key := game_key(game)) in seen:
             games.left_out["duplicate"] += 1
@@ -190,9 +238,11 @@ def load_human_games(
     return games
 
 
-def _reason_against(game: GameRecord, size: int | None, lowest: float | None) -> str | None:
-    if size is not None and game.size != size:
-        return f"not {size}x{size}"
+def _reason_against(
+    game: GameRecord, sizes: Collection[int] | None, lowest: float | None
+) -> str | None:
+    if sizes is not None and game.size not in sizes:
+        return f"not {_format_sizes(sizes)}"
     if len(game.moves) < game.size:
         return f"under {game.size} moves"
     if lowest is None:
@@ -201,6 +251,10 @@ def _reason_against(game: GameRecord, size: int | None, lowest: float | None) ->
     if None in ranks:
         return "rank unknown"
     return "rank too low" if min(ranks) < lowest else None
+
+
+def _format_sizes(sizes: Collection[int]) -> str:
+    return " or ".join(f"{size}x{size}" for size in sizes)
 
 
 def game_key(record: GameRecord) -> int:
@@ -256,16 +310,17 @@ def format_left_out(games: HumanGames) -> str:
 class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
-    def __init__(self, net, games, config, about: dict, out: Path, device: str):
+    def __init__(self, net, games, sizes, config, about: dict, out: Path, device: str):
         self.net, self.config, self.device = net.to(choose_device(device)), config, device
         self.about, self.out = about, out
         self.average = AveragedWeights(self.net, config.ema_decay)
         self.optimizer = make_optimizer(self.net, config)
-        rng = np.random.default_rng(about["seed"])
-        self.training, self.held_out = (Replay(about["size"], rng) for _ in range(2))
-        self.training.add(games.training)
-        self.held_out.add(games.held_out)
-        self.step, self.spent_s, self.curve, self.evaluator = 0, 0.0, [], None
+        self.rng = np.random.default_rng(about["seed"])
+        windows = [_fill(games.training, size, self.rng) for size in sizes]
+        self.training = windows[0] if len(sizes) == 1 else Mixture(windows, self.rng)
+        self.held_out = {size: _fill(games.held_out, size, self.rng) for size in sizes}
+        self.evaluators: dict[int, Evaluator] = {}
+        self.step, self.spent_s, self.curve = 0, 0.0, []
 
     def load(self, state: dict) -> None:
         """Go on from what `save` wrote; the batches to come are others than those before."""
@@ -273,7 +328,8 @@ class _Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.spent_s, self.curve = state["step"], state["spent_s"], state["curve"]
-        self.training.rng = np.random.default_rng([self.about["seed"], self.step])
+        fresh = np.random.default_rng([self.about["seed"], self.step])
+        self.rng.bit_generator.state = fresh.bit_generator.state
 
     def save(self) -> None:
         """Write the state, and the averaged network as it is now."""
@@ -323,13 +379,17 @@ class _Run:
     def check(self, max_positions: int) -> None:
         """Measure the averaged network on held-out games, and show it."""
         figures = {"step": self.step, "minutes": self.spent_s / 60}
-        if len(self.held_out):
-            net = PolicyValueNet(self.net.name)
-            net.load_state_dict(self.average.weights())
-            if self.evaluator is None:
-                self.evaluator = _make_evaluator(net, self.held_out.size, self.device)
-            self.evaluator.load(net)
-            figures |= _summarise(_judge(self.evaluator, self.held_out, max_positions))
+        net, rows = PolicyValueNet(self.net.name), {}
+        net.load_state_dict(self.average.weights())
+        for size, replay in self.held_out.items():
+            if len(replay):
+                if size not in self.evaluators:
+                    self.evaluators[size] = _make_evaluator(net, size, self.device)
+                self.evaluators[size].load(net)
+                positions = _choose(len(replay), max_positions)
+                rows[size] = _judge(self.evaluators[size], replay, positions)
+        if rows:
+            figures |= _summarise(rows)
         self.curve.append(figures)
         texts = (f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float))
         tqdm.write(f"step {self.step}: {', '.join(texts)}", file=sys.stderr)
@@ -353,35 +413,56 @@ def _make_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
     return make_evaluator(net, size, device=device, max_batch=256, threads=torch.get_num_threads())
 
 
-def _judge(evaluator: Evaluator, replay: Replay, max_positions: int) -> np.ndarray:
+def _fill(games: Iterable[GameRecord], size: int, rng: np.random.Generator) -> Replay:
+    replay = Replay(size, rng)
+    replay.add(game for game in games if game.size == size)
+    return replay
+
+
+def _choose(num_positions: int, most: int) -> np.ndarray:
+    """Return every position, or a random choice that is the same each time."""
+    if num_positions <= most:
+        return np.arange(num_positions)
+    return np.sort(np.random.default_rng(0).choice(num_positions, most, replace=False))
+
+
+def _judge(
+    evaluator: Evaluator, replay: Replay, positions: np.ndarray, num_symmetries: int = 1
+) -> np.ndarray:
     """Return (positions, 3): rank of the move played (0: first), its surprisal, value error^2.
 
-    The error is NaN where the result is unknown.
+    Probabilities and values are means over the symmetries; the error is NaN where the result is
+    unknown.
     """
-    positions, rows = np.arange(len(replay)), []
-    if len(positions) > max_positions:
-        positions = np.sort(
-            np.random.default_rng(0).choice(positions, max_positions, replace=False)
-        )
-    for chunk in np.split(positions, range(256, len(positions), 256)):
-        batch = replay.batch(chunk, np.zeros(len(chunk), np.int64))
-        output = evaluator.evaluate(batch.planes)
-        logits = output.logits.astype(np.float64)
-        played = np.take_along_axis(logits, batch.policy.argmax(1)[:, None], axis=1)
-        rank = (logits > played).sum(1)
-        surprisal = np.log(np.exp(logits - played).sum(1))
-        error = np.where(batch.value_weight > 0, (output.value - batch.value) ** 2, np.nan)
-        rows.append(np.stack([rank, surprisal, error], axis=1))
+    table, rows = _symmetries(replay.size), []
+    chunks = np.split(positions, range(256, len(positions), 256))
+    for chunk in tqdm(chunks, "evaluating", leave=False, disable=None):
+        policy, value = 0.0, 0.0
+        for symmetry in range(num_symmetries):
+            batch = replay.batch(chunk, np.full(len(chunk), symmetry))
+            output = evaluator.evaluate(batch.planes)
+            turned = torch.from_numpy(output.logits).double().softmax(1).numpy()
+            policy = policy + turned[:, table[symmetry]] / num_symmetries
+            value = value + output.value / num_symmetries
+        moves = batch.policy[:, table[symmetry]].argmax(1)
+        played = np.take_along_axis(policy, moves[:, None], axis=1)
+        rank = (policy > played).sum(1)
+        error = np.where(batch.value_weight > 0, (value - batch.value) ** 2, np.nan)
+        rows.append(np.stack([rank, -np.log(played[:, 0]), error], axis=1))
     return np.concatenate(rows)
 
 
-def _summarise(rows: np.ndarray) -> dict:
-    rank, surprisal, error = rows.T
+def _summarise(rows: dict[int, np.ndarray]) -> dict:
+    """Return the figures of what `_judge` found, of all board sizes and, of several, of each."""
+    rank, surprisal, error = np.concatenate(list(rows.values())).T
     known = error[~np.isnan(error)]
-    return {
+    figures = {
         "top1": float((rank == 0).mean()),
         "top5": float((rank < 5).mean()),
         "cross_entropy": float(surprisal.mean()),
         "value_mse": float(known.mean()) if len(known) else None,
-        "positions": len(rows),
+        "positions": len(rank),
     }
+    if len(rows) > 1:
+        figures["by_size"] = {f"{n}x{n}": _summarise({n: part}) for n, part in rows.items()}
+    return figures

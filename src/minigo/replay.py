@@ -1,6 +1,6 @@
 """A window of game records -> training batches, symmetries applied; no files, no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,25 +83,29 @@ class Replay:
         positions = self.rng.integers(len(self), size=batch_size)
         return self.batch(positions, self.rng.integers(NUM_SYMMETRIES, size=batch_size))
 
+    def locate(self, positions: np.ndarray) -> Iterator[tuple[GameRecord, int]]:
+        """Yield the game and the ply of each of the given positions."""
+        games = np.searchsorted(self._ends, positions, side="right")
+        places = positions - self._ends[games] + np.take(self._counts, games)
+        for game, place in zip(games.tolist(), places.tolist(), strict=True):
+            record = self._games[game]
+            yield record, int(record.policy_plies[place]) if len(record.values) else place
+
     def batch(self, positions: np.ndarray, symmetries: np.ndarray) -> Batch:
         """Build the batch of given positions, 0 <= position < len(self), oldest game first.
 
         positions, symmetries: (B,) int; a symmetry is a row of `symmetry_table`.
         """
         num, size, num_moves = len(positions), self.size, self.size**2 + 1
-        games = np.searchsorted(self._ends, positions, side="right")
-        plies = positions - self._ends[games] + np.take(self._counts, games)
         planes = np.empty((num, NUM_PLANES, size, size), np.float32)
         policy, reply = (np.zeros((num, num_moves), np.float32) for _ in range(2))
         ownership = np.zeros((num, num_moves), np.float32)  # at pass: 0
         known = np.zeros((4, num), np.float32)  # weights of reply, value, score, ownership
         value, score = np.zeros((2, num), np.float32)
-        rows = zip(games.tolist(), plies.tolist(), symmetries.tolist(), strict=True)
-        for i, (game, ply, symmetry) in enumerate(rows):
-            record = self._games[game]
+        rows = zip(self.locate(positions), symmetries.tolist(), strict=True)
+        for i, ((record, ply), symmetry) in enumerate(rows):
             if len(record.values):
-                policy[i] = record.policies[ply]
-                ply = int(record.policy_plies[ply])
+                policy[i] = record.policies[np.searchsorted(record.policy_plies, ply)]
             else:
                 policy[i, record.moves[ply]] = 1
             record.board(ply).write_planes(planes[i], symmetry)
@@ -121,6 +125,24 @@ class Replay:
         return Batch(
             planes, policy, reply, known[0], value, known[1], score, known[2], ownership, known[3]
         )
+
+
+class Mixture:
+    """Windows of several sizes; a batch is of one of them, drawn in proportion to its positions."""
+
+    def __init__(self, replays: Sequence[Replay], rng: np.random.Generator) -> None:
+        self.replays = replays
+        self.rng = rng
+
+    def __len__(self) -> int:
+        return sum(map(len, self.replays))
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw a batch as `Replay.sample` does."""
+        if not len(self):
+            raise ValueError("no position to sample from")
+        shares = np.array([len(replay) for replay in self.replays]) / len(self)
+        return self.replays[self.rng.choice(len(shares), p=shares)].sample(batch_size)
 
 
 def _count_positions(record: GameRecord) -> int:

@@ -1,8 +1,11 @@
 """SGF: what real archives hold comes in as games or as counted reasons, and goes out again."""
 
 import bz2
+import functools
 import gzip
 import io
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from sgfmill import sgf as sgfmill_sgf
 
+from minigo import sgf
 from minigo.config import Rules
 from minigo.coords import BLACK, WHITE
 from minigo.record import GameRecord
@@ -66,6 +70,13 @@ def damaged_zip() -> bytes:
     return bytes(data)
 
 
+def misnamed_zip(name: bytes) -> bytes:
+    data = bytearray(zip_of(ä_sgf=GAME.encode()))  # not ASCII: flagged as UTF-8
+    place = data.index(b"PK\x01\x02") + 46  # the name in the directory
+    data[place : place + len(name) + (not name)] = name or b"\0"  # a name ends at a zero byte
+    return bytes(data)
+
+
 def nested_zip(depth: int) -> bytes:
     data = GAME.encode()
     for _ in range(depth):
@@ -86,9 +97,12 @@ MESSY = {
     "Latin-1 names": game_with(PB="Jos\xe9", SO="Caf\xe9").encode("latin-1"),
     "GB2312 names": game_with(CA="gb2312", PB="古力", SO="围棋").encode("gb2312"),
     "GBK with a bracket for a byte": game_with(CA="GBK", SO="昡").encode("gbk"),
+    "GB2312 that nothing announces": game_with(SO="围棋", RE="黑中盘胜").encode("gb2312"),
     "claims GB2312, is UTF-8": game_with(CA="gb2312", SO="围]"[:1]).encode(),
     "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + game_with().encode(),
     "UTF-16": game_with().encode("utf-16"),
+    "a header of nonsense": game_with(KM="abc", RE="@", BR="[?", HA="x", RU="\0"[:0], GM=""),
+    "the size twice": "(;SZ[9]SZ[19];B[cc];W[gg];B[dd])",
     "text before and after": "From: me\n\n" + game_with() + "\n-- \n",
     "white space": "\n( ;\tSZ [9] ;B[cc]\n;\nW[gg]\n\n;B[dd] )\n ",
     "lower-case letters in names": "(;GaMe[1]SiZe[9];Black[cc];White[gg];B[dd])",
@@ -112,6 +126,8 @@ def test_text_in_other_encodings(tmp_path):
     assert read_one(tmp_path, MESSY["Latin-1 names"]).source == "Caf\xe9"
     assert read_one(tmp_path, MESSY["GB2312 names"]).source == "围棋"
     assert read_one(tmp_path, MESSY["GBK with a bracket for a byte"]).source == "昡"
+    record = read_one(tmp_path, MESSY["GB2312 that nothing announces"])
+    assert record.source == "围棋" and record.result == 1.0
     assert read_one(tmp_path, MESSY["claims GB2312, is UTF-8"]).source == "围"
 
 
@@ -121,6 +137,10 @@ BAD = {
     "blank": (b" \n\n", 0, ["empty file"]),
     "prose": (b"It was a dark and stormy night.", 0, ["not SGF"]),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0(;B[aa])", 0, ["not SGF"]),
+    "a web page": ("<html><body>(;-) not found</body></html>", 0, ["broken SGF"]),
+    "no first semicolon": (GAME.replace("(;", "("), 0, ["not SGF"]),
+    "no beginning": (GAME[8:], 0, ["not SGF"]),
+    "an unescaped bracket": (game_with(PB="a]b"), 0, ["broken SGF"]),
     "cut short": (GAME[:60], 0, ["broken SGF"]),
     "cut in a value": (GAME[:-2], 0, ["broken SGF"]),
     "garbage in the middle": (GAME.replace(";W[gg]", "@@@"), 0, ["broken SGF"]),
@@ -147,6 +167,8 @@ BAD = {
     "zip cut short": (zip_of(a_sgf=GAME.encode())[:-30], 0, ["broken archive"]),
     "gzip cut short": (gzip.compress(GAME.encode())[:-9], 0, ["broken archive"]),
     "tar cut short": (tar_of("w", a_sgf=GAME.encode() * 100)[:1500], 0, ["broken archive"]),
+    "zip with a name of no encoding": (misnamed_zip(b"\xff"), 0, ["broken archive"]),
+    "zip with no name": (misnamed_zip(b""), 0, ["broken archive"]),
     "encrypted zip": (encrypted_zip(), 0, ["encrypted"]),
     "zips in zips in zips": (nested_zip(9), 0, ["archives too deep"]),
 }
@@ -171,6 +193,43 @@ def test_a_missing_path_is_an_error(tmp_path):
 def test_a_skipped_game_is_named_by_its_place(tmp_path):
     games = read(tmp_path, zip_of(x_sgf=(GAME + "(;SZ[9])" + GAME).encode()), "b.zip")
     assert games[1] == Skipped(f"{tmp_path}/b.zip:x.sgf game 2", "no moves")
+
+
+BOMB = """
+import resource, sys
+from minigo.sgf import load_games
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print([getattr(game, "reason", "game") for game in load_games(sys.argv[1:])])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_a_large_file_in_a_small_archive_costs_three_times_its_size_in_memory(tmp_path):
+    path = tmp_path / "bomb.zip"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.sgf", "w", force_zip64=True) as member,
+    ):
+        member.write(GAME.encode())
+        for _ in range(128):
+            member.write(b"x" * (1 << 20))
+        member.write(GAME.encode() + b"(;SZ[9])")
+    run = [sys.executable, "-c", BOMB, str(path)]
+    lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert path.stat().st_size < 4 << 20 and lines[0] == "['game', 'game', 'no moves']"
+    assert int(lines[1]) < 3 * 128
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "sgf.bz2"])
+def test_what_is_larger_than_the_limit_is_too_large(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(sgf, "MAX_FILE_BYTES", 100)
+    games = {"zip": zip_of, "tar": functools.partial(tar_of, "w")}
+    data = bz2.compress(GAME.encode() * 2)
+    if form in games:
+        data = games[form](a_sgf=b"(;SZ[9];B[aa])", b_sgf=GAME.encode() * 2)
+    found = read(tmp_path, data)
+    reasons = [game.reason for game in found if isinstance(game, Skipped)]
+    assert reasons == ["too large"] and len(found) == 1 + (form in games)
 
 
 ARCHIVES = {

@@ -13,6 +13,7 @@ import gzip
 import io
 import lzma
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -31,11 +32,11 @@ from .config import RULES, Rules
 from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point
 from .record import GameRecord
 
-MAX_FILE_BYTES = 1 << 30  # of one file, unpacked: a collection or an archive in an archive
+MAX_FILE_BYTES = 1 << 29  # of one file, unpacked: a collection or an archive in an archive
 MAX_DEPTH = 4  # archives in archives
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
-_ARCHIVE_ERRORS += (EOFError, OSError, NotImplementedError)
+_ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
 _CHARSETS = {"gb": "gb18030", "bi": "big5", "sh": "shift_jis", "sj": "shift_jis", "eu": "euc_kr"}
 _CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
 # Where a game begins for certain; "(;" alone may also begin a variation.
@@ -288,10 +289,12 @@ _TEXTS = frozenset((b"GM", b"SZ", b"HA", b"RE", b"RU", b"KM", b"SO", b"BR", b"WR
 @lru_cache(4096)  # few values, many games
 def _parse_text(value: bytes) -> str:
     value = sgf_grammar.simpletext_value(value).strip()
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+    for codec in ("utf-8", "gb2312"):  # the latter takes hardly any text that is Latin-1
+        try:
+            return value.decode(codec)
+        except UnicodeDecodeError:
+            pass
+    return value.decode("latin-1")
 
 
 @lru_cache

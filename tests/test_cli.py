@@ -76,6 +76,8 @@ WRONG = [  # what is typed, and what the one line has to name
     ("imitate {garbage_sgf} --out {folder}/a.pt --size 5 --strict", "not SGF"),
     ("imitate {game_sgf} --out {folder}/a.pt --size 1", "'1'"),
     ("imitate {game_sgf} --out {folder}/a.pt --size 26", "'26'"),
+    ("imitate {game_sgf} --out {folder}/a.pt --size 9,x", "'x'"),
+    ("evaluate {missing} {game_sgf} --positions 0", "'0'"),
     ("imitate {game_sgf} --out {folder}/a.pt --minutes 0", "'0'"),
     ("imitate {game_sgf} --out {folder}/a.pt --minutes nan", "'nan'"),
     ("imitate {game_sgf} --out {folder}/a.pt --net c3po", "c3po"),

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .config import TrainConfig
 from .network import PolicyValueNet, is_bfloat16_fast
-from .replay import Batch, Replay
+from .replay import Batch, Mixture, Replay
 
 HEADS = ("policy", "reply", "value", "score", "ownership")
 HUBER_POINTS = 10.0  # the score's loss is quadratic up to so many points, then linear
@@ -139,7 +139,7 @@ def train(
     net: PolicyValueNet,
     average: AveragedWeights,
     optimizer: torch.optim.Optimizer,
-    replay: Replay,
+    replay: Replay | Mixture,
     cfg: TrainConfig,
     num_steps: int,
     step: int = 0,
@@ -153,6 +153,8 @@ def train(
     Raises TrainingDiverged, so that nobody saves what diverged.
     """
     device = next(net.parameters()).device
+    if device.type == "cpu":
+        keep_big_buffers()
     use_bfloat16 = is_bfloat16_fast(device)
     net.train().to(memory_format=torch.channels_last)
     forward = torch.compile(net.logits) if cfg.compile else net.logits
@@ -206,7 +208,7 @@ def _check_weights(net: nn.Module, step: int) -> None:
 
 
 def _batches(
-    replay: Replay, batch_size: int, num_batches: int, device: torch.device
+    replay: Replay | Mixture, batch_size: int, num_batches: int, device: torch.device
 ) -> Iterator[tuple[Batch, float]]:
     """Yield batches on `device`, and the seconds each was waited for; one thread makes them ahead.
 
@@ -226,7 +228,7 @@ def _batches(
                 future.cancel()
 
 
-def _make_batch(replay: Replay, batch_size: int, device: torch.device) -> Batch:
+def _make_batch(replay: Replay | Mixture, batch_size: int, device: torch.device) -> Batch:
     """Sample, as tensors on `device`."""
     batch = replay.sample(batch_size)
     tensors = {f.name: torch.from_numpy(getattr(batch, f.name)) for f in fields(Batch)}

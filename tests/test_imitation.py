@@ -256,6 +256,7 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
     for paths, changed, message in (
         (["b.zip"], {}, r"a run with data \['a.zip'\], not \['b.zip'\]"),
         (["a.zip"], {"network": "b2c16"}, "a run with network b1c16, not b2c16"),
+        (["a.zip"], {"config": replace(IMITATION, batch_size=9)}, "with batch_size 256, not 9;"),
         (["a.zip"], {"min_rank": "3d"}, "a run with filters {'min_rank': None"),
         (["a.zip"], {}, r"a run with (held_out_)?games \d+, not \d+; delete that file"),
     ):
@@ -288,8 +289,9 @@ def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message)
     assert not Path("a.pt").exists()
 
 
-def test_value_weighs_little_and_ownership_nothing():
-    assert IMITATION.value_weight == 0.01 and IMITATION.ownership_weight == 0
+def test_value_weighs_less_than_policy_and_ownership_nothing():
+    assert 0 < IMITATION.value_weight < IMITATION.policy_weight
+    assert IMITATION.ownership_weight == 0  # nobody says whose the points were
 
 
 @needs_data

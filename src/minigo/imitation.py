@@ -38,8 +38,9 @@ CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, 
 MIN_PHASE_S = 20.0  # between them at least
 SAVE_S = 180.0  # between two savings of a run's state at most
 FIRST_STEPS = 10  # that tell how fast this machine trains
-# Value weighs 0.01 (AlphaGo Zero, Methods: whole games are easily memorised), points in proportion.
-IMITATION = TrainConfig(value_weight=0.01, ownership_weight=0.0, score_weight=0.0001)
+# Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
+# left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). Points in proportion.
+IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
 # The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
 RANK_BANDS = ((-99, "30k to 10k"), (-8, "9k to 5k"), (-3, "4k to 1k"), (1, "1d to 3d"))
 RANK_BANDS += ((4, "4d to 6d"), (7, "7d to 9d"), (10, "professional"))
@@ -126,7 +127,10 @@ def state_path(out: Path) -> Path:
 
 def _check_same(earlier: Checkpoint, about: dict, network: str) -> None:
     """Raise ValueError unless the run that left a state is the one that goes on."""
-    was, now = earlier.info | {"network": earlier.network}, about | {"network": network}
+    was, now = (
+        {"network": net} | info | info["config"] | {"config": None}
+        for net, info in ((earlier.network, earlier.info), (network, about))
+    )
     for name, value in now.items():
         if was.get(name) != value:
             text = f"{earlier.path}: a run with {name} {was.get(name)}, not {value}"

@@ -3,6 +3,7 @@
 The trees are compiled (`_tree`); here their leaves meet the evaluator, once per batch.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -73,36 +74,49 @@ class Search:
             simulations = self.config.simulations
         budget = np.zeros(len(self.boards), dtype=np.int32)
         budget[:] = simulations
-        if explore is not None and explore.any():
-            self._explore(explore & (budget > 0), budget)
-        self._simulate(budget, deadline, stop)
-
-    def _simulate(self, budget: np.ndarray, deadline=None, stop=None) -> None:
+        trees = [] if explore is None else np.flatnonzero(explore & (budget > 0)).tolist()
+        if self.config.root == "gumbel":
+            first = np.zeros_like(budget)
+            first[[tree for tree in trees if self.is_new(tree)]] = 1
+            while first.any():
+                self.simulate(first)
+        for tree in trees:
+            self.explore(tree, int(budget[tree]))
         while budget.any():
-            num_rows = self.forest.select(budget, self._planes)
-            if num_rows:
-                leaves = self.evaluator.evaluate(self._planes[:num_rows])
-                self.forest.expand(leaves.logits, leaves.value, leaves.score)
+            self.simulate(budget)
             if (deadline and time.monotonic() >= deadline) or (stop and stop()):
                 return
 
-    def _explore(self, explore: np.ndarray, budget: np.ndarray) -> None:
+    def simulate(self, budget: np.ndarray) -> None:
+        """Evaluate one batch: `config.leaves` of each tree as long as its budget lasts.
+
+        budget: (T,) int32, simulations still to do for each tree; those done are taken off.
+        """
+        num_rows = self.forest.select(budget, self._planes)
+        if num_rows:
+            leaves = self.evaluator.evaluate(self._planes[:num_rows])
+            self.forest.expand(leaves.logits, leaves.value, leaves.score)
+
+    def is_new(self, tree: int) -> bool:
+        """Tell whether a root has no evaluation yet."""
+        return self.forest.root(tree)[0] == 0
+
+    def explore(self, tree: int, simulations: int) -> None:
+        """Give a root noise or Gumbel numbers, as `config.root` says, for its next simulations.
+
+        A Gumbel root must have its evaluation: ValueError.
+        """
+        if self.boards[tree].is_over:
+            return
+        legal = self.boards[tree].legal_moves()
         if self.config.root == "gumbel":
-            is_new = [self.forest.root(tree)[0] == 0 for tree in range(len(self.boards))]
-            self._simulate((explore & np.array(is_new)).astype(np.int32))
-        for tree in np.flatnonzero(explore):
-            if self.boards[tree].is_over:
-                continue
-            legal = self.boards[tree].legal_moves()
-            if self.config.root == "gumbel":
-                gumbels = self.rng.gumbel(size=len(legal))
-                considered = min(self.config.num_considered, int(legal.sum()))
-                schedule = considered_visits(considered, int(budget[tree]))
-                self.forest.gumbel(tree, gumbels, schedule)
-            else:
-                self._explored[tree] = True
-                noise = root_noise(legal, self.config.noise_alpha, self.rng)
-                self.forest.noise(tree, noise, self.config.noise_frac)
+            gumbels = self.rng.gumbel(size=len(legal))
+            considered = min(self.config.num_considered, int(legal.sum()))
+            self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
+        else:
+            self._explored[tree] = True
+            noise = root_noise(legal, self.config.noise_alpha, self.rng)
+            self.forest.noise(tree, noise, self.config.noise_frac)
 
     def play(self, tree: int, move: int) -> None:
         """Play a move at a root and keep its subtree. Raises IllegalMove."""
@@ -119,27 +133,28 @@ class Search:
     def result(self, tree: int) -> SearchResult:
         """Return what the search knows about a root."""
         num_visits, value, raw_value, score = self.forest.root(tree)
-        visits, values = self.forest.visits(tree), self.forest.values(tree)
-        priors = self.forest.priors(tree)
         return SearchResult(
             move=self.forest.best_move(tree),
-            visits=visits,
-            values=values,
+            visits=self.forest.visits(tree),
+            values=self.forest.values(tree),
             scores=self.forest.scores(tree),
-            priors=priors,
-            policy=self._policy_target(tree, visits, values, priors),
+            priors=self.forest.priors(tree),
+            policy=self.policy_target(tree),
             value=value,
             raw_value=raw_value,
             score=score,
             num_visits=num_visits,
         )
 
-    def _policy_target(self, tree: int, visits, values, priors) -> np.ndarray:
+    def policy_target(self, tree: int) -> np.ndarray:
+        """Return (A,) float32: what a root's search would teach the network."""
+        visits = self.forest.visits(tree)
         if not visits.any():
-            return priors
+            return self.forest.priors(tree)
         if self.config.root == "gumbel":
             return self.forest.improved_policy(tree)
         if self._explored[tree] and self.config.forced_playouts:
+            values, priors = self.forest.values(tree), self.forest.priors(tree)
             visits = prune_visits(visits, values, priors, self.config)
         return (visits / visits.sum()).astype(np.float32)
 
@@ -156,19 +171,20 @@ def choose_move(visits: np.ndarray, temperature: float, rng: np.random.Generator
     """
     if temperature <= 0:
         return int(visits.argmax())
-    with np.errstate(divide="ignore"):
-        logits = np.log(visits / visits.max()) / temperature
-    weights = np.exp(logits)
-    return int(rng.choice(len(visits), p=weights / weights.sum()))
+    weights = (visits / visits.max()) ** (1 / temperature)
+    ends = np.cumsum(weights, dtype=np.float64)
+    return int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
 
 
 def root_noise(legal: np.ndarray, alpha: float, rng: np.random.Generator) -> np.ndarray:
     """Draw (A,) Dirichlet noise over the legal moves, `alpha` in all (KataGo, section 3)."""
     noise = np.zeros(len(legal), dtype=np.float32)
-    noise[legal] = rng.dirichlet(np.full(legal.sum(), alpha / legal.sum()))
+    num_legal = int(legal.sum())
+    noise[legal] = rng.dirichlet([alpha / num_legal] * num_legal)
     return noise
 
 
+@functools.lru_cache(maxsize=4096)
 def considered_visits(num_considered: int, simulations: int) -> np.ndarray:
     """Return (simulations,) int32: how many visits the root move has that each simulation goes to.
 
@@ -183,7 +199,9 @@ def considered_visits(num_considered: int, simulations: int) -> np.ndarray:
             table += visits[:num_left]
             visits = [count + 1 for count in visits[:num_left]]
         num_left = min(num_left, max(2, num_left // 2))
-    return np.array(table[:simulations], dtype=np.int32)
+    schedule = np.array(table[:simulations], dtype=np.int32)
+    schedule.flags.writeable = False  # it is shared
+    return schedule
 
 
 def prune_visits(
@@ -200,10 +218,10 @@ def prune_visits(
     )
     scale = c_puct * math.sqrt(total) * priors
     best = int(visits.argmax())
-    gap = values[best] + scale[best] / (1 + visits[best]) - np.nan_to_num(values, nan=-1)
+    gap = values[best] + scale[best] / (1 + visits[best]) - np.where(visits, values, -1)
     needed = np.where(gap > 0, np.ceil(scale / np.maximum(gap, 1e-9) - 1), visits)
     forced = np.ceil(np.sqrt(config.forced_playouts * priors * total))
-    pruned = np.clip(np.maximum(visits - forced, needed), 0, visits)
+    pruned = np.minimum(np.maximum(visits - forced, needed).clip(0), visits)
     pruned[pruned <= 1] = 0
     pruned[best] = visits[best]
     return pruned

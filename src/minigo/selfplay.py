@@ -15,7 +15,7 @@ from .config import Recipe, Rules
 from .coords import BLACK, WHITE
 from .evaluator import Evaluator, make_evaluator
 from .record import GameRecord, RecordWriter
-from .search import Search, SearchResult, choose_move
+from .search import Search, choose_move
 
 
 @dataclass
@@ -23,6 +23,8 @@ class Game:
     """One game under way: what its record needs besides the board."""
 
     num_opening_moves: int  # first moves to draw from the raw policy
+    is_opening: bool = False  # is the next move one of them?
+    is_full: bool = False  # or does it get a full search, and become data?
     moves: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     policy_plies: list[int] = field(default_factory=list)
@@ -40,6 +42,10 @@ class SelfPlay:
         self.games = [self._game() for _ in range(num_games)]
         self.search = Search(evaluator, recipe.search, boards, rng)
         self.source = ""
+        self._budget = np.zeros(num_games, np.int32)  # simulations until each game's next move
+        self._awaits_root = np.zeros(num_games, bool)  # whose full search begins after the budget
+        for tree in range(num_games):
+            self._begin(tree)
 
     def _board(self) -> Board:
         """Return an empty board with komi drawn around the recipe's (KataGo, Appendix D)."""
@@ -51,40 +57,62 @@ class SelfPlay:
         return Game(int(self.rng.exponential(self.recipe.selfplay.opening_moves)))
 
     def step(self) -> Iterator[GameRecord]:
-        """Play one move in every game and yield the records of those that it ended."""
-        cfg, num_games = self.recipe.selfplay, len(self.games)
-        is_opening = np.array([len(g.moves) < g.num_opening_moves for g in self.games])
-        is_full = self.rng.random(num_games) < (cfg.full_frac if cfg.cheap_simulations else 1)
-        budget = np.where(is_full, self.recipe.search.simulations, cfg.cheap_simulations)
-        budget[is_opening] = 1
-        self.search.run(budget, explore=is_full & ~is_opening)
-        for tree, game in enumerate(self.games):
-            result = self.search.result(tree)
-            if is_opening[tree]:
-                move = choose_move(result.priors, 1.0, self.rng)
-            else:
-                move = self._choose(game, result, is_full[tree])
-            self._advance(tree, move, result, is_full[tree] and not is_opening[tree])
+        """Evaluate one batch, play the moves that it decided, yield the records of finished games.
+
+        No game waits for another's move, so that every batch has a position of nearly each.
+        """
+        self.search.simulate(self._budget)
+        for tree in np.flatnonzero(self._budget == 0).tolist():
+            if self._awaits_root[tree]:
+                self._explore(tree)
+                continue
+            self._play(tree)
             if self.is_finished(tree):
                 yield self._finish(tree)
+            self._begin(tree)
 
-    def _choose(self, game: Game, result: SearchResult, is_full: bool) -> int:
+    def _begin(self, tree: int) -> None:
+        """Draw how long to think about a game's next move."""
+        cfg, game = self.recipe.selfplay, self.games[tree]
+        game.is_opening = len(game.moves) < game.num_opening_moves
+        full_frac = cfg.full_frac if cfg.cheap_simulations else 1.0
+        game.is_full = not game.is_opening and self.rng.random() < full_frac
+        if not game.is_full:
+            self._budget[tree] = 1 if game.is_opening else cfg.cheap_simulations
+        elif self.search.is_new(tree):
+            self._awaits_root[tree], self._budget[tree] = True, 1
+        else:
+            self._explore(tree)
+
+    def _explore(self, tree: int) -> None:
+        """Begin a full search: the root has its evaluation."""
+        simulations = self.recipe.search.simulations
+        self.search.explore(tree, simulations)
+        self._awaits_root[tree], self._budget[tree] = False, simulations
+
+    def _play(self, tree: int) -> None:
+        """Play a game's next move, and note what the search found."""
+        game, move = self.games[tree], self._choose(tree)
+        if game.is_full:
+            game.policy_plies.append(len(game.moves))
+            game.policies.append(self.search.policy_target(tree).astype(np.float16))
+        game.moves.append(move)
+        game.values.append(self.search.forest.root(tree)[1])
+        self.search.play(tree, move)
+
+    def _choose(self, tree: int) -> int:
         """Choose by Gumbel score where the root has one, else by visits and temperature."""
-        if (is_full and self.recipe.search.root == "gumbel") or not result.visits.any():
-            return result.move
-        cfg = self.recipe.selfplay
+        cfg, game, forest = self.recipe.selfplay, self.games[tree], self.search.forest
+        if game.is_opening:
+            return choose_move(forest.priors(tree), 1.0, self.rng)
+        if game.is_full and self.recipe.search.root == "gumbel":
+            return forest.best_move(tree)
+        visits = forest.visits(tree)
+        if not visits.any():
+            return forest.best_move(tree)
         decay = 0.5 ** (len(game.moves) / cfg.halflife)
         temperature = cfg.temperature_end + (cfg.temperature - cfg.temperature_end) * decay
-        return choose_move(result.visits, temperature, self.rng)
-
-    def _advance(self, tree: int, move: int, result: SearchResult, is_data: bool) -> None:
-        game = self.games[tree]
-        if is_data:
-            game.policy_plies.append(len(game.moves))
-            game.policies.append(result.policy.astype(np.float16))
-        game.moves.append(move)
-        game.values.append(result.value)
-        self.search.play(tree, move)
+        return choose_move(visits, temperature, self.rng)
 
     def is_finished(self, tree: int) -> bool:
         """Tell whether a game is over or at the recipe's last move."""

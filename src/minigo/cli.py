@@ -17,7 +17,7 @@ from .config import RULES, Rules, load_recipe
 from .coords import check_size
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
-SECTIONS = ("board", "tree", "net", "selfplay", "train")  # of `bench`
+SECTIONS = ("board", "tree", "net", "selfplay", "train", "gtp")  # of `bench`
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -170,8 +170,9 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
         subparser.error = _refuse
         subparser.set_defaults(run=run)
         add(subparser)
-        if name == "gtp" and name in words:
-            _describe_gtp(subparser)
+        if name in ("gtp", "bench") and name in words:
+            subparser.epilog = _describe(name)
+            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
     return parser
 
 
@@ -274,11 +275,15 @@ def _add_gtp(parser) -> None:
     _share(parser, "--komi", "--seed", "--threads", "--device")
 
 
-def _describe_gtp(parser) -> None:
-    from .gtp import describe_commands
+def _describe(name: str) -> str:
+    """Return the end of a subcommand's help that its own module knows."""
+    if name == "gtp":
+        from .gtp import describe_commands
 
-    parser.epilog = f"commands:\n{describe_commands()}"
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        return f"commands:\n{describe_commands()}"
+    from .bench import DESCRIPTION
+
+    return DESCRIPTION
 
 
 def _gtp(rules, komi, time, **options) -> None:
@@ -305,13 +310,15 @@ def _analyze(game, checkpoint, move, visits, json, **options) -> None:
 def _add_bench(parser) -> None:
     section = _checked(lambda text: SECTIONS[SECTIONS.index(text)], f"one of {', '.join(SECTIONS)}")
     parser.add_argument("sections", nargs="*", type=section, metavar="SECTION", help="default: all")
+    text = "train: measure torch.compile, too; it takes minutes to compile"
+    parser.add_argument("--compile", action="store_true", help=text)
     _share(parser, "--json")
 
 
-def _bench(sections, json) -> None:
+def _bench(sections, json, compile) -> None:
     from .bench import run
 
-    run(sections, json)
+    run(sections, json, compile)
 
 
 def _add_info(parser) -> None:

@@ -115,6 +115,7 @@ class TrainConfig:
     value_weight: float = 1.5
     ownership_weight: float = 1.5  # mean over points
     score_weight: float = 0.02  # Huber loss in points
+    bfloat16: bool = True  # where the device is fast at it, else float32
     compile: bool = False  # torch.compile the network
 
     def __post_init__(self):

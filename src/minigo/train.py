@@ -155,7 +155,7 @@ def train(
     device = next(net.parameters()).device
     if device.type == "cpu":
         keep_big_buffers()
-    use_bfloat16 = is_bfloat16_fast(device)
+    use_bfloat16 = cfg.bfloat16 and is_bfloat16_fast(device)
     net.train().to(memory_format=torch.channels_last)
     forward = torch.compile(net.logits) if cfg.compile else net.logits
     weights = torch.tensor([getattr(cfg, f"{head}_weight") for head in HEADS], device=device)

@@ -1,0 +1,91 @@
+"""`minigo bench` in miniature: the documented keys are there, and its output can be read."""
+
+import contextlib
+import io
+import json
+import math
+import re
+
+import pytest
+
+pytest.importorskip("torch")
+from minigo import bench  # noqa: E402
+from minigo.cli import SECTIONS, main  # noqa: E402
+from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
+
+TINY = Recipe(
+    size=9,
+    network="b1c8",
+    search=SearchConfig(root="gumbel", simulations=4),
+    selfplay=SelfplayConfig(games_at_once=4),
+)
+
+
+@pytest.fixture(scope="module")
+def output() -> tuple[list[str], dict]:
+    """Return (lines of the tables, figures) of next to nothing measured, on one core."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        for name, value in {
+            "REPEATS": 1,
+            "REPEAT_S": 0.0,
+            "NETWORKS": ("b1c8",),
+            "BATCHES": {9: (1,), 19: (1,)},
+            "MATRIX": 16,
+            "TREES": 2,
+            "SIMULATIONS": 4,
+            "RECIPE": TINY,
+            "SELFPLAY_NETWORKS": ("b1c8",),
+            "SELFPLAY_S": 0.02,
+            "TRAIN_STEPS": {"b1c8": 1},
+            "TRAIN_REPEATS": 1,
+            "GTP_VISITS": 16,
+            "GTP_REPEATS": 1,
+        }.items():
+            assert hasattr(bench, name)
+            patch.setattr(bench, name, value)
+        patch.setattr(bench, "list_cores", lambda: [0])
+        assert main(["bench", "--json"]) == 0
+    *tables, last = printed.getvalue().rstrip("\n").split("\n")
+    return tables, json.loads(last)
+
+
+def test_figures_have_documented_keys(output):
+    _, figures = output
+    texts = {key for key, value in figures.items() if isinstance(value, str)}
+    assert texts == {"machine", "versions", "evaluator", "settings"}
+    for key in figures.keys() - texts:
+        stem = re.sub(r"(_b\d+c\d+)?(_\d+x\d+)?(_b\d+)?$", "", key)
+        assert stem in bench.DESCRIPTION, key
+        assert math.isfinite(figures[key]) and figures[key] >= 0, (key, figures[key])
+    for section in SECTIONS:
+        assert sum(key.startswith(f"{section}_") for key in figures) > 1, section
+    assert {"board_playouts_per_s_9x9", "net_evals_per_s_b1c8_19x19_b1"} < figures.keys()
+    assert {"selfplay_over_net", "train_samples_per_s_b1c8_9x9"} < figures.keys()
+
+
+def test_tables_fit_in_100_columns(output):
+    tables, _ = output
+    assert set(SECTIONS) < set(tables)
+    assert max(map(len, tables[3:])) <= 100  # after the machine and the versions
+
+
+def test_shares_of_self_play_are_of_one_whole(output):
+    _, figures = output
+    shares = [figures[f"selfplay_{part}_share"] for part in ("network", "tree", "python")]
+    assert all(0 < share < 1 for share in shares)
+    assert sum(shares) + figures["selfplay_waiting_share"] == pytest.approx(1, abs=0.1)
+
+
+def test_the_help_explains_the_keys(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    text = capsys.readouterr().out
+    assert bench.DESCRIPTION.rstrip() in text and max(map(len, text.split("\n"))) <= 100
+
+
+def test_an_unknown_section_is_named_before_anything_is_measured(capsys):
+    with pytest.raises(ValueError, match="'speed' is not one of board, tree, net"):
+        bench.run(["board", "speed"])
+    assert capsys.readouterr().out == ""
+    assert main(["bench", "speed"]) == 2

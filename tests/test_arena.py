@@ -9,6 +9,7 @@ import pytest
 from minigo import arena
 from minigo.arena import (
     GtpProgram,
+    Player,
     ProgramError,
     elo_difference,
     find_gnugo,
@@ -230,6 +231,15 @@ def test_parse_player(text, checkpoint, command, simulations):
         command,
         simulations,
     )
+
+
+def test_a_player_may_batch_the_leaves_of_a_tree(network):
+    assert parse_player("a@64x8") == Player("a@64x8", "a", simulations=64, leaves=8)
+    assert parse_player("a@64").leaves == 0
+    assert parse_player("a@64x0").checkpoint == "a@64x0"
+    players = [parse_player(f"{network}@{limits}") for limits in ("8x4", "8")]
+    outcome = match(*players, 2, size=5, device="cpu", progress=False)
+    assert outcome["wins"] + outcome["losses"] + outcome["draws"] == 2 and not outcome["forfeits"]
 
 
 @pytest.mark.parametrize("text", ["", "gtp:", "gtp:'", "gtp:   "])

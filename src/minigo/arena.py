@@ -59,11 +59,15 @@ class Player:
     checkpoint: str = ""  # path or shipped name of a network,
     command: str = ""  # or the command line of a GTP program
     simulations: int = 0  # visits per move of a network; 0: its bare policy
+    leaves: int = 0  # evaluated at once inside one of its trees; 0: as the search has it
     time_s: float | None = None  # per move, instead of visits
 
 
 def parse_player(text: str, simulations: int = 64, time_s: float | None = None) -> Player:
-    """Read "CHECKPOINT", "CHECKPOINT@VISITS" or "gtp:COMMAND"; the rest are defaults."""
+    """Read "CHECKPOINT", "CHECKPOINT@VISITS", "CHECKPOINT@VISITSxLEAVES" or "gtp:COMMAND".
+
+    The rest are defaults.
+    """
     if not text:
         raise ValueError("player '' is neither a checkpoint nor gtp:COMMAND")
     if simulations < 0 or (time_s is not None and not time_s > 0):
@@ -74,9 +78,10 @@ def parse_player(text: str, simulations: int = 64, time_s: float | None = None) 
         except (ValueError, IndexError):
             raise ValueError(f"player {text!r} has no command that a shell could read") from None
         return Player(Path(program).name, command=text[4:], time_s=time_s)
-    checkpoint, _, visits = text.rpartition("@")
-    if checkpoint and visits.isascii() and visits.isdigit():
-        return Player(text, checkpoint, simulations=int(visits))
+    limits = re.fullmatch(r"(.+)@([0-9]+)(?:x([1-9][0-9]*))?", text, re.DOTALL)
+    if limits:
+        leaves = int(limits[3] or 0)
+        return Player(text, limits[1], simulations=int(limits[2]), leaves=leaves)
     return Player(text, text, simulations=simulations, time_s=time_s)
 
 
@@ -185,13 +190,14 @@ def match(
 
 def _make_sides(players, boards, search, rng, device: str, threads: int) -> list:
     evaluators, sides = {}, []
+    max_batch = len(boards) * max(1, *(player.leaves for player in players))
     for player in players:
         if player.command:
             sides.append(ProgramSide(player, len(boards), rng))
             continue
         if player.checkpoint not in evaluators:
             evaluators[player.checkpoint] = _make_evaluator(
-                player.checkpoint, boards[0].size, len(boards), device, threads
+                player.checkpoint, boards[0].size, max_batch, device, threads
             )
         sides.append(NetworkSide(player, boards, evaluators[player.checkpoint], search, rng))
     return sides
@@ -206,12 +212,12 @@ def _default_width(players: tuple[Player, Player]) -> int:
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
 
 
-def _make_evaluator(checkpoint: str, size: int, width: int, device: str, threads: int):
+def _make_evaluator(checkpoint: str, size: int, max_batch: int, device: str, threads: int):
     from .checkpoint import load_checkpoint, load_network
     from .evaluator import make_evaluator
 
     net = load_network(load_checkpoint(checkpoint))
-    return make_evaluator(net, size, device=device, max_batch=width, threads=threads)
+    return make_evaluator(net, size, device=device, max_batch=max_batch, threads=threads)
 
 
 def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf) -> list[Game]:
@@ -291,7 +297,9 @@ class NetworkSide:
         from .search import Search
 
         self.player, self.rng = player, rng
-        self.search = Search(evaluator, config or SearchConfig(), boards, rng)
+        config = config or SearchConfig()
+        config = replace(config, leaves=player.leaves or config.leaves)
+        self.search = Search(evaluator, config, boards, rng)
 
     def start(self, game: Game) -> None:
         self.search.reset(game.slot, game.board)

@@ -242,7 +242,10 @@ def _evaluate(json, **options) -> None:
 
 
 def _add_match(parser) -> None:
-    parser.epilog = "A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS, gtp:COMMAND."
+    parser.epilog = (
+        "A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS, gtp:COMMAND, or"
+        " CHECKPOINT@VISITSxLEAVES: so many leaves of a tree evaluated at once."
+    )
     parser.add_argument("a", metavar="A", help="the player whose result is reported")
     parser.add_argument("b", metavar="B")
     parser.add_argument("--games", type=_number(int, 1), required=True, metavar="N")

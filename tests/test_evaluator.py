@@ -1,6 +1,8 @@
 """Evaluators: both back ends answer as the network does, for every size and number of rows."""
 
+import contextlib
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,6 +116,64 @@ def test_bad_arguments(rng):
 def test_openvino_is_the_default_on_the_cpu():
     name = make_evaluator(PolicyValueNet("b1c8"), 5, device="cpu").name
     assert name.startswith("OpenVINO" if "openvino" in BACKENDS else "PyTorch cpu")
+
+
+class FakeCuda:
+    """Stands in for `torch.cuda`: a graph remembers one call of `forward`, and replays it."""
+
+    def __init__(self, forward):
+        self.forward, self.capturing, self.num_replays = forward, None, 0
+
+    def record(self, planes):
+        result = self.forward(planes)
+        if self.capturing:
+            self.capturing.call = planes, result
+        return result
+
+    def Stream(self):
+        return SimpleNamespace(wait_stream=lambda other: None)
+
+    current_stream = Stream
+
+    def stream(self, stream):
+        return contextlib.nullcontext()
+
+    def CUDAGraph(self):
+        graph = SimpleNamespace(call=None)
+
+        def replay():
+            self.num_replays += 1
+            planes, result = graph.call
+            result.copy_(self.forward(planes))
+
+        graph.replay = replay
+        return graph
+
+    @contextlib.contextmanager
+    def graph(self, graph):
+        self.capturing = graph
+        yield
+        self.capturing = None
+
+
+def test_the_path_of_cuda_graphs_on_a_fake_device(rng, monkeypatch):
+    """Planes into the captured buffer, replay, and weights that change under the graph."""
+    evaluator = make_evaluator(make_network(), 5, device="cpu", backend="torch", max_batch=8)
+    backend = evaluator.backend
+    cuda = FakeCuda(backend._forward)
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *a, pin_memory=False, **b: zeros(*a, **b))
+    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    monkeypatch.setattr(backend, "_forward", cuda.record)
+    monkeypatch.setattr(backend, "_uses_graphs", True)
+    for seed in (1, 2):
+        evaluator.load(make_network(seed=seed))
+        for count in (1, 8, 13):
+            planes = make_planes(rng, count, 5)
+            answer = ask(make_network(seed=seed), planes)
+            assert_same(evaluator.evaluate(planes), answer, evaluator.name)
+    assert cuda.num_replays == 2 * (1 + 1 + 2) and len(backend._programs) == 2
 
 
 @pytest.mark.gpu

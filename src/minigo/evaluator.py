@@ -86,6 +86,7 @@ class TorchBackend:
         self.device, self.size = device, size
         self.dtype = torch.bfloat16 if is_bfloat16_fast(device) else torch.float32
         self.name = f"PyTorch {device.type} {'bf16' if self.dtype == torch.bfloat16 else 'f32'}"
+        self._uses_graphs = device.type == "cuda"
         self._net: PolicyValueNet | None = None
         self._programs: dict[int, tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
         if device.type == "cpu":
@@ -121,10 +122,9 @@ class TorchBackend:
 
     def _make_program(self, batch_size: int) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         """Return a buffer to write planes into and what evaluates them: a CUDA graph on CUDA."""
-        on_cuda = self.device.type == "cuda"
         shape = (batch_size, NUM_PLANES, self.size, self.size)
-        buffer = torch.zeros(shape, pin_memory=on_cuda)
-        if not on_cuda:
+        buffer = torch.zeros(shape, pin_memory=self._uses_graphs)
+        if not self._uses_graphs:
             return buffer, lambda: self._forward(buffer.to(self.device)).cpu()
         static = buffer.to(self.device)
         stream = torch.cuda.Stream()

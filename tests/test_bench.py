@@ -28,6 +28,7 @@ def output() -> tuple[list[str], dict]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         for name, value in {
             "REPEATS": 1,
+            "NET_REPEATS": 1,
             "REPEAT_S": 0.0,
             "NETWORKS": ("b1c8",),
             "BATCHES": {9: (1,), 19: (1,)},

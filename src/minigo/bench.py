@@ -72,12 +72,12 @@ of 32.
   gtp_first_answer_s                gtp_first_move_s
 """
 SIZES = (9, 19)
-REPEATS = 5
+REPEATS, NET_REPEATS = 5, 3
 REPEAT_S = 0.12  # at least, for one repeat
 BACKENDS = ("auto", "torch")
 NETWORKS = ("b4c32", "b6c64", "b6c96", "b10c128")
 BATCHES = {9: (1, 8, 32, 128), 19: (1, 32)}
-MATRIX = 2048  # width of the matrices whose product is a yardstick
+MATRIX = 1024  # width of the matrices whose product is a yardstick
 TREES, SIMULATIONS = 128, 32  # of the tree benchmark
 RECIPE = Recipe(
     network="b6c64",
@@ -155,11 +155,11 @@ def describe_machine() -> dict[str, str]:
         "machine": f"{processor}, {len(list_cores())} cores, Python {platform.python_version()}",
         "versions": ", ".join(versions),
         "evaluator": make_evaluator(PolicyValueNet("b1c8"), 9).name,
-        "settings": f"medians of {REPEATS} repeats; `minigo bench --help` explains every figure",
+        "settings": f"medians of {NET_REPEATS} to {REPEATS} repeats; see `minigo bench --help`",
     }
 
 
-def measure(*works: Callable[[], object]) -> list[float]:
+def measure(*works: Callable[[], object], repeats: int = 0) -> list[float]:
     """Return how often a second each of `works` can be done: medians, after a first time.
 
     They take turns, so that what else the machine does changes their ratios little.
@@ -167,7 +167,7 @@ def measure(*works: Callable[[], object]) -> list[float]:
     rates = [[] for _ in works]
     for work in works:
         work()
-    for _ in range(REPEATS):
+    for _ in range(repeats or REPEATS):
         for work, results in zip(works, rates, strict=True):
             start_s, count = time.perf_counter(), 0
             while (elapsed_s := time.perf_counter() - start_s) < REPEAT_S or not count:
@@ -226,15 +226,14 @@ def bench_net() -> Iterator[Row]:
     if not is_bfloat16_fast(torch.device("cpu")):
         del dtypes["bf16"]
     torch.set_num_threads(1)
-    matmul_flops = 0.0
     for name, dtype in dtypes.items():
         matrix = torch.ones(MATRIX, MATRIX, dtype=dtype)
-        (rate,) = measure(functools.partial(torch.matmul, matrix, matrix))
-        matmul_flops = rate * 2 * MATRIX**3  # the last one is the fastest
-        yield "", {f"net_matmul_gflop_per_s_{name}": matmul_flops / 1e9}
+        multiply = functools.partial(torch.matmul, matrix, matrix)  # the last one is the fastest
+        (rate,) = measure(multiply)
+        yield "", {f"net_matmul_gflop_per_s_{name}": rate * 2 * MATRIX**3 / 1e9}
     for size, batches in BATCHES.items():
         for name in NETWORKS:
-            yield from _bench_network(name, size, batches, matmul_flops)
+            yield from _bench_network(name, size, batches, multiply)
     yield from _bench_threads("b6c96", 9, 32)
 
 
@@ -242,7 +241,9 @@ def _random_planes(batch: int, size: int) -> np.ndarray:
     return np.random.default_rng(1).random((batch, NUM_PLANES, size, size), np.float32)
 
 
-def _bench_network(name: str, size: int, batches: tuple[int, ...], flops: float) -> Iterator[Row]:
+def _bench_network(
+    name: str, size: int, batches: tuple[int, ...], multiply: Callable[[], object]
+) -> Iterator[Row]:
     net = PolicyValueNet(name).eval()
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, NUM_PLANES, size, size))
@@ -252,13 +253,15 @@ def _bench_network(name: str, size: int, batches: tuple[int, ...], flops: float)
         works = [functools.partial(evaluator.evaluate, planes) for evaluator in evaluators]
         with torch.no_grad():
             works.append(functools.partial(net, torch.from_numpy(planes)))
-            default, folded, eager = (batch * rate for rate in measure(*works))
+            *rates, matmul = measure(*works, multiply, repeats=NET_REPEATS)
+        default, folded, eager = (batch * rate for rate in rates)
+        flops = default * counter.get_total_flops()
         figures = {
             "net_evals_per_s": default,
             "net_torch_evals_per_s": folded,
             "net_eager_fp32_evals_per_s": eager,
             "net_speedup_over_eager_fp32": default / eager,
-            "net_flops_over_matmul": default * counter.get_total_flops() / flops,
+            "net_flops_over_matmul": flops / (matmul * 2 * MATRIX**3),
         }
         yield f"{name}_{size}x{size}_b{batch}", figures
 

@@ -47,6 +47,19 @@ def test_playout_caps_make_only_full_searches_data():
     assert 0.1 < sum(len(record.policy_plies) for record in records) / num_moves < 0.4
 
 
+def test_games_do_not_wait_for_each_other():
+    """However long each thinks, nearly every batch has a position of each."""
+    recipe = Recipe(
+        size=5,
+        search=SearchConfig(root="gumbel", simulations=16),
+        selfplay=SelfplayConfig(games_at_once=4, full_frac=0.5, cheap_simulations=2),
+    )
+    selfplay = SelfPlay(FakeEvaluator(), recipe, np.random.default_rng(1))
+    for _ in range(300):
+        list(selfplay.step())
+    assert selfplay.search.evaluator.num_rows > 0.95 * 4 * 300
+
+
 def test_the_same_seed_gives_the_same_games():
     def moves(seed):
         return [record.moves.tolist() for record in play(seed=seed)]

@@ -11,14 +11,15 @@ import time
 
 import pytest
 
-from minigo.config import RULES
-from minigo.gtp import COMMANDS, Clock, Engine, Options, describe_commands, parse_line, serve
+from minigo.config import RULES, PlayConfig
+from minigo.engine import Clock
+from minigo.gtp import COMMANDS, Session, describe_commands, parse_line, serve
 
 
 @pytest.fixture
-def engine() -> Engine:
+def session() -> Session:
     """Return an engine whose network isn't there."""
-    return Engine(Options(checkpoint="no-such-network"))
+    return Session(PlayConfig(checkpoint="no-such-network"))
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +37,14 @@ def network(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def player(network) -> Engine:
+def player(network) -> Session:
     """Return an engine with a network, on 5x5."""
-    engine = Engine(Options(network, visits=16))
-    engine.respond("boardsize 5")
-    return engine
+    session = Session(PlayConfig(network, visits=16))
+    session.respond("boardsize 5")
+    return session
 
 
-def check(engine: Engine, transcript: str) -> None:
+def check(session: Session, transcript: str) -> None:
     """Play a transcript: lines with ">" are sent, those after them are the whole answer."""
     sent, expected = None, []
     for line in [line.strip() for line in transcript.strip().split("\n")] + ["> "]:
@@ -51,14 +52,14 @@ def check(engine: Engine, transcript: str) -> None:
             expected.append(line)
             continue
         if sent is not None:
-            answer = [row.strip() for row in engine.respond(sent).rstrip("\n").split("\n")]
+            answer = [row.strip() for row in session.respond(sent).rstrip("\n").split("\n")]
             assert answer == expected, sent
         sent, expected = line[2:], []
 
 
-def test_the_first_questions(engine):
+def test_the_first_questions(session):
     check(
-        engine,
+        session,
         """
         > protocol_version
         = 2
@@ -90,14 +91,14 @@ def test_the_first_questions(engine):
         =
         """,
     )
-    assert engine.has_quit
-    assert engine.respond("list_commands").split() == ["=", *COMMANDS]
-    assert engine.respond("version").startswith("= 0.")
+    assert session.has_quit
+    assert session.respond("list_commands").split() == ["=", *COMMANDS]
+    assert session.respond("version").startswith("= 0.")
 
 
-def test_playing_and_taking_back(engine):
+def test_playing_and_taking_back(session):
     check(
-        engine,
+        session,
         """
         > boardsize 5
         =
@@ -159,9 +160,9 @@ def test_playing_and_taking_back(engine):
     )
 
 
-def test_handicap(engine):
+def test_handicap(session):
     check(
-        engine,
+        session,
         """
         > fixed_handicap 3
         = C3 G7 C7
@@ -203,21 +204,26 @@ def test_handicap(engine):
     )
 
 
-def test_rules(engine):
-    rules = json.loads(engine.respond("kata-get-rules")[2:])
+def test_rules(session):
+    rules = json.loads(session.respond("kata-get-rules")[2:])
     assert (rules["ko"], rules["score"], rules["suicide"]) == ("POSITIONAL", "AREA", True)
-    engine.respond("komi 6.5")
-    assert engine.respond("kata-set-rules japanese") == "= \n\n"
-    assert engine.board.rules.scoring == "territory" and engine.board.rules.komi == 6.5
-    assert engine.respond('kata-set-rules {"ko": "SITUATIONAL", "score":"AREA"}') == "= \n\n"
-    assert engine.board.rules.ko == "situational" and engine.board.rules.scoring == "area"
+    session.respond("komi 6.5")
+    assert session.respond("kata-set-rules japanese") == "= \n\n"
+    assert (
+        session.engine.board.rules.scoring == "territory" and session.engine.board.rules.komi == 6.5
+    )
+    assert session.respond('kata-set-rules {"ko": "SITUATIONAL", "score":"AREA"}') == "= \n\n"
+    assert (
+        session.engine.board.rules.ko == "situational"
+        and session.engine.board.rules.scoring == "area"
+    )
     for text in ("", "ing", "{", "[]", '{"ko": 7}', '{"ko": "SOME"}', "[" * 5000):
-        assert engine.respond(f"kata-set-rules {text}").startswith("? unknown rules")
+        assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
 
 
-def test_final_score_under_tromp_taylor_counts_the_board(engine):
+def test_final_score_under_tromp_taylor_counts_the_board(session):
     check(
-        engine,
+        session,
         """
         > boardsize 5
         =
@@ -235,50 +241,50 @@ def test_final_score_under_tromp_taylor_counts_the_board(engine):
     )
 
 
-def test_sgf_goes_out_and_comes_in(engine, tmp_path):
+def test_sgf_goes_out_and_comes_in(session, tmp_path):
     path = tmp_path / "a game.sgf"
     for line in ("boardsize 5", "komi 3.5", "play b C3", "play w D4", "play w A1"):
-        engine.respond(line)
-    stones = str(engine.board)
-    text = engine.respond("printsgf")
+        session.respond(line)
+    stones = str(session.engine.board)
+    text = session.respond("printsgf")
     assert text.startswith("= (;FF[4]") and "\n\n" not in text[:-2] and "KM[3.5]" in text
-    assert engine.respond(f"printsgf {path}") == "= \n\n"
-    engine.respond("boardsize 9")
-    engine.respond("komi 7")
-    assert engine.respond(f"loadsgf {path}") == "= \n\n"
-    assert str(engine.board) == stones and engine.board.rules.komi == 3.5
-    assert engine.respond(f"loadsgf {path} 2") == "= \n\n"
-    assert engine.respond("list_stones b") == "= C3\n\n"
-    assert engine.respond("list_stones w") == "= \n\n"
-    assert engine.respond("undo") == "= \n\n" and engine.respond("undo").startswith("?")
+    assert session.respond(f"printsgf {path}") == "= \n\n"
+    session.respond("boardsize 9")
+    session.respond("komi 7")
+    assert session.respond(f"loadsgf {path}") == "= \n\n"
+    assert str(session.engine.board) == stones and session.engine.board.rules.komi == 3.5
+    assert session.respond(f"loadsgf {path} 2") == "= \n\n"
+    assert session.respond("list_stones b") == "= C3\n\n"
+    assert session.respond("list_stones w") == "= \n\n"
+    assert session.respond("undo") == "= \n\n" and session.respond("undo").startswith("?")
 
 
-def test_a_broken_sgf_leaves_the_game_as_it_was(engine, tmp_path):
+def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
     path = tmp_path / "broken.sgf"
     path.write_bytes(b"(;SZ[9];B[aa];W[aa])")
-    engine.respond("play b C3")
-    assert engine.respond(f"loadsgf {path}") == f"? cannot load file '{path}': illegal move\n\n"
-    assert engine.respond(f"loadsgf {tmp_path}").startswith("? cannot load file")
-    assert engine.respond("loadsgf").startswith("? cannot load file")
-    assert engine.respond("printsgf /no/such/folder/file").startswith("? ")
-    assert engine.respond("list_stones b") == "= C3\n\n"
+    session.respond("play b C3")
+    assert session.respond(f"loadsgf {path}") == f"? cannot load file '{path}': illegal move\n\n"
+    assert session.respond(f"loadsgf {tmp_path}").startswith("? cannot load file")
+    assert session.respond("loadsgf").startswith("? cannot load file")
+    assert session.respond("printsgf /no/such/folder/file").startswith("? ")
+    assert session.respond("list_stones b") == "= C3\n\n"
 
 
-def test_set_up_stones_survive_printsgf(engine, tmp_path):
-    engine.respond("set_free_handicap A1 B2")
-    engine.respond("play w C3")
-    engine.respond(f"printsgf {tmp_path}/game.sgf")
-    stones = str(engine.board)
-    engine.respond("clear_board")
-    engine.respond(f"loadsgf {tmp_path}/game.sgf")
-    assert str(engine.board) == stones and engine.board.to_play == 1
+def test_set_up_stones_survive_printsgf(session, tmp_path):
+    session.respond("set_free_handicap A1 B2")
+    session.respond("play w C3")
+    session.respond(f"printsgf {tmp_path}/game.sgf")
+    stones = str(session.engine.board)
+    session.respond("clear_board")
+    session.respond(f"loadsgf {tmp_path}/game.sgf")
+    assert str(session.engine.board) == stones and session.engine.board.to_play == 1
 
 
-def test_a_command_that_needs_a_missing_network_is_refused(engine):
+def test_a_command_that_needs_a_missing_network_is_refused(session):
     for line in ("genmove b", "kata-analyze b 10", "kata-raw-nn", "final_status_list dead"):
-        answer = engine.respond(line)
+        answer = session.respond(line)
         assert answer.startswith("? ") and "no-such-network" in answer and answer.endswith("\n\n")
-    assert engine.respond("list_stones b") == "= \n\n"
+    assert session.respond("list_stones b") == "= \n\n"
 
 
 @pytest.mark.parametrize(
@@ -299,7 +305,7 @@ def test_parse_line(line, parsed):
     assert parse_line(line) == parsed
 
 
-def test_random_lines_are_all_answered(engine):
+def test_random_lines_are_all_answered(session):
     random_ = random.Random(1)
     names = [name for name in COMMANDS if name not in ("printsgf", "quit")]
     words = [
@@ -324,13 +330,13 @@ def test_random_lines_are_all_answered(engine):
             line = " ".join(random_.choices(words, k=random_.randrange(1, 5))).encode()
         if number % 1000 == 0:
             line = line * 10_000
-        answer = engine.respond(line)
+        answer = session.respond(line)
         if parse_line(line) is None:
             assert answer == ""
             continue
         assert re.fullmatch(r"[=?][0-9]*( [^\n]*)?\n([^\n]+\n)*\n", answer), (line[:99], answer)
         assert answer.isascii()
-    assert engine.respond("name") == "= minigo\n\n"
+    assert session.respond("name") == "= minigo\n\n"
 
 
 def test_the_clock():
@@ -345,18 +351,24 @@ def test_the_clock():
         limit = clock.limit(1, num_moves, 9)
         assert limit <= max(0.05, clock.left.get(1, (60, 0))[0])
         clock.spend(1, limit)
-    engine = Engine()
-    assert engine.respond("time_settings 0 5 0") == "= \n\n" and engine.clock.limit(1, 0, 9) is None
-    assert engine.respond("time_settings 60 0 0") == "= \n\n" and engine.clock.limit(1, 0, 9) > 1
-    assert engine.respond("time_left b 8 4") == "= \n\n"
-    assert engine.clock.limit(1, 0, 9) == pytest.approx(0.9 * 2 - 0.2)
-    assert engine.respond("time_settings 60 0").startswith("? no number of stones")
+    session = Session()
+    assert (
+        session.respond("time_settings 0 5 0") == "= \n\n"
+        and session.engine.clock.limit(1, 0, 9) is None
+    )
+    assert (
+        session.respond("time_settings 60 0 0") == "= \n\n"
+        and session.engine.clock.limit(1, 0, 9) > 1
+    )
+    assert session.respond("time_left b 8 4") == "= \n\n"
+    assert session.engine.clock.limit(1, 0, 9) == pytest.approx(0.9 * 2 - 0.2)
+    assert session.respond("time_settings 60 0").startswith("? no number of stones")
 
 
 @pytest.mark.parametrize("options", [{"visits": -1}, {"time_s": 0.0}, {"resign": 1.5}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=str(*options.values())):
-        Options(**options)
+        PlayConfig(**options)
 
 
 def test_every_command_has_its_line_of_help():
@@ -371,7 +383,7 @@ def test_a_game_against_itself_is_legal_and_ends(player):
     for ply in range(150):
         move = player.respond(f"genmove {'bw'[ply % 2]}")
         assert re.fullmatch(r"= ([A-E][1-5]|pass|resign)\n\n", move)
-        if player.board.is_over or "resign" in move:
+        if player.engine.board.is_over or "resign" in move:
             break
     assert player.respond("final_score")[:2] == "= "
 
@@ -385,12 +397,12 @@ def test_reg_genmove_leaves_the_board_alone(player):
 def test_the_tree_is_kept_and_follows_undo(player):
     player.respond("genmove b")
     player.respond("genmove w")
-    assert player.search_at(1).result(0).num_visits > 0
+    assert player.engine.search_at(1).result(0).num_visits > 0
     player.respond("undo")
-    assert player.search_at(2).boards[0].hash == player.board.hash
+    assert player.engine.search_at(2).boards[0].hash == player.engine.board.hash
     player.respond("play w A1")
     player.respond("play w A2")
-    assert player.search_at(1).boards[0].hash == player.board.hash
+    assert player.engine.search_at(1).boards[0].hash == player.engine.board.hash
 
 
 def test_it_passes_after_a_pass_that_loses(player):
@@ -406,15 +418,15 @@ def test_it_passes_where_nothing_is_left_to_gain(player):
     for color, vertices in (("b", black), ("w", white)):
         for vertex in vertices:
             assert player.respond(f"play {color} {vertex}") == "= \n\n"
-    assert (player.board.pass_alive() > 0).all()
+    assert (player.engine.board.pass_alive() > 0).all()
     assert player.respond("genmove b") == player.respond("genmove w") == "= pass\n\n"
 
 
 def test_it_resigns_when_it_has_looked_lost_for_some_moves(player, monkeypatch):
-    player.options = Options(player.options.checkpoint, visits=4, resign=0.999)
+    player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
     moves = [player.respond("genmove b") for _ in range(3)]
     assert moves[-1] == "= resign\n\n" and "= resign\n\n" not in moves[:2]
-    assert len(player.moves) == 2
+    assert len(player.engine.moves) == 2
 
 
 def test_final_status_list(player):
@@ -448,6 +460,7 @@ KATA = (
     r"info move \S+ visits \d+ winrate [01]\.\d+ prior [01]\.\d+ scoreMean -?\d+\.\d+"
     r" scoreLead -?\d+\.\d+ order \d+ pv( [A-E][1-5]| pass)+"
 )
+OWNERSHIP = r" ownership( -?[01]\.\d{3}){25}"
 LZ = r"info move \S+ visits \d+ winrate \d+ prior \d+ order \d+ pv( [A-E][1-5]| pass)+"
 
 
@@ -465,24 +478,24 @@ def test_analysis(player):
 
 def test_analysis_with_a_move(player):
     answer = player.respond("kata-genmove_analyze b 10")
-    assert re.fullmatch(rf"=\n{KATA}( {KATA})*\nplay [A-E][1-5]\n\n", answer)
-    assert len(player.moves) == 1
+    assert re.fullmatch(rf"=\n({KATA}( {KATA})*\n)+play [A-E][1-5]\n\n", answer)
+    assert len(player.engine.moves) == 1
     answer = player.respond("lz-genmove_analyze w 10 ownership true")
-    assert re.fullmatch(rf"=\n{LZ}( {LZ})*\nplay ([A-E][1-5]|pass)\n\n", answer)
-    player.options = Options(player.options.checkpoint, visits=4, resign=0.999)
-    player._num_lost = 2
+    assert re.fullmatch(rf"=\n({LZ}( {LZ})*{OWNERSHIP}\n)+play ([A-E][1-5]|pass)\n\n", answer)
+    player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
+    player.engine._num_lost = 2
     assert player.respond("kata-genmove_analyze b").endswith("play resign\n\n")
-    assert len(player.moves) == 2
+    assert len(player.engine.moves) == 2
 
 
-class Session:
+class Client:
     """An engine that `serve` runs in a thread, as a client sees it through pipes."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, session: Session):
         read_end, self._write_end = os.pipe()
         self.pieces: list[str] = []
         stdin = open(read_end, "rb", buffering=0)  # noqa: SIM115 - closed with the process
-        arguments = (engine, stdin, self.pieces.append)
+        arguments = (session, stdin, self.pieces.append)
         self.thread = threading.Thread(target=serve, args=arguments, daemon=True)
         self.thread.start()
 
@@ -499,36 +512,36 @@ class Session:
 
 
 def test_any_line_interrupts_an_analysis(player):
-    session = Session(player)
-    session.send(b"kata-analyze b 1\n")
-    session.wait_for("info move")
+    client = Client(player)
+    client.send(b"kata-analyze b 1\n")
+    client.wait_for("info move")
     time.sleep(0.1)
-    session.send(b"7 protocol_version\r\n")
-    output = session.wait_for("=7 2\n\n")
+    client.send(b"7 protocol_version\r\n")
+    output = client.wait_for("=7 2\n\n")
     assert output.startswith("=\ninfo move") and output.endswith("\n\n=7 2\n\n")
     assert output.count("\n\n") == 2 and output.count("info move") > 2
-    session.send(b"lz-analyze 1\nstop\nquit\n")
-    session.thread.join(20)
-    assert not session.thread.is_alive() and "".join(session.pieces).endswith("\n\n= \n\n= \n\n")
+    client.send(b"lz-analyze 1\nstop\nquit\n")
+    client.thread.join(20)
+    assert not client.thread.is_alive() and "".join(client.pieces).endswith("\n\n= \n\n= \n\n")
 
 
 def test_quit_cuts_thinking_short(player):
-    player.options = Options(player.options.checkpoint, time_s=60.0)
-    session = Session(player)
-    session.send(b"genmove b\n")
+    player.engine.config = PlayConfig(player.config.checkpoint, time_s=60.0)
+    client = Client(player)
+    client.send(b"genmove b\n")
     time.sleep(0.3)
-    session.send(b"quit\n")
-    session.thread.join(4)
-    assert not session.thread.is_alive()
+    client.send(b"quit\n")
+    client.thread.join(4)
+    assert not client.thread.is_alive()
 
 
-def test_the_end_of_input_ends_the_session(engine):
-    session = Session(engine)
-    session.send(b"name\nversion")
-    os.close(session._write_end)
-    session.thread.join(5)
-    assert not session.thread.is_alive()
-    assert "".join(session.pieces).startswith("= minigo\n\n= ")
+def test_the_end_of_input_ends_the_session(session):
+    client = Client(session)
+    client.send(b"name\nversion")
+    os.close(client._write_end)
+    client.thread.join(5)
+    assert not client.thread.is_alive()
+    assert "".join(client.pieces).startswith("= minigo\n\n= ")
 
 
 def test_the_program_answers_without_torch_and_only_gtp_goes_to_stdout(tmp_path):
@@ -546,6 +559,6 @@ def test_the_program_answers_without_torch_and_only_gtp_goes_to_stdout(tmp_path)
     assert answers[2:] == ["= ", "= ", "= ", "? unknown command '\\ufffd'", "= ", ""]
 
 
-def test_the_presets_are_those_of_the_rules(engine):
+def test_the_presets_are_those_of_the_rules(session):
     for name in RULES:
-        assert engine.respond(f"kata-set-rules {name}") == "= \n\n"
+        assert session.respond(f"kata-set-rules {name}") == "= \n\n"

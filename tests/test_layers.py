@@ -19,8 +19,8 @@ LAYERS = [
     {"sgf", "network"},
     {"archive", "evaluator", "checkpoint", "replay"},
     {"search", "train"},
-    {"selfplay", "imitation", "arena", "gtp", "analyze"},
-    {"loop", "bench"},
+    {"selfplay", "imitation", "arena", "engine", "analyze"},
+    {"loop", "bench", "gtp"},
     {"cli"},
     {"__main__"},
 ]

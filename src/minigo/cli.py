@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import __version__
-from .config import RULES, Rules, load_recipe
+from .config import RULES, PlayConfig, Rules, load_recipe
 from .coords import check_size
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
 SECTIONS = ("board", "tree", "net", "selfplay", "train", "gtp")  # of `bench`
+LEVEL_HELP = "weaker, with moves that people play: 1 for beginners; default: as strong as it can"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -268,14 +269,15 @@ def _match(a, b, games, visits, time, komi, at_once, json, **options) -> None:
 
 def _add_gtp(parser) -> None:
     parser.add_argument("checkpoint", nargs="?", default="9x9", help="default: %(default)s")
-    limits = parser.add_mutually_exclusive_group()
-    text = "per move; default: 200, or as time allows"
-    limits.add_argument("--visits", type=_number(int, 0), metavar="V", help=text)
-    _share(limits, "--time")
+    text = "per move at most; default: 200, or as time allows"
+    parser.add_argument("--visits", type=_number(int, 0), metavar="V", help=text)
+    parser.add_argument("--level", type=_number(int, 0), default=0, metavar="1-9", help=LEVEL_HELP)
+    text = "think on the opponent's time, too"
+    parser.add_argument("--ponder", action="store_true", help=text)
     parser.add_argument("--rules", choices=tuple(RULES), default="tromp-taylor")
     text = "chance of winning below which it resigns; 0: never; default: %(default)s"
     parser.add_argument("--resign", type=float, default=0.02, metavar="P", help=text)
-    _share(parser, "--komi", "--seed", "--threads", "--device")
+    _share(parser, "--time", "--komi", "--seed", "--threads", "--device")
 
 
 def _describe(name: str) -> str:
@@ -290,9 +292,9 @@ def _describe(name: str) -> str:
 
 
 def _gtp(rules, komi, time, **options) -> None:
-    from .gtp import Options, run
+    from .gtp import run
 
-    run(Options(time_s=time, **options), replace(RULES[rules], komi=komi))
+    run(PlayConfig(time_s=time, **options), replace(RULES[rules], komi=komi))
 
 
 def _add_analyze(parser) -> None:

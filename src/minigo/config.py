@@ -4,7 +4,6 @@ An unknown key, a wrong type or a value out of range is a ValueError that names 
 """
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,6 +124,33 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class PlayConfig:
+    """How `minigo gtp` plays."""
+
+    checkpoint: str = "9x9"  # path or shipped name
+    visits: int | None = None  # per move at most
+    time_s: float | None = None  # per move at most, whatever the clock allows
+    level: int = 0  # 1 to 9: weaker, and like a person; 0: as strong as it can
+    resign: float = 0.02  # chance of winning below which it resigns; 0: never
+    ponder: bool = False  # think while the opponent does
+    device: str = "auto"
+    threads: int = 1
+    seed: int = 1
+
+    def __post_init__(self):
+        for name, low, high in (
+            ("visits", 0, 1 << 30),
+            ("time_s", 0.01, 1e6),
+            ("level", 0, 9),
+            ("resign", 0, 0.999999),
+            ("threads", 1, 256),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} {value} is not between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One run: `minigo train RECIPE` does what it says, from `start` to `minutes`."""
 
@@ -184,6 +210,8 @@ def _convert(value, wanted: type, name: str):
 
 def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
     """Read a TOML recipe; `overrides` are "key=value" with values in TOML's or plain text."""
+    import tomllib
+
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -197,6 +225,8 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
 
 
 def _apply_override(values: dict, override: str) -> None:
+    import tomllib
+
     key, equals, text = override.partition("=")
     if not equals:
         raise ValueError(f"--set {override!r} is not key=value")

@@ -1,0 +1,476 @@
+"""The player behind GTP: a game with its history, a clock, a search, and manners at the end.
+
+Leaves out the protocol itself. The network is loaded when something first needs it.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ._board import NUM_PLANES, Board, IllegalMove
+from .config import RULES, PlayConfig, Rules, SearchConfig
+from .coords import BLACK, EMPTY, WHITE, opponent, symmetry_table
+from .record import GameRecord
+
+DEFAULT_VISITS = 200  # per move, where neither visits nor time are limited
+LEAVES = 8  # at most, evaluated at once: faster, but the search is less well informed,
+VISITS_PER_LEAF = 32  # so that a move needs this many visits for each
+LAG_S = 0.2  # kept back from every time limit
+RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
+DEAD_OWNERSHIP = -0.5  # a chain whose points are owned less than this by its colour is dead
+SETTLED_OWNERSHIP = 0.5  # a point that is owned more than this is nobody else's any more
+EYES_POINTS = 4  # a territory of so many points has room for two eyes
+MAX_EDGES = 20_000_000  # where a tree stops growing: about 0.4 GB
+HUMAN_NETWORK = "9x9-human"  # whose policy is how people play
+LEVEL_VISITS = 16  # per move and level
+RESIGN = -1
+
+
+@dataclass
+class Clock:
+    """Time settings, and what is left to each colour."""
+
+    main_s: float | None = None  # None: no limit
+    period_s: float = 0.0  # of overtime
+    stones: int = 0  # to play in a period
+    is_byoyomi: bool = False  # Japanese: a period begins again with every move
+    left: dict[int, tuple[float, int]] = field(default_factory=dict)  # (seconds, stones) by colour
+
+    def limit(self, color: int, num_moves: int, size: int) -> float | None:
+        """Return how many seconds the next move of `color` may take, or None."""
+        if self.main_s is None and color not in self.left:
+            return None
+        left_s, stones = self.left.get(color, (self.main_s, 0))
+        if stones:
+            return max(0.05, 0.9 * left_s / stones - LAG_S)
+        per_stone = self.period_s / max(1, self.stones)
+        num_left = max(0.6 * size * size - num_moves, 0.15 * size * size) / 2  # own moves to come
+        return max(0.05, min(left_s / num_left + 0.8 * per_stone, left_s + per_stone) - LAG_S)
+
+    def spend(self, color: int, seconds: float) -> None:
+        """Take a move off main time, for clients that don't tell `time_left`."""
+        left_s, stones = self.left.get(color, (self.main_s or 0.0, 0))
+        if self.main_s is not None and not stones:
+            self.left[color] = max(0.0, left_s - seconds), 0
+
+    def tell(self, color: int, seconds: float, stones: int) -> None:
+        """Note what a client says is left: 0 stones in main time, else those, or periods, to go."""
+        self.left[color] = max(0.0, seconds), max(0, min(stones, 1) if self.is_byoyomi else stones)
+
+
+class Engine:
+    """A game with its positions, a clock, and a search of the present position."""
+
+    def __init__(self, config: PlayConfig | None = None, rules: Rules | None = None) -> None:
+        self.config, self.clock = config or PlayConfig(), Clock()
+        self.boards = [Board(9, rules or Rules())]  # the game's positions, the present one last
+        self.moves: list[tuple[int, int]] = []  # (colour, move), between those positions
+        self.is_interrupted: Callable[[], bool] = lambda: True  # has another line arrived?
+        self.must_hurry: Callable[[], bool] = lambda: False  # has `quit` arrived?
+        self.waits = False  # was the last command a move of its own?
+        self._num_lost = 0  # own moves in a row that looked lost
+        self._nets, self._evaluators = {}, {}  # by checkpoint; by checkpoint and size
+        self._search, self._searched = None, ()  # and the game as the search knows it
+        self._rng = np.random.default_rng(self.config.seed)
+
+    # ---- the game ----
+
+    @property
+    def board(self) -> Board:
+        return self.boards[-1]
+
+    def start(self, size: int, black=(), white=(), to_play: int = BLACK) -> None:
+        """Begin a game on an empty board, or with set-up stones. Raises ValueError."""
+        board = Board(size, self.board.rules, to_play)
+        if black or white:
+            board.place(black, white)
+        self.restart(board)
+        self._prepare()
+
+    def restart(self, board: Board) -> None:
+        """Begin a game at a position."""
+        self.boards, self.moves, self._num_lost, self._searched = [board], [], 0, ()
+
+    def play(self, move: int, color: int) -> None:
+        """Play a move of either colour; a colour may move twice in a row. Raises ValueError."""
+        board = self.board.copy()
+        try:
+            board.play(move, color)
+        except IllegalMove as error:
+            raise ValueError(f"illegal move: {error}") from None
+        self.boards.append(board)
+        self.moves.append((color, move))
+
+    def undo(self) -> None:
+        """Take the last move back. Raises ValueError at the beginning."""
+        if not self.moves:
+            raise ValueError("cannot undo")
+        self.boards.pop()
+        self.moves.pop()
+        self._num_lost = 0
+
+    def change_rules(self, rules: Rules) -> None:
+        """Go on under other rules or komi."""
+        for board in self.boards:
+            board.rules = rules
+        self._searched = ()
+
+    def change_config(self, **values) -> None:
+        """Go on with other visits, time or threads. Raises ValueError."""
+        self.config = replace(self.config, **values)
+        self._search = None
+        if "threads" in values:
+            self._evaluators.clear()
+
+    def load(self, path: str, num_moves: int | None = None) -> None:
+        """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
+        from .sgf import Skipped, load_games
+
+        if not Path(path).is_file():
+            raise ValueError(f"cannot load file {path!r}")
+        record = next(iter(load_games([path], may_be_empty=True)), None)
+        if not isinstance(record, GameRecord):
+            reason = record.reason if isinstance(record, Skipped) else "no game"
+            raise ValueError(f"cannot load file {path!r}: {reason}")
+        rules = replace(self.board.rules, komi=record.rules.komi)
+        self.restart(record.board())
+        for move in record.moves.tolist()[:num_moves]:
+            self.play(move, self.board.to_play)
+        self.change_rules(rules)
+
+    def record(self) -> GameRecord:
+        """Return the game so far; a pass stands between two moves of one colour."""
+        first, passes, moves = self.boards[0], self.board.size**2, []
+        to_play = start = self.moves[0][0] if self.moves else first.to_play
+        for color, move in self.moves:
+            moves += [move] if color == to_play else [passes, move]
+            to_play = opponent(color)
+        stones = first.stones().astype(np.int8).ravel()
+        setup = stones if stones.any() else None
+        return GameRecord(first.size, first.rules, np.array(moves, np.int16), start, setup)
+
+    def position(self, color: int) -> Board:
+        """Return the board with `color` to move, and in play again if the game was over."""
+        board = self.board.copy()
+        if board.is_over:
+            board = _with_stones(board, board.stones().ravel())
+        board.to_play = color
+        return board
+
+    # ---- the network ----
+
+    def evaluator(self, checkpoint: str | None = None):
+        """Return a network's evaluator for the board's size, by default of the one that plays."""
+        from .evaluator import make_evaluator
+
+        config, size = self.config, self.board.size
+        key = checkpoint or config.checkpoint, size
+        if key not in self._evaluators:
+            net = self._load(*key)
+            self._evaluators[key] = make_evaluator(
+                net, size, device=config.device, max_batch=LEAVES, threads=config.threads
+            )
+        return self._evaluators[key]
+
+    def _load(self, name: str, size: int):
+        from .checkpoint import load_checkpoint, load_network
+
+        if name not in self._nets:
+            checkpoint = load_checkpoint(name)
+            info = checkpoint.info
+            trained = info.get("size") or info.get("recipe", {}).get("size")
+            self._nets[name] = load_network(checkpoint), trained
+        net, trained = self._nets[name]
+        if trained not in (None, size):
+            text = f"{name} was trained on {trained}x{trained} alone: on {size}x{size} it guesses"
+            print(f"minigo: warning: {text}", file=sys.stderr, flush=True)
+        return net
+
+    def _prepare(self) -> None:
+        """Load the network now if there is a clock, so that no move of the game pays for it."""
+        if self.clock.main_s is None:
+            return
+        with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
+            shape = (LEAVES + 1, NUM_PLANES, self.board.size, self.board.size)
+            self.evaluator().evaluate(np.zeros(shape, np.float32))
+
+    def start_clock(self, clock: Clock) -> None:
+        """Play with these time settings."""
+        self.clock = clock
+        self._prepare()
+
+    def evaluate(self, board: Board, checkpoint: str | None = None):
+        """Return a network's own opinion of a position, for the player to move: (1, ...)."""
+        planes = np.zeros((1, NUM_PLANES, board.size, board.size), dtype=np.float32)
+        board.write_planes(planes[0])
+        return self.evaluator(checkpoint).evaluate(planes)
+
+    def policy(self, board: Board, checkpoint: str | None = None) -> np.ndarray:
+        """Return (A,) the probabilities that a network gives the moves, 0 where illegal."""
+        logits = self.evaluate(board, checkpoint).logits[0].astype(np.float64)
+        logits[~board.legal_moves()] = -np.inf
+        policy = np.exp(logits - logits.max())
+        return policy / policy.sum()
+
+    def ownership(self, board: Board) -> np.ndarray:
+        """Return (N * N,) whose points they will be, +1 = the player's, over all symmetries."""
+        table = symmetry_table(board.size)
+        planes = np.zeros((len(table), NUM_PLANES, board.size, board.size), dtype=np.float32)
+        for symmetry in range(len(table)):
+            board.write_planes(planes[symmetry], symmetry)
+        owner = self.evaluator().evaluate(planes).ownership.reshape(len(table), -1)
+        return np.mean([row[to] for row, to in zip(owner, table[:, :-1], strict=True)], axis=0)
+
+    # ---- the search ----
+
+    def search_at(self, color: int):
+        """Return the search, its root here with `color` to move; it keeps what it can."""
+        from .search import Search
+
+        evaluator, board = self.evaluator(), self.position(color)
+        game = (id(self.boards[0]), *self.moves)
+        if self._search is None or self._search.boards[0].size != board.size:
+            visits = self._visits() or LEAVES * VISITS_PER_LEAF
+            config = SearchConfig(leaves=max(1, min(LEAVES, visits // VISITS_PER_LEAF)))
+            self._search = Search(evaluator, config, [board], self._rng)
+        elif not self._follow(game, color):
+            self._search.reset(0, board)
+        self._searched = game
+        return self._search
+
+    def _follow(self, game: tuple, color: int) -> bool:
+        """Play the moves since the last search in its tree, if they follow from it."""
+        known, to_play = self._searched, self._search.boards[0].to_play
+        if not known or game[: len(known)] != known or self.board.is_over:
+            return False
+        for mover, move in game[len(known) :]:
+            if mover != to_play:
+                return False
+            self._search.play(0, move)
+            to_play = opponent(mover)
+        return to_play == color
+
+    def _visits(self) -> int | None:
+        return LEVEL_VISITS * self.config.level or self.config.visits
+
+    def most_visits(self) -> int:
+        """Return how many visits a tree has room for."""
+        return MAX_EDGES // (self.board.size**2 + 1)
+
+    def think(self, color: int, interval_s: float = math.inf) -> Iterator:
+        """Search for as long as a move of `color` may take; yield the search now and then."""
+        started, config = time.monotonic(), self.config
+        clock_s = self.clock.limit(color, len(self.moves), self.board.size)
+        search = self.search_at(color)  # may load the network, which --time doesn't count
+        deadline = time.monotonic() + (config.time_s or math.inf)
+        deadline = min(deadline, started + (math.inf if clock_s is None else clock_s))
+        visits = self._visits()
+        if visits is None:
+            visits = DEFAULT_VISITS if deadline == math.inf else self.most_visits()
+        visits = max(1, min(visits, self.most_visits()))
+        is_done = False
+        while not is_done:
+            until = min(deadline, time.monotonic() + interval_s)
+            missing = max(1, visits - search.result(0).num_visits)
+            search.run(missing, deadline=until, stop=self.must_hurry)
+            is_done = search.result(0).num_visits >= visits or self.must_hurry()
+            is_done |= time.monotonic() >= deadline
+            if is_done:
+                self.clock.spend(color, time.monotonic() - started)
+            yield search
+
+    def ponder(self) -> None:
+        """Think about the opponent's move, until a line arrives or the tree is full."""
+        search = self.search_at(opponent(self.moves[-1][0]))
+        room = max(0, self.most_visits() - search.result(0).num_visits)
+        search.run(room, stop=self.is_interrupted)
+
+    # ---- the choice of a move ----
+
+    def consider(self, color: int, is_cleanup: bool = False) -> None:
+        """Think, unless a pass needs no thought."""
+        if not self._may_pass(self.position(color), is_cleanup):
+            for _ in self.think(color):
+                pass
+
+    def choose(self, color: int, is_cleanup: bool = False) -> int:
+        """Return the move for `color` that the search so far speaks for.
+
+        In a cleanup, dead stones of the opponent are captured before a pass.
+        """
+        board = self.position(color)
+        if self._may_pass(board, is_cleanup):
+            return board.size**2
+        result = self.search_at(color).result(0)
+        if is_cleanup and result.move == board.size**2:
+            return self._capture(board, result)
+        if self.config.level and result.move != board.size**2:
+            return self._move_like_a_person(board, result)
+        return int(result.move)
+
+    def decide(self, color: int) -> int:
+        """Return `choose`'s move, or RESIGN after some moves that looked lost."""
+        move = self.choose(color)
+        if move != self.board.size**2:
+            win = (self.search_at(color).result(0).value + 1) / 2
+            self._num_lost = self._num_lost + 1 if win < self.config.resign else 0
+        return RESIGN if self._num_lost >= RESIGN_MOVES else move
+
+    def _move_like_a_person(self, board: Board, result) -> int:
+        """Draw as many moves as the level from what people play; return what the search likes best.
+
+        Level 1 is a person's first idea, the higher ones think twice. Pass is the search's choice.
+        """
+        policy = self.policy(board, HUMAN_NETWORK)[:-1] + 1e-9 * (board.legal_moves()[:-1])
+        moves = self._rng.choice(len(policy), self.config.level, p=policy / policy.sum())
+        return int(max(moves, key=lambda move: (result.visits[move], policy[move])))
+
+    def _capture(self, board: Board, result) -> int:
+        """Return the best move next to a dead stone of the opponent, or pass."""
+        stones, theirs = board.stones().ravel(), opponent(board.to_play)
+        dead = [move for move in self.dead_stones() if stones[move] == theirs]
+        near = {move for stone in dead for move in _neighbours(stone, board.size)}
+        moves = [move for move in near if board.is_legal(move)]
+        best = max(moves, key=lambda m: (result.visits[m], result.priors[m]), default=None)
+        return board.size**2 if best is None else best
+
+    def _may_pass(self, board: Board, is_cleanup: bool) -> bool:
+        """Need the player to move not think: is nothing left to gain, or does a pass win?
+
+        Where dead stones count for the opponent they are captured first: the search sees to that.
+        """
+        alive, area = board.pass_alive(), board.area()
+        if (alive != EMPTY).all() and (alive == area).all():
+            return True
+        if is_cleanup or not self.is_plain():
+            dead = self.dead_stones()
+            theirs = (board.stones().ravel()[dead] == opponent(board.to_play)).any()
+            if is_cleanup and theirs:
+                return False
+            if self._is_settled(board, dead):
+                return True
+        last = self.moves[-1] if self.moves else None
+        if is_cleanup or last != (opponent(board.to_play), board.size**2):
+            return False
+        sign = 1 if board.to_play == BLACK else -1
+        return sign * board.score() > 0 and (self.is_plain() or sign * self.score() > 0)
+
+    def _is_settled(self, board: Board, dead: list[int]) -> bool:
+        """Is every point somebody's, as the stones show and the network agrees?"""
+        area = self._without(dead).area().ravel()
+        owner = self.ownership(board) * (1 if board.to_play == BLACK else -1)
+        owner[area == WHITE] *= -1
+        return bool((area != EMPTY).all() and (owner > SETTLED_OWNERSHIP).all())
+
+    # ---- the end of the game ----
+
+    def is_plain(self) -> bool:
+        """Do the rules count every stone on the board as alive, as Tromp-Taylor does?"""
+        return self.board.rules == replace(RULES["tromp-taylor"], komi=self.board.rules.komi)
+
+    def dead_stones(self) -> list[int]:
+        """Return the dead stones as moves: by the network's ownership, checked by Benson's rule."""
+        board = self.position(self.board.to_play)
+        owner = self.ownership(board)
+        stones, alive = board.stones().ravel(), board.pass_alive().ravel()
+        dead = []
+        for move in np.flatnonzero(stones).tolist():
+            color = int(stones[move])
+            owned = owner[board.chain(move)].mean() * (1 if color == board.to_play else -1)
+            is_doubtful = alive[move] == EMPTY and owned < DEAD_OWNERSHIP
+            if alive[move] == opponent(color) or is_doubtful:
+                dead.append(move)
+        return dead
+
+    def _without(self, dead: list[int]) -> Board:
+        stones = self.board.stones().ravel()
+        stones[dead] = EMPTY
+        return _with_stones(self.board, stones)
+
+    def seki(self, dead: list[int]) -> list[int]:
+        """Return the points of seki, stones and eyes: two colours with a neutral point in common.
+
+        Neither of them has two eyes: a territory of EYES_POINTS, or two of any size. The dead
+        stones are taken off first.
+        """
+        board = self._without(dead)
+        area, stones = board.area().ravel(), board.stones().ravel()
+        alive = board.pass_alive().ravel()
+        eyes = [r for r in _regions(stones) if stones[r[0]] == EMPTY and area[r[0]] != EMPTY]
+        weak = np.zeros(len(area), dtype=bool)
+        groups = [r for r in _regions(area) if area[r[0]] != EMPTY]
+        for group in groups:
+            sizes = [len(eye) for eye in eyes if eye[0] in group]
+            is_safe = len(sizes) > 1 or sum(sizes) >= EYES_POINTS or (alive[group] != EMPTY).any()
+            weak[group] = not is_safe
+        points = []
+        for neutral in [r for r in _regions(area) if area[r[0]] == EMPTY]:
+            around = {near for move in neutral for near in _neighbours(move, board.size)}
+            colors = {int(area[near]) for near in around if weak[near]}
+            if colors == {BLACK, WHITE}:
+                touching = [g for g in groups if weak[g[0]] and not around.isdisjoint(g)]
+                points += [move for group in touching for move in group]
+        return sorted(set(points))
+
+    def statuses(self) -> dict[str, list[list[int]]]:
+        """Return the chains that are alive, in seki, and dead."""
+        dead = self.dead_stones()
+        seki, chains = set(self.seki(dead)), {"alive": [], "seki": [], "dead": []}
+        for move in np.flatnonzero(self.board.stones()).tolist():
+            chain = self.board.chain(move)
+            status = "dead" if move in dead else "seki" if move in seki else "alive"
+            if move == chain[0]:
+                chains[status].append(chain)
+        return chains
+
+    def score(self) -> float:
+        """Count the board as the rules say, Black minus White, dead stones taken off."""
+        board = self.board
+        if self.is_plain():
+            return board.score()
+        dead = self.dead_stones()
+        cleaned = self._without(dead)
+        if board.rules.scoring == "area":
+            return cleaned.score()
+        stones = board.stones().ravel()
+        lost = [
+            taken + int((stones[dead] == color).sum())
+            for color, taken in zip((BLACK, WHITE), board.prisoners, strict=True)
+        ]
+        territory = cleaned.area().ravel()
+        territory[cleaned.stones().ravel() != EMPTY] = EMPTY
+        territory[self.seki(dead)] = EMPTY  # an eye in a seki is no territory
+        points = int((territory == BLACK).sum()) - int((territory == WHITE).sum())
+        return points + lost[1] - lost[0] - board.rules.komi
+
+
+def _with_stones(board: Board, stones: np.ndarray) -> Board:
+    """Return a board that begins with (N * N,) stones."""
+    placed = Board(board.size, board.rules)
+    placed.place(*(np.flatnonzero(stones == color).tolist() for color in (BLACK, WHITE)))
+    return placed
+
+
+def _neighbours(move: int, size: int) -> list[int]:
+    row, col = divmod(move, size)
+    near = ((row - 1, col), (row, col - 1), (row, col + 1), (row + 1, col))
+    return [r * size + c for r, c in near if 0 <= r < size and 0 <= c < size]
+
+
+def _regions(values: np.ndarray) -> list[list[int]]:
+    """Return the connected points of one value, region by region; values: (N * N,)."""
+    size, unseen, regions = math.isqrt(len(values)), set(range(len(values))), []
+    while unseen:
+        region = [unseen.pop()]
+        for move in region:  # grows as it goes
+            near = {n for n in _neighbours(move, size) if values[n] == values[move]} & unseen
+            unseen -= near
+            region += near
+        regions.append(region)
+    return regions

@@ -148,6 +148,8 @@ def run(config: PlayConfig, rules: Rules) -> None:
     os.dup2(2, 1)
     with open(0, "rb", buffering=0, closefd=False) as stdin, open(output, "wb", 0) as stdout:
         serve(Session(config, rules), stdin, lambda text: stdout.write(text.encode()))
+    if "torch" in sys.modules:
+        os._exit(0)  # PyTorch takes up to 2 s to come down, and Sabaki waits 3 s after `quit`
 
 
 # ---- commands: (engine or session, arguments) -> None, the answer, or its lines as they come ----

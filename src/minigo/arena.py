@@ -8,11 +8,12 @@ alive. So nobody is believed who passes with dead stones on the board:
 - Once anybody has passed, a program that lists `kgs-genmove_cleanup` (GNU Go does) is asked by it:
   then it doesn't pass before the opponent's dead stones are off the board. A pass that it gave
   before that, to plain `genmove`, ends no game.
-- A program without it is taken at its word and asked for its `final_score`; games where that names
-  another winner are counted as "disagreements".
+- A program without it is taken at its word. Every program is asked for its `final_score`: games
+  where that names another winner are "disagreements", and all other counts are listed.
 
-With a program in the match the board has the strictest rules (positional superko, no suicide): what
-they allow, every rule set allows. A program's own illegal move, crash or silence loses the game.
+Under territory scoring nobody captures what is dead, and the programs' own count decides where they
+agree; the area does where not. With a program in the match the board forbids suicide, as most do. A
+program's own illegal move, crash or silence loses the game.
 """
 
 import contextlib
@@ -37,6 +38,7 @@ from ._board import Board, IllegalMove
 from .config import Rules, SearchConfig
 from .coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
 from .record import GameRecord
+from .sgf import format_sgf, parse_result
 
 # Opening variety: a network draws its first OPENING_MOVES_PER_SIZE * N moves in proportion to
 # visits ** (1 / OPENING_TEMPERATURE), or to priors without search, and then plays its best.
@@ -130,8 +132,15 @@ class Game:
         self.firm_passes = self.firm_passes + is_firm if is_pass else 0
         self.is_capped = len(self.moves) >= MAX_MOVES_PER_POINT * self.board.size**2
         if self.firm_passes >= 2 or self.is_capped:
-            self.score = self.board.score()
-            self.winner = BLACK if self.score > 0 else WHITE if self.score < 0 else EMPTY
+            self.count(self.board.score())
+
+    def count(self, score: float) -> None:
+        """End the game by a count."""
+        self.score, self.winner = score, BLACK if score > 0 else WHITE if score < 0 else EMPTY
+
+    def counts(self) -> list[float | None]:
+        """Return the programs' own counts, Black minus White; None where one gave no number."""
+        return [parse_result(claim)[1] for claim in self.claims]
 
     def points(self) -> float:
         """Return A's points: 1, 0.5 or 0."""
@@ -174,7 +183,7 @@ def match(
         raise ValueError(f"a match of {num_games} games")
     players, rules = (a, b), rules or Rules()
     if a.command or b.command:
-        rules = replace(rules, ko="positional", suicide=False)
+        rules = replace(rules, suicide=False)
     if sgf:
         Path(sgf).mkdir(parents=True, exist_ok=True)
     boards = [Board(size, rules)] * min(num_games, games_at_once or _default_width(players))
@@ -185,7 +194,10 @@ def match(
             stack.callback(side.close)
         bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=not progress)
         games = _play_games(sides, num_games, boards, stack.enter_context(bar), sgf)
-    return {"a": a.name, "b": b.name, "size": size, "komi": rules.komi} | summarize(games)
+    settings = {"a": a.name, "b": b.name, "size": size, "komi": rules.komi}
+    is_timed = any(player.time_s for player in players)
+    times = {"longest_move_s": [side.longest_s for side in sides]} if is_timed else {}
+    return settings | summarize(games) | times
 
 
 def _make_sides(players, boards, search, rng, device: str, threads: int) -> list:
@@ -265,12 +277,13 @@ def _finish(game: Game, sides, sgf) -> None:
     """Ask programs for their count of a finished game, and write its SGF."""
     if game.score is not None and not game.is_capped:
         game.claims += filter(None, (side.count(game) for side in sides))
+        counts = set(game.counts())
+        if game.board.rules.scoring == "territory" and len(counts) == 1 and None not in counts:
+            game.count(counts.pop())
     if game.ending and not game.ending.endswith(" resigned"):
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
     if not sgf:
         return
-    from .sgf import format_sgf
-
     arrays = np.array(game.moves, np.int16), np.array(game.values, np.float32)
     result = {BLACK: 1.0, WHITE: -1.0, EMPTY: 0.0}[game.winner]
     board = game.board
@@ -296,7 +309,7 @@ class NetworkSide:
     def __init__(self, player: Player, boards: list[Board], evaluator, config, rng) -> None:
         from .search import Search
 
-        self.player, self.rng = player, rng
+        self.player, self.rng, self.longest_s = player, rng, 0.0
         config = config or SearchConfig()
         config = replace(config, leaves=player.leaves or config.leaves)
         self.search = Search(evaluator, config, boards, rng)
@@ -307,12 +320,14 @@ class NetworkSide:
     def choose(self, games: list[Game]) -> list[Reply]:
         """Choose and play a move in each game; all are searched as one batch."""
         budget = np.zeros(len(self.search.boards), dtype=np.int32)
-        deadline = time.monotonic() + self.player.time_s if self.player.time_s else None
+        started = time.monotonic()
+        deadline = started + self.player.time_s if self.player.time_s else None
         for game in games:
             kept = self.search.result(game.slot).num_visits
             budget[game.slot] = 1 << 20 if deadline else max(1, self.player.simulations - kept)
         self.search.run(budget, deadline=deadline)
         replies = [self._choose(game) for game in games]
+        self.longest_s = max(self.longest_s, time.monotonic() - started)
         for game, reply in zip(games, replies, strict=True):
             self.search.play(game.slot, reply.move)
         return replies
@@ -423,13 +438,14 @@ class ProgramSide:
     """A GTP program in every game of a match: one process per game in flight."""
 
     def __init__(self, player: Player, width: int, rng: np.random.Generator) -> None:
-        self.player, self.rng = player, rng
+        self.player, self.rng, self.longest_s = player, rng, 0.0
         self.programs: list[GtpProgram | None] = [None] * width
 
     def start(self, game: Game) -> None:
         """Set a process up for a game; one that died is started again."""
         lines = [f"boardsize {game.board.size}", "clear_board", f"komi {game.board.rules.komi:g}"]
-        optional = ['kata-set-rules {"ko":"POSITIONAL","score":"AREA","suicide":false}']
+        ko, scoring = game.board.rules.ko.upper(), game.board.rules.scoring.upper()
+        optional = [f'kata-set-rules {{"ko":"{ko}","score":"{scoring}","suicide":false}}']
         # GNU Go's own seed is the second it was started in.
         optional.append(f"set_random_seed {self.rng.integers(1 << 30)}")
         if self.player.time_s:
@@ -444,15 +460,17 @@ class ProgramSide:
 
     def choose(self, games: list[Game]) -> list[Reply]:
         """Ask every process for a move, and then collect the moves: they think side by side."""
-        errors = []
+        errors, started = [], time.monotonic()
         for game in games:
-            command = CLEANUP if game.has_pass and self._has(game, CLEANUP) else "genmove"
+            command = CLEANUP if game.has_pass and self._cleans_up(game) else "genmove"
             line = f"{command} {format_color(game.board.to_play)}"
             errors.append(self._attempt(game, "send", line)[1])
-        return [self._receive(game, error) for game, error in zip(games, errors, strict=True)]
+        replies = [self._receive(game, error) for game, error in zip(games, errors, strict=True)]
+        self.longest_s = max(self.longest_s, time.monotonic() - started)
+        return replies
 
     def _receive(self, game: Game, error: str) -> Reply:
-        is_firm = game.has_pass or not self._has(game, CLEANUP)
+        is_firm = game.has_pass or not self._cleans_up(game)
         text, error = ("", error) if error else self._attempt(game, "receive")
         if error or text.lower() == "resign":
             return Reply(loses=error or "resigned")
@@ -471,6 +489,9 @@ class ProgramSide:
         return (
             self._attempt(game, "ask", "final_score")[0] if self._has(game, "final_score") else ""
         )
+
+    def _cleans_up(self, game: Game) -> bool:
+        return game.board.rules.scoring == "area" and self._has(game, CLEANUP)
 
     def _has(self, game: Game, command: str) -> bool:
         program = self.programs[game.slot]
@@ -507,7 +528,7 @@ def summarize(games: list[Game]) -> dict:
 
     score: A's points per game; elo: the median of what they say; both with a 95 % interval. black,
     white: the counts by A's colour. distinct: different games, capped: those counted at the move
-    cap. forfeits: one line each. disagreements: see the module.
+    cap. forfeits, other_counts: one line each. disagreements: see the module.
     """
     tally = _tally(games)
     points = tally["wins"] + tally["draws"] / 2
@@ -525,6 +546,11 @@ def summarize(games: list[Game]) -> dict:
         "resigned": sum(ending.endswith(" resigned") for ending in endings),
         "forfeits": [ending for ending in endings if not ending.endswith(" resigned")],
         "disagreements": sum(_disagrees(game) for game in games),
+        "other_counts": [
+            f"game {game.number + 1}: {', '.join(game.claims)}; taken {game.score:+g}"
+            for game in games
+            if set(game.counts()) - {game.score}
+        ],
     }
 
 

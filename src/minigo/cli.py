@@ -124,6 +124,12 @@ _SHARED = {  # options that several subcommands have
         "help": "of the board; default: %(default)s",
         "default": 9,
     },
+    "--rules": {
+        "choices": tuple(RULES),
+        "default": "tromp-taylor",
+        "help": f"{', '.join(RULES)}; default: %(default)s",
+        "metavar": "R",
+    },
     "--komi": {
         "type": _checked(lambda text: Rules(komi=float(text)).komi, "a whole or half number"),
         "default": Rules().komi,
@@ -256,14 +262,14 @@ def _add_match(parser) -> None:
     _share(limits, "--time")
     parser.add_argument("--sgf", metavar="DIR", help="write the games there")
     parser.add_argument("--at-once", type=_number(int, 1), default=0, metavar="N", help="games")
-    _share(parser, "--size", "--komi", "--seed", "--threads", "--device", "--json")
+    _share(parser, "--size", "--rules", "--komi", "--seed", "--threads", "--device", "--json")
 
 
-def _match(a, b, games, visits, time, komi, at_once, json, **options) -> None:
+def _match(a, b, games, visits, time, rules, komi, at_once, json, **options) -> None:
     from .arena import match, parse_player
 
     players = [parse_player(text, visits, time) for text in (a, b)]
-    rules = Rules(komi=komi)
+    rules = replace(RULES[rules], komi=komi)
     _print(match(*players, games, rules=rules, games_at_once=at_once, **options), json)
 
 
@@ -274,10 +280,9 @@ def _add_gtp(parser) -> None:
     parser.add_argument("--level", type=_number(int, 0), default=0, metavar="1-9", help=LEVEL_HELP)
     text = "think on the opponent's time, too"
     parser.add_argument("--ponder", action="store_true", help=text)
-    parser.add_argument("--rules", choices=tuple(RULES), default="tromp-taylor")
     text = "chance of winning below which it resigns; 0: never; default: %(default)s"
     parser.add_argument("--resign", type=float, default=0.02, metavar="P", help=text)
-    _share(parser, "--time", "--komi", "--seed", "--threads", "--device")
+    _share(parser, "--time", "--rules", "--komi", "--seed", "--threads", "--device")
 
 
 def _describe(name: str) -> str:

@@ -23,8 +23,7 @@ LEAVES = 8  # at most, evaluated at once: faster, but the search is less well in
 VISITS_PER_LEAF = 32  # so that a move needs this many visits for each
 LAG_S = 0.2  # kept back from every time limit
 RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
-DEAD_OWNERSHIP = -0.5  # a chain whose points are owned less than this by its colour is dead
-SETTLED_OWNERSHIP = 0.5  # a point that is owned more than this is nobody else's any more
+SETTLED_OWNERSHIP = 0.5  # a point that is owned more than this is settled; so is a dead chain's
 EYES_POINTS = 4  # a territory of so many points has room for two eyes
 MAX_EDGES = 20_000_000  # where a tree stops growing: about 0.4 GB
 HUMAN_NETWORK = "9x9-human"  # whose policy is how people play
@@ -158,10 +157,17 @@ class Engine:
     def position(self, color: int) -> Board:
         """Return the board with `color` to move, and in play again if the game was over."""
         board = self.board.copy()
-        if board.is_over:
+        if self._is_ending():
             board = _with_stones(board, board.stones().ravel())
         board.to_play = color
         return board
+
+    def _is_ending(self) -> bool:
+        """Is the game over, or would a pass end it that the search can't count?
+
+        It counts dead stones as alive, so it would pass too soon where they will be taken off.
+        """
+        return self.board.is_over or (self.board.num_passes > 0 and not self.is_plain())
 
     # ---- the network ----
 
@@ -247,7 +253,7 @@ class Engine:
     def _follow(self, game: tuple, color: int) -> bool:
         """Play the moves since the last search in its tree, if they follow from it."""
         known, to_play = self._searched, self._search.boards[0].to_play
-        if not known or game[: len(known)] != known or self.board.is_over:
+        if not known or game[: len(known)] != known or (self._is_ending() and game != known):
             return False
         for mover, move in game[len(known) :]:
             if mover != to_play:
@@ -308,11 +314,12 @@ class Engine:
         if self._may_pass(board, is_cleanup):
             return board.size**2
         result = self.search_at(color).result(0)
-        if is_cleanup and result.move == board.size**2:
-            return self._capture(board, result)
-        if self.config.level and result.move != board.size**2:
-            return self._move_like_a_person(board, result)
-        return int(result.move)
+        move = int(result.move)
+        if is_cleanup and move == board.size**2:
+            move = self._capture(board, result)
+        elif self.config.level and move != board.size**2:
+            move = self._move_like_a_person(board, result)
+        return move if self.board.is_legal(move, color) else board.size**2  # a superko
 
     def decide(self, color: int) -> int:
         """Return `choose`'s move, or RESIGN after some moves that looked lost."""
@@ -359,7 +366,8 @@ class Engine:
         if is_cleanup or last != (opponent(board.to_play), board.size**2):
             return False
         sign = 1 if board.to_play == BLACK else -1
-        return sign * board.score() > 0 and (self.is_plain() or sign * self.score() > 0)
+        is_agreed = self.is_plain() or (self._is_certain() and sign * self.score() > 0)
+        return sign * board.score() > 0 and is_agreed
 
     def _is_settled(self, board: Board, dead: list[int]) -> bool:
         """Is every point somebody's, as the stones show and the network agrees?"""
@@ -374,19 +382,28 @@ class Engine:
         """Do the rules count every stone on the board as alive, as Tromp-Taylor does?"""
         return self.board.rules == replace(RULES["tromp-taylor"], komi=self.board.rules.komi)
 
+    def _chains(self) -> Iterator[tuple[list[int], int, float]]:
+        """Yield (points, colour, how much of them the network gives that colour) of every chain."""
+        board = self.position(self.board.to_play)
+        owner = self.ownership(board) * (1 if board.to_play == BLACK else -1)
+        stones = board.stones().ravel()
+        for move in np.flatnonzero(stones).tolist():
+            chain, color = board.chain(move), int(stones[move])
+            if move == chain[0]:
+                yield chain, color, float(owner[chain].mean()) * (1 if color == BLACK else -1)
+
     def dead_stones(self) -> list[int]:
         """Return the dead stones as moves: by the network's ownership, checked by Benson's rule."""
-        board = self.position(self.board.to_play)
-        owner = self.ownership(board)
-        stones, alive = board.stones().ravel(), board.pass_alive().ravel()
-        dead = []
-        for move in np.flatnonzero(stones).tolist():
-            color = int(stones[move])
-            owned = owner[board.chain(move)].mean() * (1 if color == board.to_play else -1)
-            is_doubtful = alive[move] == EMPTY and owned < DEAD_OWNERSHIP
-            if alive[move] == opponent(color) or is_doubtful:
-                dead.append(move)
+        alive, dead = self.board.pass_alive().ravel(), []
+        for chain, color, owned in self._chains():
+            is_doubtful = alive[chain[0]] == EMPTY
+            if alive[chain[0]] == opponent(color) or (is_doubtful and owned < -SETTLED_OWNERSHIP):
+                dead += chain
         return dead
+
+    def _is_certain(self) -> bool:
+        """Does the network know of every chain whether it is dead?"""
+        return all(abs(owned) > SETTLED_OWNERSHIP for _, _, owned in self._chains())
 
     def _without(self, dead: list[int]) -> Board:
         stones = self.board.stones().ravel()
@@ -422,11 +439,9 @@ class Engine:
         """Return the chains that are alive, in seki, and dead."""
         dead = self.dead_stones()
         seki, chains = set(self.seki(dead)), {"alive": [], "seki": [], "dead": []}
-        for move in np.flatnonzero(self.board.stones()).tolist():
-            chain = self.board.chain(move)
-            status = "dead" if move in dead else "seki" if move in seki else "alive"
-            if move == chain[0]:
-                chains[status].append(chain)
+        for chain, _, _ in self._chains():
+            status = "dead" if chain[0] in dead else "seki" if chain[0] in seki else "alive"
+            chains[status].append(chain)
         return chains
 
     def score(self) -> float:

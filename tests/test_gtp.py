@@ -8,10 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from minigo.config import RULES, PlayConfig
+import minigo
+from minigo._board import Board
+from minigo.config import RULES, PlayConfig, Rules
 from minigo.engine import Clock
 from minigo.gtp import COMMANDS, Session, describe_commands, parse_line, serve
 
@@ -221,6 +226,97 @@ def test_rules(session):
         assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
 
 
+def test_rules_by_kgs_names(session):
+    check(
+        session,
+        """
+        > kgs-rules new_zealand
+        =
+        > kgs-rules Japanese
+        =
+        > kgs-rules ing
+        ? unknown rules 'ing'; there are tromp-taylor, chinese, aga, new-zealand, japanese
+        > kgs-rules {}
+        ? unknown rules '{}'; there are tromp-taylor, chinese, aga, new-zealand, japanese
+        > komi 0.5
+        =
+        """,
+    )
+    assert session.engine.board.rules == Rules("simple", False, "territory", 0.5)
+
+
+def test_set_position(session):
+    check(
+        session,
+        """
+        > boardsize 5
+        =
+        > play b B2
+        =
+        > set_position b C3 w D4 b A1
+        =
+        > list_stones b
+        = C3 A1
+        > list_stones w
+        = D4
+        > undo
+        ? cannot undo
+        > play b B1
+        =
+        > set_position b C3 w
+        ? '' is not a vertex of a 5x5 board
+        > set_position red C3
+        ? no colour in 'red C3'
+        > set_position b pass
+        ? move 25 is not a point of a 5x5 board
+        > set_position b C3 w C3
+        ? there is a stone at C3 already
+        > set_position b A2 b B1 w A1
+        ? the stone at A1 has no liberty
+        > list_stones b
+        = C3 A1 B1
+        > set_position
+        =
+        > list_stones b
+        =
+        """,
+    )
+
+
+def test_settings_and_questions(session):
+    check(
+        session,
+        """
+        > stop
+        =
+        > minigo-set visits 50
+        =
+        > minigo-set time 0.5
+        =
+        > minigo-set threads 2
+        =
+        > minigo-set visits none
+        =
+        > minigo-set threads none
+        ? no threads in 'threads none'
+        > minigo-set visits -4
+        ? visits -4 is not between 0 and 1.07374e+09
+        > minigo-set time soon
+        ? no time in 'time soon'
+        > minigo-set mood 3
+        ? unknown setting 'mood'; there are visits, time, threads
+        > minigo-set
+        ? unknown setting ''; there are visits, time, threads
+        """,
+    )
+    config = session.engine.config
+    assert (config.visits, config.time_s, config.threads) == (None, 0.5, 2)
+    assert float(session.respond("cputime")[2:]) > 0
+    for line in session.respond("gogui-analyze_commands")[2:].strip().split("\n"):
+        kind, label, command = line.split("/")
+        assert kind and label and command.split()[0] in COMMANDS
+
+
 def test_final_score_under_tromp_taylor_counts_the_board(session):
     check(
         session,
@@ -257,6 +353,29 @@ def test_sgf_goes_out_and_comes_in(session, tmp_path):
     assert session.respond("list_stones b") == "= C3\n\n"
     assert session.respond("list_stones w") == "= \n\n"
     assert session.respond("undo") == "= \n\n" and session.respond("undo").startswith("?")
+
+
+@pytest.mark.parametrize(
+    "text, number, black, white, to_play",
+    [
+        ("(;SZ[5]AB[cc][dd]AW[ee])", "", "C3 D2", "E1", 1),
+        ("(;SZ[5]AB[cc][dd]PL[W])", "", "C3 D2", "", 2),
+        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "2", "C3 D2", "E1", 1),
+        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "1", "C3 D2", "", 2),
+        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "99", "A5 C3 D2", "E1", 2),
+        ("(;SZ[5])", "", "", "", 1),
+        ("(;SZ[5];B[];W[])", "", "", "", 1),
+    ],
+)
+def test_loadsgf_takes_set_up_stones_and_any_move_number(
+    session, tmp_path, text, number, black, white, to_play
+):
+    path = tmp_path / "game.sgf"
+    path.write_text(text)
+    assert session.respond(f"loadsgf {path} {number}") == "= \n\n"
+    assert session.engine.board.size == 5 and session.engine.board.to_play == to_play
+    assert session.respond("list_stones b") == f"= {black}\n\n"
+    assert session.respond("list_stones w") == f"= {white}\n\n"
 
 
 def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
@@ -305,38 +424,57 @@ def test_parse_line(line, parsed):
     assert parse_line(line) == parsed
 
 
-def test_random_lines_are_all_answered(session):
-    random_ = random.Random(1)
-    names = [name for name in COMMANDS if name not in ("printsgf", "quit")]
-    words = [
-        *names,
-        "b",
-        "w",
-        "C3",
-        "a19",
-        "pass",
-        "19",
-        "-1",
-        "1e999",
-        "nan",
-        "{",
-        "\u0663",
-        "9" * 50,
-    ]
-    for number in range(10_000):
+def random_lines(rng: random.Random, num_lines: int) -> bytes:
+    """Return lines of any bytes and of GTP's own words in any order, some of them very long."""
+    words = [name for name in COMMANDS if name != "quit"]
+    words += ["b", "w", "C3", "a19", "pass", "19", "-1", "1e999", "nan", "{", "none", "visits"]
+    words += ["\u0663", "9" * 50, "\r", "\x07", "#", "7"]
+    lines = []
+    for number in range(num_lines):
+        line = rng.randbytes(rng.randrange(40)).replace(b"\n", b"")
         if number % 2:
-            line = random_.randbytes(random_.randrange(40)).replace(b"\n", b"")
-        else:
-            line = " ".join(random_.choices(words, k=random_.randrange(1, 5))).encode()
-        if number % 1000 == 0:
-            line = line * 10_000
-        answer = session.respond(line)
-        if parse_line(line) is None:
-            assert answer == ""
-            continue
-        assert re.fullmatch(r"[=?][0-9]*( [^\n]*)?\n([^\n]+\n)*\n", answer), (line[:99], answer)
-        assert answer.isascii()
-    assert session.respond("name") == "= minigo\n\n"
+            line = " ".join(rng.choices(words, k=rng.randrange(1, 5))).encode()
+        lines.append(line * 10_000 if number % 1000 == 0 else line)
+    lines[num_lines // 2] = b"name" + b" " * 3_000_000
+    return b"".join(line + rng.choice((b"\n", b"\r\n")) for line in lines)
+
+
+def check_answers(output: str, data: bytes) -> None:
+    """Check that `output` is one well-formed answer for each line of `data`, and nothing else."""
+    lines = [line for line in data.split(b"\n") if parse_line(line)]
+    answers = re.findall(r"[=?][0-9]*(?: [^\n]*)?\n(?:[^\n]+\n)*\n", output)
+    assert "".join(answers) == output and output.isascii()
+    assert len(answers) == len(lines)
+    for answer, line in zip(answers, lines, strict=True):
+        assert re.match(r"[=?]([0-9]*)", answer)[1] == parse_line(line)[0], (line[:99], answer)
+
+
+def test_random_lines_are_all_answered_and_only_gtp_goes_to_stdout(tmp_path):
+    data = random_lines(random.Random(1), 10_000) + b"name"  # half a line at the end
+    command = [sys.executable, "-m", "minigo", "gtp", "no-such-network"]
+    environment = os.environ | {"PYTHONPATH": str(Path(minigo.__file__).parents[1])}
+    done = subprocess.run(
+        command, input=data, capture_output=True, timeout=100, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr[-2000:]
+    check_answers(done.stdout.decode("ascii"), data)
+    assert done.stdout.endswith(b"\n\n= minigo\n\n")
+
+
+def test_random_lines_with_a_network(player, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # printsgf may write there
+    monkeypatch.setattr("minigo.engine.RESIGN_MOVES", 1)
+    rng = random.Random(2)
+    lines = [line for line in random_lines(rng, 600).split(b"\n") if len(line) < 1000][:500]
+    moves = [b"genmove b", b"kata-analyze w 1", b"undo", b"kgs-genmove_cleanup w", b"final_score"]
+    moves += [b"final_status_list seki", b"minigo-set visits 3", b"boardsize 5", b"reg_genmove b"]
+    moves += [b"kgs-rules japanese", b"lz-genmove_analyze b 1", b"play w pass", b"clear_board"]
+    lines = [rng.choice(moves) if number % 3 == 0 else line for number, line in enumerate(lines)]
+    lines = [line for line in lines if b"threads" not in line and b"boardsize 19" not in line]
+    for line in lines:
+        answer = player.respond(line)
+        assert re.fullmatch(r"([=?][0-9]*( [^\n]*)?\n([^\n]+\n)*\n)?", answer), (line, answer)
+    assert player.respond("boardsize 5") == "= \n\n" and player.respond("genmove b")[0] == "="
 
 
 def test_the_clock():
@@ -365,6 +503,41 @@ def test_the_clock():
     assert session.respond("time_settings 60 0").startswith("? no number of stones")
 
 
+def test_time_systems(session):
+    check(
+        session,
+        """
+        > kgs-time_settings byoyomi 60 5 3
+        =
+        > kgs-time_settings canadian 60 25 10
+        =
+        > kgs-time_settings absolute 60
+        =
+        > kgs-time_settings none
+        =
+        > kgs-time_settings fischer 60 5
+        ? unknown time system 'fischer'
+        > kgs-time_settings byoyomi 60
+        ? no seconds in '60'
+        > time_settings nan 0 0
+        ? no seconds in 'nan 0 0'
+        > time_left w 10
+        ? no number of stones in 'w 10'
+        > time_left red 10 0
+        ? no colour in 'red 10 0'
+        """,
+    )
+    assert session.engine.clock.limit(1, 0, 9) is None
+    session.respond("kgs-time_settings byoyomi 0 1 5")
+    limits = [session.engine.clock.limit(1, ply, 9) for ply in range(0, 80, 2)]
+    assert all(0.3 < limit < 0.85 for limit in limits)  # 1 s a move, and never late
+    session.respond("time_left b 1 3")  # three periods, not three stones
+    assert session.engine.clock.limit(1, 0, 9) == pytest.approx(0.9 - 0.2)
+    session.respond("time_settings 60 10 5")
+    session.respond("time_left b 6 3")
+    assert session.engine.clock.limit(1, 0, 9) == pytest.approx(0.9 * 2 - 0.2)
+
+
 @pytest.mark.parametrize("options", [{"visits": -1}, {"time_s": 0.0}, {"resign": 1.5}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=str(*options.values())):
@@ -374,6 +547,42 @@ def test_options_out_of_range_are_refused(options):
 def test_every_command_has_its_line_of_help():
     lines = describe_commands().split("\n")
     assert len(lines) == len(COMMANDS) and all(len(line.split()) > 1 for line in lines)
+
+
+def test_the_commands_are_those_that_clients_ask_for():
+    names = "protocol_version name version known_command list_commands quit boardsize clear_board"
+    names += " komi get_komi play genmove reg_genmove undo showboard list_stones captures"
+    names += " fixed_handicap place_free_handicap set_free_handicap time_settings time_left"
+    names += " kgs-time_settings final_score final_status_list loadsgf printsgf set_position"
+    names += " kata-get-rules kata-set-rules kgs-rules kata-raw-nn lz-analyze kata-analyze stop"
+    names += " lz-genmove_analyze kata-genmove_analyze kgs-genmove_cleanup cputime minigo-set"
+    assert set(names.split()) | {"gogui-analyze_commands"} == set(COMMANDS)
+
+
+SEKI = """
+    O X X . O O X
+    O X X . O O X
+    O O O O X X X
+    . O . O X . X
+    O O O O X X .
+    O O O O X X X
+    O O O O X . X
+"""
+
+
+def test_a_seki_is_neither_dead_nor_territory(session):
+    session.respond("boardsize 7")
+    engine = session.engine
+    engine.restart(Board.from_diagram(SEKI))
+    owner = np.array([0, 1, -1])[engine.board.stones().ravel()]
+    engine.ownership = lambda board: owner * (1 if board.to_play == 1 else -1)
+    seki = session.respond("final_status_list seki")[2:].split("\n")
+    assert seki[:2] == ["B7 C7 B6 C6", "E7 F7 E6 F6"] and seki[2:] == ["", ""]
+    assert session.respond("final_status_list dead") == "= \n\n"
+    assert "B7" not in session.respond("final_status_list alive")
+    session.respond("kgs-rules japanese")
+    session.respond("komi 0")
+    assert session.respond("final_score") == "= B+1\n\n"  # three eyes against two
 
 
 # ---- with a network ----
@@ -420,6 +629,87 @@ def test_it_passes_where_nothing_is_left_to_gain(player):
             assert player.respond(f"play {color} {vertex}") == "= \n\n"
     assert (player.engine.board.pass_alive() > 0).all()
     assert player.respond("genmove b") == player.respond("genmove w") == "= pass\n\n"
+
+
+def settle(player: Session) -> None:
+    """Set up a position that is Black's, a dead stone at A1 in it, and have the network know it."""
+    for column in "BD":
+        for row in "12345":
+            player.respond(f"play b {column}{row}")
+    for line in ("play b A4", "play b E2", "play b E4", "play w A1"):
+        player.respond(line)
+    player.engine.ownership = lambda board: np.full(25, 3.0 - 2 * board.to_play)
+
+
+def test_where_dead_stones_come_off_it_passes_once_all_is_settled(player):
+    player.respond("kata-set-rules chinese")
+    settle(player)
+    assert player.respond("final_status_list dead") == "= A1\n\n"
+    assert player.respond("genmove b") == "= pass\n\n"
+    assert player.respond("genmove w") == "= pass\n\n"
+
+
+def test_a_cleanup_captures_dead_stones_before_it_passes(player):
+    player.respond("kata-set-rules chinese")
+    settle(player)
+    moves = []
+    while player.respond("list_stones w") != "= \n\n":
+        moves.append(player.respond("kgs-genmove_cleanup b"))
+        assert re.fullmatch(r"= [A-E][1-5]\n\n", moves[-1]) and len(moves) < 9, moves
+    assert player.respond("kgs-genmove_cleanup b") == "= pass\n\n"
+    assert player.respond("kgs-genmove_cleanup red").startswith("? no colour")
+
+
+def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
+    monkeypatch.setattr("minigo.engine.HUMAN_NETWORK", network)
+    player.engine.config = PlayConfig(network, level=1)
+    popular = np.zeros(26)
+    popular[[6, 18]] = 0.6, 0.4  # B4 and D2
+    player.engine.policy = lambda board, checkpoint: popular
+    moves = {player.respond("reg_genmove b")[2:4] for _ in range(40)}
+    assert moves == {"B4", "D2"}
+    player.engine.config = PlayConfig(network, level=9)  # thinks nine times, and D2 is better
+    result = SimpleNamespace(visits=np.eye(26)[18])
+    moves = [player.engine._move_like_a_person(player.engine.board, result) for _ in range(50)]
+    assert moves.count(18) > 40
+    del player.engine.policy
+    assert re.fullmatch(r"= [A-E][1-5]\n\n", player.respond("genmove b"))
+
+
+def test_a_size_that_the_network_does_not_know_is_said_on_stderr(player, capsys):
+    player.respond("genmove b")
+    assert capsys.readouterr().err == ""
+    player.respond("boardsize 4")
+    player.respond("genmove b")
+    player.respond("genmove w")
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and "trained on 5x5 alone: on 4x4 it guesses" in errors
+
+
+def test_a_clock_loads_the_network_and_no_move_is_late(player):
+    assert player.respond("time_settings 0 1 1") == "= \n\n" and player.engine._evaluators
+    player.respond("boardsize 6")
+    for color in "bwbw":
+        started = time.monotonic()
+        assert player.respond(f"genmove {color}")[:2] == "= "
+        assert time.monotonic() - started < 1
+
+
+def test_settings_change_while_it_plays(player):
+    for visits in (40, 4):
+        player.respond("clear_board")
+        player.respond(f"minigo-set visits {visits}")
+        player.respond("reg_genmove b")
+        assert visits <= player.engine.search_at(1).result(0).num_visits < visits + 8
+
+
+def test_the_winrate_is_that_of_the_colour_asked_about():
+    session = Session(PlayConfig("9x9", visits=20))
+    session.respond("fixed_handicap 4")
+    wins = []
+    for line in ("kata-analyze b 1", "kata-analyze w 1", "lz-analyze b 1", "lz-analyze w 1"):
+        wins.append(float(re.search(r" winrate (\S+) .* order 0 ", session.respond(line))[1]))
+    assert wins[0] > 0.7 and wins[1] < 0.3 and wins[2] > 7000 and wins[3] < 3000
 
 
 def test_it_resigns_when_it_has_looked_lost_for_some_moves(player, monkeypatch):
@@ -523,6 +813,18 @@ def test_any_line_interrupts_an_analysis(player):
     client.send(b"lz-analyze 1\nstop\nquit\n")
     client.thread.join(20)
     assert not client.thread.is_alive() and "".join(client.pieces).endswith("\n\n= \n\n= \n\n")
+
+
+def test_it_ponders_until_the_next_line(player):
+    player.config = player.engine.config = PlayConfig(player.config.checkpoint, 16, ponder=True)
+    client = Client(player)
+    client.send(b"genmove b\n")
+    client.wait_for("\n\n")
+    time.sleep(0.3)
+    client.send(b"undo\n5 name\n")
+    client.wait_for("=5 minigo\n\n")
+    assert player.engine._search.result(0).num_visits > 40
+    assert player.engine._search.boards[0].to_play == 2
 
 
 def test_quit_cuts_thinking_short(player):

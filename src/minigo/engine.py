@@ -95,6 +95,7 @@ class Engine:
     def restart(self, board: Board) -> None:
         """Begin a game at a position."""
         self.boards, self.moves, self._num_lost, self._searched = [board], [], 0, ()
+        self.waits = False
 
     def play(self, move: int, color: int) -> None:
         """Play a move of either colour; a colour may move twice in a row. Raises ValueError."""
@@ -105,6 +106,7 @@ class Engine:
             raise ValueError(f"illegal move: {error}") from None
         self.boards.append(board)
         self.moves.append((color, move))
+        self.waits = False
 
     def undo(self) -> None:
         """Take the last move back. Raises ValueError at the beginning."""
@@ -112,7 +114,7 @@ class Engine:
             raise ValueError("cannot undo")
         self.boards.pop()
         self.moves.pop()
-        self._num_lost = 0
+        self._num_lost, self.waits = 0, False
 
     def change_rules(self, rules: Rules) -> None:
         """Go on under other rules or komi."""

@@ -575,7 +575,7 @@ def test_a_seki_is_neither_dead_nor_territory(session):
     engine = session.engine
     engine.restart(Board.from_diagram(SEKI))
     owner = np.array([0, 1, -1])[engine.board.stones().ravel()]
-    engine.ownership = lambda board: owner * (1 if board.to_play == 1 else -1)
+    engine.ownership = lambda color: owner * (1 if color == 1 else -1)
     seki = session.respond("final_status_list seki")[2:].split("\n")
     assert seki[:2] == ["B7 C7 B6 C6", "E7 F7 E6 F6"] and seki[2:] == ["", ""]
     assert session.respond("final_status_list dead") == "= \n\n"
@@ -638,7 +638,7 @@ def settle(player: Session) -> None:
             player.respond(f"play b {column}{row}")
     for line in ("play b A4", "play b E2", "play b E4", "play w A1"):
         player.respond(line)
-    player.engine.ownership = lambda board: np.full(25, 3.0 - 2 * board.to_play)
+    player.engine.ownership = lambda color: np.full(25, 3.0 - 2 * color)
 
 
 def test_where_dead_stones_come_off_it_passes_once_all_is_settled(player):
@@ -844,6 +844,17 @@ def test_the_end_of_input_ends_the_session(session):
     client.thread.join(5)
     assert not client.thread.is_alive()
     assert "".join(client.pieces).startswith("= minigo\n\n= ")
+
+
+def test_the_first_questions_are_answered_without_numpy():
+    code = (
+        "import sys; from minigo.cli import main; main(['gtp']);"
+        "print(sorted({'numpy', 'torch', 'sgfmill', 'tomllib'} & set(sys.modules)), file=sys.stderr)"
+    )
+    lines = b"name\nversion\nprotocol_version\nlist_commands\nknown_command play\nquit\n"
+    done = subprocess.run([sys.executable, "-c", code], input=lines, capture_output=True)
+    assert done.returncode == 0 and done.stderr == b"[]\n"
+    assert done.stdout.startswith(b"= minigo\n\n") and done.stdout.endswith(b"= true\n\n= \n\n")
 
 
 def test_the_program_answers_without_torch_and_only_gtp_goes_to_stdout(tmp_path):

@@ -29,6 +29,7 @@ MAX_EDGES = 20_000_000  # where a tree stops growing: about 0.4 GB
 HUMAN_NETWORK = "9x9-human"  # whose policy is how people play
 LEVEL_VISITS = 16  # per move and level
 RESIGN = -1
+NOTHING = (None, EMPTY, None)
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Engine:
         self._num_lost = 0  # own moves in a row that looked lost
         self._nets, self._evaluators = {}, {}  # by checkpoint; by checkpoint and size
         self._search, self._searched = None, ()  # and the game as the search knows it
+        self._owned = NOTHING  # board, colour and points of the last `ownership`
         self._rng = np.random.default_rng(self.config.seed)
 
     # ---- the game ----
@@ -120,7 +122,7 @@ class Engine:
         """Go on under other rules or komi."""
         for board in self.boards:
             board.rules = rules
-        self._searched = ()
+        self._searched, self._owned = (), NOTHING
 
     def change_config(self, **values) -> None:
         """Go on with other visits, time or threads. Raises ValueError."""
@@ -226,14 +228,18 @@ class Engine:
         policy = np.exp(logits - logits.max())
         return policy / policy.sum()
 
-    def ownership(self, board: Board) -> np.ndarray:
-        """Return (N * N,) whose points they will be, +1 = the player's, over all symmetries."""
-        table = symmetry_table(board.size)
+    def ownership(self, color: int) -> np.ndarray:
+        """Return (N * N,) whose points they will be, +1 = that colour's, over all symmetries."""
+        if self._owned[:2] == (self.board, color):
+            return self._owned[2]
+        board, table = self.position(color), symmetry_table(self.board.size)
         planes = np.zeros((len(table), NUM_PLANES, board.size, board.size), dtype=np.float32)
         for symmetry in range(len(table)):
             board.write_planes(planes[symmetry], symmetry)
         owner = self.evaluator().evaluate(planes).ownership.reshape(len(table), -1)
-        return np.mean([row[to] for row, to in zip(owner, table[:, :-1], strict=True)], axis=0)
+        owner = np.mean([row[to] for row, to in zip(owner, table[:, :-1], strict=True)], axis=0)
+        self._owned = self.board, color, owner
+        return owner
 
     # ---- the search ----
 
@@ -357,7 +363,7 @@ class Engine:
         alive, area = board.pass_alive(), board.area()
         if (alive != EMPTY).all() and (alive == area).all():
             return True
-        if is_cleanup or not self.is_plain():
+        if (is_cleanup or not self.is_plain()) and board.stones().astype(bool).mean() > 1 / 3:
             dead = self.dead_stones()
             theirs = (board.stones().ravel()[dead] == opponent(board.to_play)).any()
             if is_cleanup and theirs:
@@ -374,7 +380,7 @@ class Engine:
     def _is_settled(self, board: Board, dead: list[int]) -> bool:
         """Is every point somebody's, as the stones show and the network agrees?"""
         area = self._without(dead).area().ravel()
-        owner = self.ownership(board) * (1 if board.to_play == BLACK else -1)
+        owner = self.ownership(board.to_play) * (1 if board.to_play == BLACK else -1)
         owner[area == WHITE] *= -1
         return bool((area != EMPTY).all() and (owner > SETTLED_OWNERSHIP).all())
 
@@ -386,8 +392,8 @@ class Engine:
 
     def _chains(self) -> Iterator[tuple[list[int], int, float]]:
         """Yield (points, colour, how much of them the network gives that colour) of every chain."""
-        board = self.position(self.board.to_play)
-        owner = self.ownership(board) * (1 if board.to_play == BLACK else -1)
+        board = self.board
+        owner = self.ownership(board.to_play) * (1 if board.to_play == BLACK else -1)
         stones = board.stones().ravel()
         for move in np.flatnonzero(stones).tolist():
             chain, color = board.chain(move), int(stones[move])

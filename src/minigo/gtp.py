@@ -464,7 +464,7 @@ def _parse_analysis(engine, arguments: list[str]) -> tuple[int, float, bool]:
 def _format_ownership(engine, color: int, is_wanted: bool) -> str:
     if not is_wanted:
         return ""
-    points = engine.ownership(engine.position(color)).tolist()
+    points = engine.ownership(color).tolist()
     return " ownership " + " ".join(f"{x:.3f}" for x in points)
 
 

@@ -849,7 +849,7 @@ def test_the_end_of_input_ends_the_session(session):
 def test_the_first_questions_are_answered_without_numpy():
     code = (
         "import sys; from minigo.cli import main; main(['gtp']);"
-        "print(sorted({'numpy', 'torch', 'sgfmill', 'tomllib'} & set(sys.modules)), file=sys.stderr)"
+        "print(sorted({'numpy', 'torch', 'tomllib'} & set(sys.modules)), file=sys.stderr)"
     )
     lines = b"name\nversion\nprotocol_version\nlist_commands\nknown_command play\nquit\n"
     done = subprocess.run([sys.executable, "-c", code], input=lines, capture_output=True)

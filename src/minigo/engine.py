@@ -23,7 +23,7 @@ LEAVES = 8  # at most, evaluated at once: faster, but the search is less well in
 VISITS_PER_LEAF = 32  # so that a move needs this many visits for each
 LAG_S = 0.2  # kept back from every time limit
 RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
-SETTLED_OWNERSHIP = 0.5  # a point that is owned more than this is settled; so is a dead chain's
+SETTLED_OWNERSHIP = 0.5  # a point or chain that is owned more than this is settled
 EYES_POINTS = 4  # a territory of so many points has room for two eyes
 MAX_EDGES = 20_000_000  # where a tree stops growing: about 0.4 GB
 HUMAN_NETWORK = "9x9-human"  # whose policy is how people play
@@ -401,11 +401,14 @@ class Engine:
                 yield chain, color, float(owner[chain].mean()) * (1 if color == BLACK else -1)
 
     def dead_stones(self) -> list[int]:
-        """Return the dead stones as moves: by the network's ownership, checked by Benson's rule."""
+        """Return the dead stones as moves: by Benson's rule, else as the network thinks.
+
+        A chain is dead if its points are rather the opponent's; those of a seki aren't.
+        """
         alive, dead = self.board.pass_alive().ravel(), []
         for chain, color, owned in self._chains():
-            is_doubtful = alive[chain[0]] == EMPTY
-            if alive[chain[0]] == opponent(color) or (is_doubtful and owned < -SETTLED_OWNERSHIP):
+            owner = alive[chain[0]]
+            if owner == opponent(color) or (owner == EMPTY and owned < 0):
                 dead += chain
         return dead
 

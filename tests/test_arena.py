@@ -17,6 +17,7 @@ from minigo.arena import (
     parse_player,
     score_interval,
 )
+from minigo.config import RULES
 from minigo.sgf import load_games
 
 # A GTP program that plays its arguments, one for each genmove, then passes. "die", "silent" and
@@ -118,6 +119,24 @@ def test_a_pass_before_cleanup_ends_no_game(program, tmp_path):
 def test_a_count_that_names_another_winner_is_reported(program):
     result = play(program("C3 --score=B+1"), program("--score=W+3.5"), 1)
     assert result["wins"] == 1 and result["disagreements"] == 1
+    assert result["other_counts"] == ["game 1: B+1, W+3.5; taken +18"]
+
+
+def test_under_territory_scoring_the_programs_count_where_they_agree(program):
+    japanese = RULES["japanese"]
+    players = [parse_player(program(words)) for words in ("C3 --score=W+3", "--score=W+3.0")]
+    result = match(*players, 1, 5, japanese, progress=False)
+    assert result["losses"] == 1 and result["disagreements"] == 0 and result["other_counts"] == []
+    players = [parse_player(program(words)) for words in ("C3 --score=W+3", "--score=B+1")]
+    result = match(*players, 1, 5, japanese, progress=False)
+    assert result["wins"] == 1 and result["disagreements"] == 1  # the area is Black's
+    assert result["other_counts"] == ["game 1: W+3, B+1; taken +18"]
+
+
+def test_nobody_cleans_up_under_territory_scoring(program, tmp_path):
+    players = [parse_player(program("C3 --cleanup=D3,D4")), parse_player(program("A1"))]
+    match(*players, 1, 5, RULES["japanese"], progress=False, sgf=tmp_path)
+    assert played_moves(tmp_path) == [12, 20, 25, 25]
 
 
 def test_resigning_loses(program, tmp_path):
@@ -197,7 +216,8 @@ def test_a_network_meets_a_program(network, program):
 
 def test_time_per_move_instead_of_visits(network):
     players = [parse_player(network, time_s=0.01), parse_player(f"{network}@1")]
-    assert match(*players, 2, 5, progress=False)["games"] == 2
+    result = match(*players, 2, 5, progress=False)
+    assert result["games"] == 2 and all(0 < longest < 60 for longest in result["longest_move_s"])
 
 
 @pytest.mark.skipif(find_gnugo() is None, reason="needs gnugo")

@@ -282,7 +282,9 @@ def _add_gtp(parser) -> None:
     parser.add_argument("--ponder", action="store_true", help=text)
     text = "chance of winning below which it resigns; 0: never; default: %(default)s"
     parser.add_argument("--resign", type=float, default=0.02, metavar="P", help=text)
-    _share(parser, "--time", "--rules", "--komi", "--seed", "--threads", "--device")
+    text = "of a level's moves; default: others each time"
+    parser.add_argument("--seed", type=_number(int, 0), help=text)
+    _share(parser, "--time", "--rules", "--komi", "--threads", "--device")
 
 
 def _describe(name: str) -> str:

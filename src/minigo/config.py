@@ -135,7 +135,7 @@ class PlayConfig:
     ponder: bool = False  # think while the opponent does
     device: str = "auto"
     threads: int = 1
-    seed: int = 1
+    seed: int | None = None  # of a level's moves; None: other moves in each session
 
     def __post_init__(self):
         for name, low, high in (

@@ -569,4 +569,4 @@ COMMANDS: dict[str, tuple[Callable, str]] = {
 
 def describe_commands() -> str:
     """Return the commands, a line each, for `minigo gtp --help`."""
-    return "\n".join(f"  {name:21} {text}" for name, (_, text) in COMMANDS.items())
+    return "\n".join(f"  {name:22} {text}" for name, (_, text) in COMMANDS.items())

@@ -857,6 +857,25 @@ def test_the_first_questions_are_answered_without_numpy():
     assert done.stdout.startswith(b"= minigo\n\n") and done.stdout.endswith(b"= true\n\n= \n\n")
 
 
+def test_an_idle_program_imports_pytorch_and_still_answers_and_quits(tmp_path):
+    pytest.importorskip("torch")
+    code = (
+        "import os, sys, minigo.gtp; from minigo.cli import main; exit = os._exit;"
+        "os._exit = lambda status: exit(7 if 'torch' in sys.modules else 8);"
+        "minigo.gtp.IDLE_S = 0.05; main(['gtp', 'nowhere'])"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], bufsize=0, cwd=tmp_path, **pipes
+    ) as program:
+        program.stdin.write(b"name\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == b"= minigo\n"
+        time.sleep(1.5)
+        output, errors = program.communicate(b"play b C3\nquit\n", timeout=60)
+    assert (output, errors, program.returncode) == (b"\n= \n\n= \n\n", b"", 7)
+
+
 def test_the_program_answers_without_torch_and_only_gtp_goes_to_stdout(tmp_path):
     code = (
         "import sys; from minigo.cli import main; status = main(['gtp', 'nowhere']);"

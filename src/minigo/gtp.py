@@ -7,6 +7,8 @@ Sources: Farnebäck 2002, "Specification of the Go Text Protocol, version 2, dra
 docs/GTP_Extensions.md; Leela Zero's lz-analyze; kgsGtp's manual; GoGui's analyze commands.
 """
 
+import contextlib
+import importlib
 import json
 import os
 import queue
@@ -34,6 +36,7 @@ from .coords import (
 )
 
 QUIT_GRACE_S = 2.0  # how long a move is still thought about once `quit` has arrived
+IDLE_S = 0.5  # without a line, before it prepares itself for a first move
 MAX_LINE_BYTES = 1 << 20  # of a line, the rest is dropped
 MIN_VISITS = 9  # before a line of analysis: it has moves in it
 PV_LENGTH = 15
@@ -117,11 +120,28 @@ def serve(session: Session, stdin, write: Callable[[str], object]) -> None:
     while not session.has_quit:
         if session.config.ponder and lines.empty() and session.engine.waits:
             session.engine.ponder()
-        line = lines.get()
+        line = _next_line(lines)
         if line is None:
             return
         for piece in session.answer(line):
             write(piece)
+
+
+def _next_line(lines: queue.SimpleQueue) -> bytes | None:
+    """Wait for a line; a client that lets it wait finds PyTorch imported at its first move."""
+    if "torch" not in sys.modules:
+        try:
+            return lines.get(timeout=IDLE_S)
+        except queue.Empty:
+            threading.Thread(target=_import_network, daemon=True).start()
+    return lines.get()
+
+
+def _import_network() -> None:
+    with contextlib.suppress(ImportError):  # a move will say what is missing
+        from . import evaluator  # noqa: F401
+
+        importlib.import_module("openvino")
 
 
 def _read_lines(stdin, lines: queue.SimpleQueue, quit_at: list[float]) -> None:

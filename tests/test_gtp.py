@@ -717,6 +717,10 @@ def test_it_resigns_when_it_has_looked_lost_for_some_moves(player, monkeypatch):
     moves = [player.respond("genmove b") for _ in range(3)]
     assert moves[-1] == "= resign\n\n" and "= resign\n\n" not in moves[:2]
     assert len(player.engine.moves) == 2
+    player.respond("clear_board")
+    player.respond("set_free_handicap A1 E5")
+    assert "= resign\n\n" not in [player.respond("genmove w") for _ in range(6)]
+    assert "= resign\n\n" in [player.respond("genmove w") for _ in range(3)]
 
 
 def test_final_status_list(player):

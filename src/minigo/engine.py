@@ -330,8 +330,13 @@ class Engine:
         return move if self.board.is_legal(move, color) else board.size**2  # a superko
 
     def decide(self, color: int) -> int:
-        """Return `choose`'s move, or RESIGN after some moves that looked lost."""
+        """Return `choose`'s move, or RESIGN after some moves that looked lost.
+
+        In a handicap game White's first moves always do: he plays them.
+        """
         move = self.choose(color)
+        if self.boards[0].stones().any() and len(self.moves) < self.board.size**2 // 4:
+            return move
         if move != self.board.size**2:
             win = (self.search_at(color).result(0).value + 1) / 2
             self._num_lost = self._num_lost + 1 if win < self.config.resign else 0

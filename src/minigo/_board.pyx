@@ -652,15 +652,13 @@ cdef int write_input(
     write_chains(pos, symmetry, planes + 6 * area)
     for move in range(area):
         point = POINT_OF[pos.size][move]
-        if pos.points[point].color != EMPTY:
+        moves[num_legal] = move     # stays if it is legal
+        if is_plain(pos, point, pos.to_play):
+            num_legal += pos.points[point].color == EMPTY
             continue
-        verdict = LEGAL
-        if not is_plain(pos, point, pos.to_play):
-            verdict = legality(pos, history, point, pos.to_play)
-        if verdict == LEGAL:
-            moves[num_legal] = move
-            num_legal += 1
-        elif verdict == KO:
+        verdict = legality(pos, history, point, pos.to_play)
+        num_legal += verdict == LEGAL
+        if verdict == KO:
             planes[12 * area + symmetry[move]] = 1
     for k in range(NUM_LAST):
         if 0 <= pos.last_moves[k] < area:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minigo import arena
+from minigo._board import NUM_PLANES
 from minigo.arena import (
     GtpProgram,
     Player,
@@ -260,6 +261,32 @@ def test_a_player_may_batch_the_leaves_of_a_tree(network):
     players = [parse_player(f"{network}@{limits}") for limits in ("8x4", "8")]
     outcome = match(*players, 2, size=5, device="cpu", progress=False)
     assert outcome["wins"] + outcome["losses"] + outcome["draws"] == 2 and not outcome["forfeits"]
+@pytest.mark.parametrize(
+    "text, name, without",
+    [
+        ("9x9@64:no-value", "9x9@64:no-value", "value"),
+        ("9x9@64:no-policy", "9x9@64:no-policy", "policy"),
+        ("9x9@64", "9x9@64", ""),
+        ("gtp:/a/gnugo --level 5 --mode gtp", "gnugo-5", ""),
+        ("gtp:gnugo --level=10", "gnugo-10", ""),
+    ],
+)
+def test_names_tell_players_apart(text, name, without):
+    player = parse_player(text)
+    assert (player.name, player.without) == (name, without)
+    assert player.command or (player.checkpoint, player.simulations) == ("9x9", 64)
+
+
+def test_a_network_can_be_without_a_head(network):
+    evaluator = arena._make_evaluator(network, 5, 4, "cpu", 1)
+    planes = np.random.default_rng(1).normal(size=(2, NUM_PLANES, 5, 5)).astype(np.float32)
+    whole = evaluator.evaluate(planes)
+    no_policy = arena.Blinded(evaluator, "policy").evaluate(planes)
+    no_value = arena.Blinded(evaluator, "value").evaluate(planes)
+    assert not no_policy.logits.any() and (no_policy.value == whole.value).all()
+    assert not no_value.value.any() and not no_value.score.any()
+    assert (no_value.logits == whole.logits).all() and whole.logits.any() and whole.value.any()
+    assert play(f"{network}:no-value", f"{network}@4:no-policy", 2)["games"] == 2
 
 
 @pytest.mark.parametrize("text", ["", "gtp:", "gtp:'", "gtp:   "])

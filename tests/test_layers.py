@@ -20,7 +20,8 @@ LAYERS = [
     {"archive", "evaluator", "checkpoint", "replay"},
     {"search", "train"},
     {"selfplay", "imitation", "arena", "engine", "analyze"},
-    {"loop", "bench", "gtp"},
+    {"loop", "bench", "gtp", "rate"},
+    {"lessons"},
     {"cli"},
     {"__main__"},
 ]

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,12 +64,13 @@ class Player:
     simulations: int = 0  # visits per move of a network; 0: its bare policy
     leaves: int = 0  # evaluated at once inside one of its trees; 0: as the search has it
     time_s: float | None = None  # per move, instead of visits
+    without: str = ""  # "policy" or "value": a head its search can't see (AlphaGo, 2016, figure 4b)
 
 
 def parse_player(text: str, simulations: int = 64, time_s: float | None = None) -> Player:
     """Read "CHECKPOINT", "CHECKPOINT@VISITS", "CHECKPOINT@VISITSxLEAVES" or "gtp:COMMAND".
 
-    The rest are defaults.
+    A network's name may end in ":no-policy" or ":no-value". The rest are defaults.
     """
     if not text:
         raise ValueError("player '' is neither a checkpoint nor gtp:COMMAND")
@@ -76,15 +78,19 @@ def parse_player(text: str, simulations: int = 64, time_s: float | None = None) 
         raise ValueError(f"{simulations} simulations, {time_s} s per move: less than nothing")
     if text.startswith("gtp:"):
         try:
-            program = shlex.split(text[4:])[0]
+            name = Path(shlex.split(text[4:])[0]).name
         except (ValueError, IndexError):
             raise ValueError(f"player {text!r} has no command that a shell could read") from None
-        return Player(Path(program).name, command=text[4:], time_s=time_s)
-    limits = re.fullmatch(r"(.+)@([0-9]+)(?:x([1-9][0-9]*))?", text, re.DOTALL)
-    if limits:
-        leaves = int(limits[3] or 0)
-        return Player(text, limits[1], simulations=int(limits[2]), leaves=leaves)
-    return Player(text, text, simulations=simulations, time_s=time_s)
+        level = re.search(r"--level[ =](\d+)", text)  # GNU Go's: ten players, not one
+        name = f"{name}-{level[1]}" if level else name
+        return Player(name, command=text[4:], time_s=time_s)
+    network = re.fullmatch(
+        r"(.+?)(?:@([0-9]+)(?:x([1-9][0-9]*))?)?(?::no-(policy|value))?", text, re.DOTALL
+    )
+    checkpoint, visits, leaves, without = network.groups()
+    if visits is not None:
+        simulations, time_s = int(visits), None
+    return Player(text, checkpoint, "", simulations, int(leaves or 0), time_s, without or "")
 
 
 def find_gnugo(level: int = 10) -> str | None:
@@ -171,12 +177,14 @@ def match(
     device: str = "auto",
     threads: int = 1,
     progress: bool = True,
+    finished: Callable[["Game"], None] | None = None,
 ) -> dict:
     """Play a match and return what `summarize` says of it, from A's point of view.
 
     A is Black in the even games. All games in flight advance together, so that a network sees them
     as one batch. games_at_once: 0 means GAMES_AT_ONCE, one per core where a program plays, 1 where
-    time is limited. sgf: a folder for the games. Raises ValueError where a player doesn't start.
+    time is limited. sgf: a folder for the games. finished: called with each game at its end, after
+    its SGF is written. Raises ValueError where a player doesn't start.
     """
     check_size(size)
     if num_games < 1:
@@ -193,7 +201,8 @@ def match(
         for side in sides:
             stack.callback(side.close)
         bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=not progress)
-        games = _play_games(sides, num_games, boards, stack.enter_context(bar), sgf)
+        stack.enter_context(bar)
+        games = _play_games(sides, num_games, boards, bar, sgf, finished)
     settings = {"a": a.name, "b": b.name, "size": size, "komi": rules.komi}
     is_timed = any(player.time_s for player in players)
     times = {"longest_move_s": [side.longest_s for side in sides]} if is_timed else {}
@@ -211,8 +220,25 @@ def _make_sides(players, boards, search, rng, device: str, threads: int) -> list
             evaluators[player.checkpoint] = _make_evaluator(
                 player.checkpoint, boards[0].size, max_batch, device, threads
             )
-        sides.append(NetworkSide(player, boards, evaluators[player.checkpoint], search, rng))
+        evaluator = evaluators[player.checkpoint]
+        if player.without:
+            evaluator = Blinded(evaluator, player.without)
+        sides.append(NetworkSide(player, boards, evaluator, search, rng))
     return sides
+
+
+class Blinded:
+    """An evaluator without policy (every move as likely as any) or value (every position even)."""
+
+    def __init__(self, evaluator, without: str):
+        self.evaluator, self.without = evaluator, without
+
+    def evaluate(self, planes: np.ndarray):
+        evaluation = self.evaluator.evaluate(planes)
+        hidden = (evaluation.logits,) if self.without == "policy" else ()
+        for array in hidden or (evaluation.value, evaluation.score):
+            array[:] = 0
+        return evaluation
 
 
 def _default_width(players: tuple[Player, Player]) -> int:
@@ -232,7 +258,7 @@ def _make_evaluator(checkpoint: str, size: int, max_batch: int, device: str, thr
     return make_evaluator(net, size, device=device, max_batch=max_batch, threads=threads)
 
 
-def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf) -> list[Game]:
+def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf, report) -> list[Game]:
     finished, in_flight, slots = [], [], list(range(len(boards)))
     names = tuple(side.player.name for side in sides)
     while len(finished) < num_games:
@@ -248,6 +274,8 @@ def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf) -> l
             slots.append(game.slot)
             finished.append(game)
             _finish(game, sides, sgf)
+            if report:
+                report(game)
             points = [game.points() for game in finished]
             bar.set_postfix_str(f"{points.count(1)} won, {points.count(0)} lost", refresh=False)
             bar.update()

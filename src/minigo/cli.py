@@ -105,7 +105,7 @@ def _checked(parse, what: str):
     def checked(text: str):
         try:
             return parse(text)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, argparse.ArgumentTypeError):
             raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
 
     return checked
@@ -167,6 +167,7 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
         ),
         (_add_evaluate, _evaluate, "measure how well a network predicts games"),
         (_add_match, _match, "play a match and report the Elo difference"),
+        (_add_rate, _rate, "put players on an Elo ladder; the same command again goes on"),
         (_add_gtp, _gtp, "speak GTP, for Sabaki and others"),
         (_add_analyze, _analyze, "look at the moves of a game with a network"),
         (_add_bench, _bench, "measure speeds"),
@@ -271,6 +272,40 @@ def _match(a, b, games, visits, time, rules, komi, at_once, json, **options) -> 
     players = [parse_player(text, visits, time) for text in (a, b)]
     rules = replace(RULES[rules], komi=komi)
     _print(match(*players, games, rules=rules, games_at_once=at_once, **options), json)
+
+
+def _add_rate(parser) -> None:
+    parser.epilog = (
+        "A player is CHECKPOINT (with each of the visits), CHECKPOINT@VISITS, gnugo (three levels) "
+        "or gtp:COMMAND. GNU Go level 10 is 0 Elo; without it, the first player."
+    )
+    text = "default: the networks that ship for the board size, and GNU Go where it is installed"
+    parser.add_argument("players", nargs="*", metavar="PLAYER", help=text)
+    parser.add_argument("--out", default="ladder", metavar="DIR", help="default: %(default)s")
+    visits = _checked(_parse_counts, "numbers such as 0,16,64")
+    text = "of each network; default: 0,16,64,256,1024"
+    parser.add_argument("--visits", type=visits, metavar="V,V", help=text)
+    text = "in the folder, all sittings together; default: %(default)s"
+    parser.add_argument("--games", type=_number(int, 1), default=1000, metavar="N", help=text)
+    parser.add_argument("--minutes", type=_number(float, 0, True), help="of this sitting")
+    text = "stop once it is known of all neighbours who is stronger, by a sequential test of plus "
+    text += "against minus so many Elo; 0: never; default: %(default)g"
+    parser.add_argument("--sprt", type=_number(float, 0), default=50.0, metavar="ELO", help=text)
+    parser.add_argument("--workers", type=_number(int, 1), default=0, help="default: one per core")
+    _share(parser, "--size", "--komi", "--json")
+
+
+def _parse_counts(text: str) -> list[int]:
+    return [_number(int, 0)(count) for count in text.split(",")]
+
+
+def _rate(players, out, visits, games, minutes, sprt, workers, size, komi, json) -> None:
+    from .rate import SIMULATIONS, format_ladder, list_players, rate
+
+    players = list_players(players, visits or SIMULATIONS, size)
+    limits = {"max_games": games, "minutes": minutes or math.inf, "sprt_elo": sprt}
+    report = rate(players, out, size=size, rules=Rules(komi=komi), workers=workers, **limits)
+    _print(report, json, format_ladder(report))
 
 
 def _add_gtp(parser) -> None:

@@ -1,0 +1,468 @@
+"""An Elo ladder of many players, with intervals, from games that it chooses, plays and keeps.
+
+In the folder of a ladder are `results.jsonl` with a line for each finished game, `games/` with the
+SGF files, and `ladder.json` and `ladder.md`, which are made from the results. A killed ladder goes
+on where it was: no finished game is lost or counted twice.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .arena import Game, Player, find_gnugo, match, parse_player
+from .checkpoint import find_checkpoint, list_shipped
+from .config import Rules
+from .selfplay import list_cores, pin_to_core
+
+SIMULATIONS = (0, 16, 64, 256, 1024)  # of each network, where a player's name doesn't say
+GNUGO_LEVELS = (1, 5, 10)
+ANCHOR = "gnugo-10"  # whose rating is 0; without it, the first player's is
+ELO = 400 / math.log(10)  # Elo points in a unit of log odds
+PRIOR_ELO = 1500.0  # standard deviation of ratings before any game: who won all of his is finite
+CONFIDENCE = 1.96  # standard deviations on both sides that hold 95 %
+STIFFNESS = 1e3  # of what holds tied ratings together: to a millionth of its force
+SPRT_BOUND = math.log(0.95 / 0.05)  # of the log-likelihood ratio; both kinds of error 5 % (Wald)
+JOB_SIMULATIONS = 10_000  # a job has as many games as such a sum over both players allows,
+JOB_GAMES = (4, 32)  # at least and at most; few while the players have few, and each tells much
+PROGRAM_SIMULATIONS = 150  # that take as long as a move of GNU Go's level 10
+GAME_SIMULATIONS = 8  # and as all the rest of a move
+GLANCE_S = 1.0  # between looks at the results, while jobs are under way
+
+
+# ---- arithmetic ----
+
+
+def fit_ratings(
+    points: np.ndarray,
+    anchor: int,
+    prior_elo: float = PRIOR_ELO,
+    tie: tuple[int, int, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ratings (P,) in Elo that make the games most likely, and their covariance.
+
+    points: (P, P) of the row's player against the column's; a draw is half a point for both.
+    Bradley and Terry 1952 by Newton's method: P(i beats j) = 1 / (1 + 10^((r_j - r_i) / 400)).
+    prior_elo: of a normal prior around the anchor, whose rating is 0; inf is plain maximum
+    likelihood. tie (i, j, d): among the ratings with r_i - r_j = d. The covariance is the inverse
+    of the information at the maximum, (P, P).
+    """
+    games, ratings = points + points.T, np.zeros(len(points))
+    spring, offset = np.zeros(len(points)), 0.0
+    if tie:
+        spring[tie[0]], spring[tie[1]], offset = STIFFNESS, -STIFFNESS, tie[2] / ELO
+    for _ in range(200):
+        covariance = _covariance(ratings, games, anchor, prior_elo, spring)
+        expected = games * win_chances(ratings)
+        gradient = (points - expected).sum(1) - ratings * (ELO / prior_elo) ** 2
+        gradient += spring * (STIFFNESS * offset - spring @ ratings)
+        step = np.clip(covariance @ gradient, -1, 1)
+        ratings = ratings + step
+        if np.abs(step).max() < 1e-8:
+            break
+    return ratings * ELO, covariance * ELO**2
+
+
+def win_chances(ratings: np.ndarray) -> np.ndarray:
+    """Return (P, P): how likely the row's player beats the column's; ratings in log odds."""
+    return 1 / (1 + np.exp(ratings[None] - ratings[:, None]))
+
+
+def _covariance(ratings: np.ndarray, games: np.ndarray, anchor: int, prior_elo: float, spring=0):
+    """Invert the information of so many games at these ratings; log odds, the anchor's are 0."""
+    chances = win_chances(ratings)
+    pairs = games * chances * (1 - chances)
+    information = np.diag(pairs.sum(1) + (ELO / prior_elo) ** 2) - pairs + np.outer(spring, spring)
+    free = np.ix_(*2 * (np.arange(len(games)) != anchor,))
+    covariance = np.zeros_like(information)
+    covariance[free] = np.linalg.inv(information[free])
+    return covariance
+
+
+def choose_pair(
+    ratings: np.ndarray, games: np.ndarray, anchor: int, costs: np.ndarray, num_games: np.ndarray
+) -> tuple[int, int]:
+    """Return the pair whose next games should take most from the sum of variances, for their cost.
+
+    ratings: Elo; games: (P, P) played or under way; costs: (P, P) of one game, inf where there
+    should be none; num_games: (P, P) how many would be played. n games between i and j add
+    n p (1 - p) to the information along d = e_i - e_j; so the trace of the covariance C falls by
+    w |C d|^2 / (1 + w d'C d) with w = n p (1 - p) (Sherman and Morrison 1950).
+    """
+    ratings = ratings / ELO
+    chances = win_chances(ratings)
+    covariance = _covariance(ratings, games, anchor, PRIOR_ELO)
+    weight = num_games * chances * (1 - chances)
+    gain = weight * _of_differences(covariance @ covariance)
+    gain /= (1 + weight * _of_differences(covariance)) * num_games * costs
+    i, j = divmod(int(np.triu(gain, 1).argmax()), len(ratings))
+    return i, j
+
+
+def _of_differences(matrix: np.ndarray) -> np.ndarray:
+    """Return (P, P): (e_i - e_j)' matrix (e_i - e_j): of a covariance, variances of differences."""
+    diagonal = np.diag(matrix)
+    return diagonal[:, None] + diagonal[None] - 2 * matrix
+
+
+def log_likelihood(points: np.ndarray, ratings: np.ndarray) -> float:
+    """Return how likely the games, and the ratings before any game, are; ratings in Elo."""
+    prior = (ratings**2).sum() / (2 * PRIOR_ELO**2)
+    return (points * np.log(win_chances(ratings / ELO))).sum() - prior
+
+
+def find_interval(points: np.ndarray, anchor: int, i: int) -> tuple[float, float]:
+    """Return the 95 % interval of i's rating: where the profile likelihood is that of 1.96 sigma.
+
+    Unlike one from the covariance, it fits also who has won nearly all games.
+    """
+    ratings, covariance = fit_ratings(points, anchor)
+    best, ends = log_likelihood(points, ratings), []
+    for width in CONFIDENCE * np.sqrt(covariance[i, i]) * np.array((-1, 1)):
+        for _ in range(10 if width else 0):  # in sigmas, the fall is nearly linear in the width
+            tied, _ = fit_ratings(points, anchor, tie=(i, anchor, ratings[i] + width))
+            width *= CONFIDENCE / math.sqrt(2 * (best - log_likelihood(points, tied)))
+        ends.append(ratings[i] + width)
+    return ends[0], ends[1]
+
+
+def sprt(points: np.ndarray, anchor: int, i: int, j: int, elo: float) -> float:
+    """Return the log-likelihood ratio of "i is stronger by `elo`" to "weaker by `elo`".
+
+    Wald's (1945), with the other ratings as likely as either allows. The two alone:
+    (wins - losses) elo / 173.7, the logarithm of the odds of a win at `elo` for each.
+    """
+    tied = (fit_ratings(points, anchor, tie=(i, j, d))[0] for d in (elo, -elo))
+    stronger, weaker = (log_likelihood(points, ratings) for ratings in tied)
+    return stronger - weaker
+
+
+# ---- players and results ----
+
+
+def list_players(texts: Sequence[str], simulations: Sequence[int], size: int) -> list[Player]:
+    """Return the players that are meant, each once and under a name of its own.
+
+    A network without "@VISITS" is one player for each of `simulations`, "gnugo" one for each of
+    GNUGO_LEVELS. No text: GNU Go where it is installed, and the networks that ship for this size.
+    """
+    if not texts:
+        texts = ["gnugo"] * (find_gnugo() is not None) + shipped_for(size)
+    players = []
+    for text in texts:
+        if text == "gnugo":
+            if find_gnugo() is None:
+                raise ValueError("gnugo: GNU Go is not installed")
+            players += [parse_player(find_gnugo(level)) for level in GNUGO_LEVELS]
+        elif text.startswith("gtp:") or "@" in Path(text).name:
+            players.append(parse_player(text))
+        else:
+            players += [parse_player(f"{text}@{count}") for count in simulations]
+    players = list({player.name: player for player in players}.values())
+    if len(players) < 2:
+        raise ValueError(f"a ladder of {len(players)} players")
+    return players
+
+
+def shipped_for(size: int) -> list[str]:
+    """Return the names of the networks that ship for a board size."""
+    return [name for name in list_shipped() if name.split("-")[0] == f"{size}x{size}"]
+
+
+def _identify(player: Player) -> str:
+    """Say what a player is, so that nobody else's games are taken for his."""
+    if player.command:
+        return " ".join(player.command.split()[1:])
+    return f"{zlib.crc32(find_checkpoint(player.checkpoint).read_bytes()):08x}"
+
+
+class _TimeIsUp(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """Games to play between two players."""
+
+    a: Player
+    b: Player
+    num_games: int
+    size: int
+    rules: Rules
+    folder: Path  # of the ladder
+    number: int  # of the job, from 1: names its SGF folder and is its seed
+    identities: tuple[str, str]
+    deadline: float  # of time.time(): what isn't finished then is dropped
+
+    def play(self) -> None:
+        """Play, and write a line for each finished game."""
+        games = self.folder / "games" / f"{self.number:05d}"
+        options = {"seed": self.number, "sgf": games, "progress": False, "finished": self._report}
+        with contextlib.suppress(_TimeIsUp):
+            match(self.a, self.b, self.num_games, self.size, self.rules, **options)
+
+    def _report(self, game: Game) -> None:
+        row = {
+            "a": self.a.name,
+            "b": self.b.name,
+            "identities": self.identities,
+            "points": game.points(),  # A's
+            "black": game.names[game.black],
+            "moves": len(game.moves),
+            "size": self.size,
+            "komi": self.rules.komi,
+            "sgf": f"games/{self.number:05d}/{game.number + 1:04d}.sgf",
+            "ending": game.ending,
+        }
+        line = json.dumps(row).encode() + b"\n"
+        with open(self.folder / "results.jsonl", "ab", buffering=0) as file:
+            file.write(line)  # one write(): lines of several processes don't mix
+            os.fsync(file.fileno())
+        if time.time() >= self.deadline:
+            raise _TimeIsUp
+
+
+def read_results(folder: Path) -> list[dict]:
+    """Return the finished games; a line torn by a power cut is named on stderr and left out."""
+    path, rows = folder / "results.jsonl", []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            tqdm.write(f"{path}:{number}: a torn line is left out", file=sys.stderr)
+    return rows
+
+
+def _end_torn_line(path: Path) -> None:
+    """Have the next game begin on a line of its own."""
+    if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
+        with open(path, "ab") as file:
+            file.write(b"\n")
+
+
+# ---- the ladder ----
+
+
+class Ladder:
+    """What the results in a folder say of the players, and which games would tell more."""
+
+    def __init__(self, players: Sequence[Player], folder: Path, size: int, rules: Rules):
+        self.players, self.folder, self.size, self.rules = list(players), folder, size, rules
+        self.identities = {player.name: _identify(player) for player in players}
+        self.planned: list[Job] = []  # under way: they count as if played when choosing more
+        self.read()
+
+    def read(self) -> None:
+        """Take in what the folder holds now."""
+        self.rows = read_results(self.folder)
+        names = [player.name for player in self.players]
+        for row in self.rows:
+            self._check(row)
+            names += [name for name in (row["a"], row["b"]) if name not in names]
+        self.names, index = names, {name: i for i, name in enumerate(names)}
+        self.points = np.zeros((len(names), len(names)))
+        for row in self.rows:
+            a, b = index[row["a"]], index[row["b"]]
+            self.points[a, b] += row["points"]
+            self.points[b, a] += 1 - row["points"]
+        self.anchor = index.get(ANCHOR, 0)
+        self.ratings, self.covariance = fit_ratings(self.points, self.anchor)
+
+    def _check(self, row: dict) -> None:
+        if (row["size"], row["komi"]) != (self.size, self.rules.komi):
+            found = f"size {row['size']} and komi {row['komi']:g}"
+            raise ValueError(f"{self.folder} holds games of {found}: choose another folder")
+        for name, identity in zip((row["a"], row["b"]), row["identities"], strict=True):
+            if self.identities.setdefault(name, identity) != identity:
+                raise ValueError(
+                    f"{self.folder} holds games of another {name}: choose another folder"
+                )
+
+    def num_games(self) -> int:
+        """Count the games finished and under way."""
+        return len(self.rows) + sum(job.num_games for job in self.planned)
+
+    def next_job(self, max_games: int, deadline: float) -> Job:
+        """Choose the games to play next, and make room for their SGF."""
+        games = self.points + self.points.T
+        for job in self.planned:
+            a, b = (self.names.index(player.name) for player in (job.a, job.b))
+            games[[a, b], [b, a]] += job.num_games
+        works = np.full(len(self.names), np.inf)  # nobody plays whom only old results know
+        works[: len(self.players)] = [_work_per_move(player) for player in self.players]
+        costs = (works[:, None] + works[None]) / 2 + GAME_SIMULATIONS
+        most = np.clip(games.sum() / len(games) // 4 * 2, *JOB_GAMES)
+        counts = np.clip(JOB_SIMULATIONS / costs // 2 * 2, JOB_GAMES[0], most)
+        i, j = choose_pair(self.ratings, games, self.anchor, costs, counts)
+        a, b = self.players[i], self.players[j]
+        num_games = min(int(counts[i, j]), max_games - self.num_games())
+        identities = self.identities[a.name], self.identities[b.name]
+        number = _claim_number(self.folder / "games")
+        settings = self.size, self.rules, self.folder, number, identities, deadline
+        return Job(a, b, num_games, *settings)
+
+    def decided(self, elo: float) -> int:
+        """Count the neighbours on the ladder of whom a sequential test knows the stronger."""
+        neighbours = pairwise(np.argsort(-self.ratings))
+        ratios = [sprt(self.points, self.anchor, i, j, elo) for i, j in neighbours]
+        return sum(ratio >= SPRT_BOUND for ratio in ratios)
+
+    def report(self) -> dict:
+        """Return the ladder ready for JSON, the strongest first; all ratings in Elo."""
+        order, games = np.argsort(-self.ratings, kind="stable"), self.points + self.points.T
+        players, pairs = [], []
+        for i in order:
+            elos = self.ratings[i], *find_interval(self.points, self.anchor, i)
+            figures = dict(zip(("elo", "elo_low", "elo_high"), map(_round, elos), strict=True))
+            counts = {"games": int(games[i].sum()), "points": float(self.points[i].sum())}
+            players.append({"name": self.names[i]} | figures | counts)
+        for i, j in combinations(order, 2):
+            counts = {"games": int(games[i, j]), "points": float(self.points[i, j])}
+            if games[i, j]:
+                pairs.append({"a": self.names[i], "b": self.names[j]} | counts)
+        return {
+            "size": self.size,
+            "komi": self.rules.komi,
+            "anchor": self.names[self.anchor],
+            "games": len(self.rows),
+            "forfeits": sum(bool(r["ending"]) for r in self.rows),
+            "players": players,
+            "pairs": pairs,
+            "covariance": self.covariance[np.ix_(order, order)].round(1).tolist(),
+        }
+
+    def save(self) -> dict:
+        """Write `ladder.json` and `ladder.md` and return the report."""
+        report = self.report()
+        texts = {"ladder.json": json.dumps(report), "ladder.md": format_ladder(report)}
+        for name, text in texts.items():
+            temporary = self.folder / f".{name}.tmp"
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(self.folder / name)
+        return report
+
+
+def _work_per_move(player: Player) -> int:
+    return PROGRAM_SIMULATIONS if player.command else max(1, player.simulations)
+
+
+def _round(elo: float) -> float:
+    return round(float(elo), 1)
+
+
+def _claim_number(folder: Path) -> int:
+    """Make the first folder that no job has had."""
+    number = 1 + max((int(path.name) for path in folder.glob("[0-9]*")), default=0)
+    (folder / f"{number:05d}").mkdir(parents=True)
+    return number
+
+
+def format_ladder(report: dict) -> str:
+    """Write a ladder as a Markdown table."""
+    lines = ["| player | Elo | 95 % | games | score |", "|---|--:|--:|--:|--:|"]
+    for p in report["players"]:
+        interval = f"{p['elo_low']:+.0f} to {p['elo_high']:+.0f}"
+        score = f"{p['points'] / p['games']:.0%}" if p["games"] else ""
+        name = f"**{p['name']}**" if p["name"] == report["anchor"] else p["name"]
+        lines.append(f"| {name} | {p['elo']:+.0f} | {interval} | {p['games']} | {score} |")
+    return "\n".join(lines)
+
+
+def rate(
+    players: Sequence[Player],
+    folder: str | Path,
+    *,
+    size: int = 9,
+    rules: Rules | None = None,
+    max_games: int = 1000,
+    minutes: float = math.inf,
+    sprt_elo: float = 50.0,
+    workers: int = 0,
+) -> dict:
+    """Play the games that tell most about the players' ratings, and return the ladder.
+
+    Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one
+    (games that aren't finished then are dropped), or once a sequential test has decided for all
+    neighbours on the ladder who is the stronger: H1 "by `sprt_elo`" against H0 "weaker by as much",
+    both errors 5 %; 0 leaves the test out. workers: processes, pinned; 0: one per core. Raises
+    ValueError where a player doesn't start, or the folder holds other games.
+    """
+    folder, rules = Path(folder), rules or Rules()
+    folder.mkdir(parents=True, exist_ok=True)
+    _end_torn_line(folder / "results.jsonl")
+    ladder = Ladder(players, folder, size, rules)
+    deadline = time.time() + 60 * minutes
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=max_games, desc="rate", unit="game"))
+        idle = [stack.enter_context(_worker(i)) for i in range(workers or len(list_cores()))]
+        busy: dict[Connection, Job] = {}
+        num_decided = 0
+        while True:
+            if sprt_elo and len(ladder.rows) > bar.n:
+                num_decided = ladder.decided(sprt_elo)
+            bar.set_postfix_str(f"{num_decided}/{len(ladder.names) - 1} decided", refresh=False)
+            bar.update(len(ladder.rows) - bar.n)
+            is_done = num_decided == len(ladder.names) - 1 or time.time() >= deadline
+            while idle and not is_done and ladder.num_games() < max_games:
+                job = ladder.next_job(max_games, deadline)
+                ladder.planned.append(job)
+                busy[idle[-1]] = job
+                idle.pop().send(job)
+            if not busy:
+                return ladder.save()
+            for pipe in wait(list(busy), GLANCE_S):
+                _receive(pipe)
+                ladder.planned.remove(busy.pop(pipe))
+                idle.append(pipe)
+            ladder.read()
+
+
+def _receive(pipe: Connection) -> None:
+    """Take a worker's word that its job is done; raises what went wrong."""
+    try:
+        error = pipe.recv()
+    except EOFError:
+        raise ValueError("a worker of the ladder died; its message is above") from None
+    if error:
+        raise ValueError(error)
+
+
+@contextlib.contextmanager
+def _worker(number: int):
+    """Start a process that plays jobs, and yield the pipe to it."""
+    pipe, end = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_work, args=(number, end), daemon=True)
+    process.start()
+    end.close()
+    try:
+        yield pipe
+    finally:
+        pipe.close()
+        process.terminate()
+        process.join()
+
+
+def _work(number: int, pipe: Connection) -> None:
+    """Play jobs until the pipe closes: also when the ladder was killed."""
+    pin_to_core(number)
+    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        while True:
+            job: Job = pipe.recv()
+            try:
+                job.play()
+            except (ValueError, OSError) as error:
+                pipe.send(" ".join(str(error).split()))
+            else:
+                pipe.send(None)

@@ -133,6 +133,8 @@ WRONG = [  # what is typed, and what the one line has to name
     ("analyze {game_sgf} --checkpoint {network} --move 7", "7"),
     ("analyze {game_sgf} --checkpoint {network} --move 0", "'0'"),
     ("analyze {game_sgf} --checkpoint {network} --visits -4", "-4"),
+    ("analyze {game_sgf} --human {missing}", "{missing}"),
+    ("analyze {game_sgf} --sgf {folder}", "{folder}"),
     ("bench speed", "speed"),
     ("info {missing}", "{missing}"),
     ("info {folder}", "{folder}"),
@@ -171,19 +173,21 @@ def test_match_for_people(networks, capsys):
 
 
 def test_analyze(networks, files, capsys):
-    words = ["analyze", files["game_sgf"], "--checkpoint", networks["network"], "--visits", "8"]
+    words = ["analyze", files["game_sgf"], "--visits", "8"]
+    words += ["--checkpoint", networks["network"], "--human", networks["network"]]
     assert main([*words, "--json"]) == 0
     moves = last_object(capsys)["moves"]
     assert [move["vertex"] for move in moves] == ["C3", "C2", "D2", "D3", "B3", "B5"]
     assert [move["number"] for move in moves] == [1, 2, 3, 4, 5, 6]
     for move, after in zip(moves, moves[1:], strict=False):
+        assert 1 <= move["human_rank"] <= 26 and 0 < move["human_prior"] < 1
         assert 1 <= move["rank"] <= 26 and 0 < move["prior"] < 1 and 0 <= move["visits"] <= 1
         assert move["value_after"] == -after["value_before"]
     assert main([*words, "--move", "2", "--json"]) == 0
     assert last_object(capsys)["moves"] == moves[1:2]
     assert main(words) == 0
     lines = capsys.readouterr().out.strip().split("\n")
-    assert len(lines) == 7 and "C3" in lines[1] and "%" in lines[1]
+    assert len(lines) == 9 and "C3" in lines[3] and "%" in lines[3]
 
 
 def test_evaluate_and_info_json(networks, files, capsys):

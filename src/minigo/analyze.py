@@ -1,38 +1,109 @@
-"""What a network, and a search with it, think of the moves of a game; leaves out variations.
+"""What people, a network and a search with it think of the moves of a game: the move 37 lab.
 
-Every position of the game is a tree of one search, so that they are evaluated as a batch.
+Leaves out variations. Every position of the game is a tree of one search, so that they are
+evaluated as a batch.
 """
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import load_checkpoint, load_network
+from ._board import NUM_PLANES, Board
+from .checkpoint import list_shipped, load_checkpoint, load_network
 from .config import SearchConfig
 from .coords import format_color, format_vertex, opponent
-from .evaluator import make_evaluator
+from .evaluator import Evaluation, Evaluator, make_evaluator
 from .record import GameRecord
-from .search import Search
-from .sgf import load_games
+from .search import Search, SearchResult
+from .sgf import format_sgf, load_games, read_names
 
 TREES_AT_ONCE = 64
+HARDLY = 0.05  # the human network's prior below which people would hardly play a move
+BLUNDER = 0.2  # a fall of the value from which on a move is one: 10 % of the chance to win
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What is thought of a position, by the player to move."""
+
+    board: Board
+    result: SearchResult
+    human: np.ndarray  # (A,) the human network's policy over the legal moves
+    ownership: np.ndarray  # (N, N) the searching network's, +1 = his point at the end
+
+
+def look_at(
+    boards: Sequence[Board],
+    checkpoint: str,
+    human: str,
+    simulations: int,
+    device: str = "auto",
+    threads: int = 1,
+) -> list[Look]:
+    """Search positions of one size with `checkpoint`, and ask `human` for its policy there."""
+    evaluators = [_make_evaluator(c, boards[0].size, device, threads) for c in (checkpoint, human)]
+    looks = []
+    for start in range(0, len(boards), TREES_AT_ONCE):
+        chunk = boards[start : start + TREES_AT_ONCE]
+        search = Search(evaluators[0], SearchConfig(), chunk, np.random.default_rng(1))
+        search.run(simulations)
+        ownership, logits = (_evaluate(e, chunk) for e in evaluators)
+        for tree, board in enumerate(chunk):
+            policy = _policy(logits.logits[tree], board.legal_moves())
+            looks.append(Look(board, search.result(tree), policy, ownership.ownership[tree]))
+    return looks
+
+
+def _make_evaluator(checkpoint: str, size: int, device: str, threads: int) -> Evaluator:
+    net, batch = load_network(load_checkpoint(checkpoint)), TREES_AT_ONCE
+    return make_evaluator(net, size, device=device, max_batch=batch, threads=threads)
+
+
+def _evaluate(evaluator: Evaluator, boards: Sequence[Board]) -> Evaluation:
+    planes = np.empty((len(boards), NUM_PLANES, evaluator.size, evaluator.size), np.float32)
+    for row, board in zip(planes, boards, strict=True):
+        board.write_planes(row)
+    return evaluator.evaluate(planes)
+
+
+def _policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
+    weights = np.where(legal, np.exp(logits - logits[legal].max()), 0)
+    return weights / weights.sum()
+
+
+def choose_network(size: int, human: bool) -> str:
+    """Return the shipped network to ask about games of a size; those of 9x9 play every size."""
+    names = [f"{size}x{size}-human", "9x9-human"]
+    if not human:
+        names = [f"{size}x{size}", *names[:1], "9x9"]
+    shipped = list_shipped()
+    return next((name for name in names if name in shipped), names[-1])
 
 
 def analyze(
     path: str | Path,
-    checkpoint: str,
+    checkpoint: str | None = None,
+    human: str | None = None,
     move: int | None = None,
     simulations: int = 64,
     *,
+    sgf: str | Path | None = None,
     device: str = "auto",
     threads: int = 1,
-) -> list[dict]:
-    """Return one dictionary for each move of the first game of an SGF file, or for move `move`.
+) -> dict:
+    """Return what is thought of each move of the first game of an SGF file, or of move `move`.
 
-    number (from 1), color, vertex; prior and rank (1 = the network's first choice); visits, the
-    move's share of the search; best, the search's choice, with best_prior and best_visits;
-    value_before and value_after, in [-1, 1] for the mover, and score_before in points: what the
-    search says of the position before and after the move.
+    "moves": a dictionary for each, with number (from 1), color, vertex; human_prior, human_rank
+    (1 = people's first choice) and surprise in bits, -log2 of that prior; prior and rank with the
+    searching network; visits, the move's share of the search; best, the search's choice, with
+    best_human_prior, best_prior and best_visits; value_before and value_after, in [-1, 1] for the
+    mover, and score_before in points: what the search says of the position before and after.
+    "surprises": numbers of the moves that people would hardly play (HARDLY) and the search prefers,
+    the least expected first; "blunders": of those that people may play and that cost BLUNDER or
+    more, the worst first. sgf: a file for the game with all that in comments, and win rates.
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder, not a game")
@@ -44,50 +115,107 @@ def analyze(
         raise ValueError(f"move {move} is not among the {num_moves} moves of {path}")
     if simulations < 1:
         raise ValueError(f"{simulations} simulations are too few to analyse with")
-    net = load_network(load_checkpoint(checkpoint))
-    evaluator = make_evaluator(
-        net, record.size, device=device, max_batch=TREES_AT_ONCE, threads=threads
-    )
+    checkpoint = checkpoint or choose_network(record.size, human=False)
+    human = human or choose_network(record.size, human=True)
     plies = range(num_moves) if move is None else range(move - 1, move)
-    results = {}
-    positions = range(plies.start, plies.stop + 1)  # the last one for value_after
-    for start in range(0, len(positions), TREES_AT_ONCE):
-        chunk = positions[start : start + TREES_AT_ONCE]
-        boards = [record.board(ply) for ply in chunk]
-        search = Search(evaluator, SearchConfig(), boards, np.random.default_rng(1))
-        search.run(simulations)
-        results |= {ply: search.result(tree) for tree, ply in enumerate(chunk)}
-    return [_describe(record, ply, results[ply], results[ply + 1]) for ply in plies]
+    boards = [record.board(ply) for ply in range(plies.start, plies.stop + 1)]
+    looks = look_at(boards, checkpoint, human, simulations, device, threads)
+    moves = [
+        _describe(record, ply, *looks[ply - plies.start : ply - plies.start + 2]) for ply in plies
+    ]
+    report = {"game": str(path), "checkpoint": checkpoint, "human": human}
+    report |= {"simulations": simulations, "moves": moves} | _judge(moves)
+    if sgf:
+        Path(sgf).write_text(_format_sgf(record, path, report), encoding="utf-8")
+    return report
 
 
-def _describe(record: GameRecord, ply: int, before, after) -> dict:
+def _describe(record: GameRecord, ply: int, before: Look, after: Look) -> dict:
     move, size = int(record.moves[ply]), record.size
     color = record.to_play if ply % 2 == 0 else opponent(record.to_play)
-    shares = before.visits / max(1, before.visits.sum())
+    result, best = before.result, before.result.move
+    shares = result.visits / max(1, result.visits.sum())
     return {
         "number": ply + 1,
         "color": format_color(color),
         "vertex": format_vertex(move, size),
-        "prior": float(before.priors[move]),
-        "rank": 1 + int((before.priors > before.priors[move]).sum()),
+        "human_prior": float(before.human[move]),
+        "human_rank": 1 + int((before.human > before.human[move]).sum()),
+        "surprise": -math.log2(max(before.human[move], 1e-12)),
+        "prior": float(result.priors[move]),
+        "rank": 1 + int((result.priors > result.priors[move]).sum()),
         "visits": float(shares[move]),
-        "best": format_vertex(before.move, size),
-        "best_prior": float(before.priors[before.move]),
-        "best_visits": float(shares[before.move]),
-        "value_before": before.value,
-        "value_after": -after.value,
-        "score_before": before.score,
+        "best": format_vertex(best, size),
+        "best_human_prior": float(before.human[best]),
+        "best_prior": float(result.priors[best]),
+        "best_visits": float(shares[best]),
+        "value_before": result.value,
+        "value_after": -after.result.value,
+        "score_before": result.score,
     }
 
 
-def format_table(moves: list[dict]) -> str:
-    """Write what `analyze` returns as a table, a line for each move."""
-    lines = ["move          prior  rank  visits   best   prior  visits   value before -> after"]
-    for m in moves:
-        played = f"{m['number']:4} {m['color']} {m['vertex']:4}"
-        network = f"{m['prior']:8.1%} {m['rank']:5} {m['visits']:7.0%}"
-        search = f"{m['best']:>6} {m['best_prior']:7.1%} {m['best_visits']:7.0%}"
-        lines.append(
-            f"{played}{network} {search}   {m['value_before']:+.2f} -> {m['value_after']:+.2f}"
-        )
+def _judge(moves: list[dict]) -> dict[str, list[int]]:
+    surprises = [m for m in moves if m["human_prior"] < HARDLY and m["vertex"] == m["best"]]
+    blunders = [m for m in moves if m["human_prior"] >= HARDLY and _loss(m) >= BLUNDER]
+    surprises.sort(key=lambda m: -m["surprise"])
+    blunders.sort(key=lambda m: -_loss(m))
+    return {
+        "surprises": [m["number"] for m in surprises],
+        "blunders": [m["number"] for m in blunders],
+    }
+
+
+def _loss(move: dict) -> float:
+    return move["value_before"] - move["value_after"]
+
+
+def format_table(report: dict, only_judged: bool = False) -> str:
+    """Write what `analyze` returns as a table; "!" marks surprises and "?" blunders."""
+    lines = [
+        f"people: {report['human']}; network, and search of {report['simulations']} simulations: "
+        f"{report['checkpoint']}",
+        "                people      network search   prefers  people network search"
+        "   value before -> after",
+        "  move          prior rank    prior visits             prior   prior visits",
+    ]
+    moves = {m["number"]: m for m in report["moves"]}
+    if not only_judged:
+        return "\n".join(lines + [_format_move(m, report) for m in moves.values()])
+    for key, title in (
+        ("surprises", f"! people would hardly play it (under {HARDLY:.0%}), and the search would"),
+        ("blunders", f"? people may play it, and it costs {BLUNDER:g} or more of the value"),
+    ):
+        numbers = report[key]
+        lines += [title, *(_format_move(moves[n], report) for n in numbers)] if numbers else []
     return "\n".join(lines)
+
+
+def _format_move(m: dict, report: dict) -> str:
+    number = m["number"]
+    mark = "!" if number in report["surprises"] else "?" if number in report["blunders"] else " "
+    return (
+        f"{mark}{number:4} {m['color']} {m['vertex']:4} {m['human_prior']:9.3%} "
+        f"{m['human_rank']:4} {m['prior']:8.2%} {m['visits']:6.0%}      "
+        f"{m['best']:>4} {m['best_human_prior']:7.2%} {m['best_prior']:7.2%} {m['best_visits']:6.0%}      "
+        f"{m['value_before']:+.2f} -> {m['value_after']:+.2f}"
+    )
+
+
+def _format_sgf(record: GameRecord, path: str | Path, report: dict) -> str:
+    comments, win_rates = {}, {}
+    for m in report["moves"]:
+        number, sign = m["number"], 1 if m["color"] == "B" else -1
+        comments[number] = (
+            f"{m['color']} {m['vertex']}: people {m['human_prior']:.2%} (rank {m['human_rank']}, "
+            f"{m['surprise']:.1f} bits of surprise), network {m['prior']:.2%}, search "
+            f"{m['visits']:.0%} of the visits.\nThe search prefers {m['best']}: people "
+            f"{m['best_human_prior']:.2%}, network {m['best_prior']:.2%}, {m['best_visits']:.0%} "
+            f"of the visits.\nValue {m['value_before']:+.2f} before, {m['value_after']:+.2f} after."
+        )
+        for key, text in (("surprises", "A surprise."), ("blunders", "A blunder.")):
+            comments[number] += f"\n{text}" if number in report[key] else ""
+        win_rates |= {number - 1: 50 + 50 * sign * m["value_before"]}
+        win_rates |= {number: 50 + 50 * sign * m["value_after"]}
+    black, white, result, event = read_names(path)
+    return format_sgf(record, black, white, comments, result, event, win_rates)

@@ -341,17 +341,24 @@ def _gtp(rules, komi, time, **options) -> None:
 
 def _add_analyze(parser) -> None:
     parser.add_argument("game", metavar="GAME.sgf")
-    parser.add_argument("--checkpoint", default="9x9", help="default: %(default)s")
+    text = "the network that searches; default: the one that ships for the size, else 9x9"
+    parser.add_argument("--checkpoint", help=text)
+    text = "the network of human games; default: the one that ships for the size, else 9x9-human"
+    parser.add_argument("--human", metavar="CHECKPOINT", help=text)
     parser.add_argument("--move", type=_number(int, 1), metavar="K", help="only this one, from 1")
     parser.add_argument("--visits", type=_number(int, 1), default=64, help="default: %(default)s")
+    text = "only moves that people would hardly play and the search prefers, and blunders"
+    parser.add_argument("--surprises", action="store_true", help=text)
+    text = "write the game there, with comments and a graph of win rates for Sabaki"
+    parser.add_argument("--sgf", metavar="FILE", help=text)
     _share(parser, "--threads", "--device", "--json")
 
 
-def _analyze(game, checkpoint, move, visits, json, **options) -> None:
+def _analyze(game, checkpoint, human, move, visits, surprises, json, **options) -> None:
     from .analyze import analyze, format_table
 
-    moves = analyze(game, checkpoint, move, visits, **options)
-    _print({"game": game, "checkpoint": checkpoint, "moves": moves}, json, format_table(moves))
+    report = analyze(game, checkpoint, human, move, visits, **options)
+    _print(report, json, format_table(report, surprises))
 
 
 def _add_bench(parser) -> None:

@@ -85,6 +85,14 @@ def load_games(
                 yield game
 
 
+def read_names(path: str | Path) -> list[str]:
+    """Return Black's name, White's, the result and the event of a file's first game, or ""."""
+    for _, data in _open(Path(path)):
+        root = next(_parse_collection(_transcode(data)), (None,))[0] or {}
+        return [_parse_text(root.get(name, [b""])[0]) for name in (b"PB", b"PW", b"RE", b"EV")]
+    return [""] * 4
+
+
 # ---- files and archives: each file's name with its bytes, or with the reason as a str ----
 
 
@@ -430,11 +438,13 @@ def format_sgf(
     comments: dict[int, str] | None = None,
     result: str = "",
     event: str = "",
+    win_rates: dict[int, float] | None = None,
 ) -> str:
     """Write one game as SGF FF[4], with the players' names where they are known.
 
-    comments: text for the position after so many moves, 0 for the root. `result` such as "B+R"
-    says more than the record does; by default it is `format_result` of the record's.
+    comments: text for the position after so many moves, 0 for the root; win_rates: Black's there,
+    in percent, of which Sabaki draws a graph (SBKV). `result` such as "B+R" says more than the
+    record does; by default it is `format_result` of the record's.
     """
     root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
     root |= {"KM": f"{record.rules.komi:g}", "RU": _format_rules(record.rules)}
@@ -447,6 +457,8 @@ def format_sgf(
         nodes.append({format_color(color): [format_point(move, record.size)]})
     for ply, comment in (comments or {}).items():
         nodes[ply]["C"] = [comment]
+    for ply, win_rate in (win_rates or {}).items():
+        nodes[ply]["SBKV"] = [f"{win_rate:.2f}"]
     tree = sgf_grammar.Coarse_game_tree()
     for node in nodes:
         escaped = {k: [sgf_grammar.escape_text(v.encode()) for v in node[k]] for k in node}

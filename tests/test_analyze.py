@@ -1,0 +1,120 @@
+"""The move 37 lab: priors, surprises and blunders, and what Sabaki reads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sgfmill import sgf
+
+pytest.importorskip("torch")
+
+from minigo import analyze as lab
+from minigo.analyze import analyze, choose_network, format_table, look_at
+from minigo.record import GameRecord
+from minigo.sgf import load_games
+
+ALPHAGO = Path(__file__).parents[2] / "shared" / "data" / "alphago-lee-sedol"
+GAME = "(;FF[4]GM[1]SZ[9]KM[7]PB[Ann]PW[Bo]EV[Cup]RE[B+R];B[ee];W[cc];B[gc];W[gg];B[cg];W[])"
+
+
+@pytest.fixture
+def game(tmp_path):
+    path = tmp_path / "game.sgf"
+    path.write_text(GAME)
+    return path
+
+
+def test_priors_are_the_human_networks_own(game):
+    boards = [next(load_games([game])).board(ply) for ply in (0, 3)]
+    looks = look_at(boards, "9x9", "9x9-human", 4)
+    swapped = look_at(boards, "9x9-human", "9x9", 4)
+    for look, other in zip(looks, swapped, strict=True):
+        assert look.human == pytest.approx(other.result.priors, abs=1e-4)
+        assert (
+            look.human.sum() == pytest.approx(1) and not look.human[~look.board.legal_moves()].any()
+        )
+        assert look.ownership.shape == (9, 9) and np.abs(look.ownership).max() <= 1
+
+
+def test_a_report_and_its_sgf(game, tmp_path):
+    report = analyze(game, simulations=8, sgf=tmp_path / "out.sgf")
+    assert (report["checkpoint"], report["human"]) == ("9x9", "9x9-human")
+    first = report["moves"][0]
+    assert (first["color"], first["vertex"]) == ("B", "E5")
+    assert first["human_rank"] == 1 and 0.1 < first["human_prior"] < 1
+    assert first["surprise"] == pytest.approx(-np.log2(first["human_prior"]))
+    written = sgf.Sgf_game.from_bytes((tmp_path / "out.sgf").read_bytes())
+    root, *nodes = written.get_main_sequence()
+    assert [root.get(name) for name in ("PB", "PW", "EV", "RE")] == ["Ann", "Bo", "Cup", "B+R"]
+    for node, move in zip(nodes, report["moves"], strict=True):
+        value = move["value_after"] if move["color"] == "B" else -move["value_after"]
+        assert float(node.get_raw("SBKV")) == pytest.approx(50 + 50 * value, abs=0.006)
+        assert f"{move['color']} {move['vertex']}: people" in node.get("C")
+    assert 0 <= float(root.get_raw("SBKV")) <= 100
+
+
+def make_move(number, human_prior, best, before, after):
+    prior = {
+        "number": number,
+        "color": "B",
+        "vertex": "C3",
+        "human_prior": human_prior,
+        "best": best,
+    }
+    rest = dict.fromkeys(("human_rank", "prior", "rank", "visits", "best_human_prior"), 0)
+    rest |= dict.fromkeys(("best_prior", "best_visits", "score_before"), 0)
+    surprise = -np.log2(human_prior)
+    return prior | rest | {"value_before": before, "value_after": after, "surprise": surprise}
+
+
+def test_surprises_and_blunders_are_told_apart():
+    moves = [
+        make_move(1, 0.04, "C3", 0, 0),  # hardly anybody, but the search: a surprise
+        make_move(2, 0.0001, "C3", 0, 0),  # move 37
+        make_move(3, 0.04, "D4", 0.5, -0.5),  # nobody's move
+        make_move(4, 0.5, "C3", 0, 0),  # everybody's
+        make_move(5, 0.5, "D4", 0.5, 0.2),  # people's, and bad
+        make_move(6, 0.06, "D4", 0.5, -0.5),  # worse
+        make_move(7, 0.5, "D4", 0.5, 0.4),  # not so bad
+    ]
+    judged = lab._judge(moves)
+    assert judged == {"surprises": [2, 1], "blunders": [6, 5]}
+    report = {"checkpoint": "a", "human": "b", "simulations": 1, "moves": moves} | judged
+    table = format_table(report, only_judged=True).split("\n")
+    assert [line[:5] for line in table[3:]] == [
+        "! peo",
+        "!   2",
+        "!   1",
+        "? peo",
+        "?   6",
+        "?   5",
+    ]
+    assert len(format_table(report).split("\n")) == 3 + len(moves)
+
+
+def test_one_move_needs_only_its_two_positions(game, monkeypatch):
+    whole = analyze(game, simulations=4)
+    seen, look = [], lab.look_at
+    monkeypatch.setattr(
+        lab, "look_at", lambda boards, *rest: seen.append(boards) or look(boards, *rest)
+    )
+    one = analyze(game, simulations=4, move=3)
+    assert len(seen[0]) == 2 and one["moves"][0]["vertex"] == whole["moves"][2]["vertex"]
+    assert one["moves"][0]["value_before"] == pytest.approx(
+        whole["moves"][2]["value_before"], abs=1e-4
+    )
+
+
+def test_networks_are_chosen_by_size(monkeypatch):
+    monkeypatch.setattr(lab, "list_shipped", lambda: ["9x9", "9x9-human", "13x13-human"])
+    names = [choose_network(size, human) for size in (9, 13, 19) for human in (False, True)]
+    assert names == ["9x9", "9x9-human", "13x13-human", "13x13-human", "9x9", "9x9-human"]
+
+
+@pytest.mark.skipif(not ALPHAGO.is_dir(), reason="needs the games of AlphaGo and Lee Sedol")
+def test_move_37_was_one_that_people_hardly_play():
+    record: GameRecord = next(load_games([ALPHAGO / "game2.sgf"], strict=True))
+    assert record.size == 19
+    move = analyze(ALPHAGO / "game2.sgf", move=37, simulations=2)["moves"][0]
+    assert (move["color"], move["vertex"]) == ("B", "P10")
+    assert move["human_prior"] < 0.05 and move["human_rank"] > 5

@@ -6,10 +6,14 @@ BIN = $(VENV)/bin
 DEBUG_LIB = build/debug/lib
 SOURCES = pyproject.toml setup.py constraints.txt $(wildcard src/minigo/*.pyx src/minigo/*.pxd)
 
-.PHONY: train test test-debug lint format clean
+.PHONY: train lessons test test-debug lint format clean
 
 train: $(VENV)/installed
 	$(BIN)/minigo train selfplay/quick.toml
+
+# The quick report on the three lessons: lessons/lessons.html, in ten minutes on two cores.
+lessons: $(VENV)/installed
+	$(BIN)/minigo lessons --quick
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto
@@ -30,7 +34,7 @@ format: $(VENV)/installed
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt setuptools cython
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[cpu,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[cpu,dev,plots]'
 	touch $@
 
 clean:

@@ -22,6 +22,7 @@ LAYERS = [
     {"selfplay", "imitation", "arena", "engine", "analyze"},
     {"loop", "bench", "gtp", "rate"},
     {"lessons"},
+    {"lessons"},
     {"cli"},
     {"__main__"},
 ]

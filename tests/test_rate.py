@@ -176,10 +176,11 @@ def test_a_killed_ladder_loses_no_finished_game(network, tmp_path):
     process.wait()
     kept = read_results(tmp_path)
     assert len(kept) >= 6
-    done = subprocess.run([*command, "--minutes", "0.1", "--json"], capture_output=True, text=True)
+    games = ["--games", str(len(kept) + 40), "--sprt", "0", "--json"]
+    done = subprocess.run([*command, *games], capture_output=True, text=True)
     report = json.loads(done.stdout)
     rows = read_results(tmp_path)
-    assert rows[: len(kept)] == kept and report["games"] == len(rows) > len(kept)
+    assert rows[: len(kept)] == kept and report["games"] == len(rows) >= len(kept) + 40
     assert len({row["sgf"] for row in rows}) == len(rows)
 
 

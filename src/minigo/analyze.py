@@ -197,8 +197,8 @@ def _format_move(m: dict, report: dict) -> str:
     return (
         f"{mark}{number:4} {m['color']} {m['vertex']:4} {m['human_prior']:9.3%} "
         f"{m['human_rank']:4} {m['prior']:8.2%} {m['visits']:6.0%}      "
-        f"{m['best']:>4} {m['best_human_prior']:7.2%} {m['best_prior']:7.2%} {m['best_visits']:6.0%}      "
-        f"{m['value_before']:+.2f} -> {m['value_after']:+.2f}"
+        f"{m['best']:>4} {m['best_human_prior']:7.2%} {m['best_prior']:7.2%} "
+        f"{m['best_visits']:6.0%}      {m['value_before']:+.2f} -> {m['value_after']:+.2f}"
     )
 
 

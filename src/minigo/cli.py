@@ -170,6 +170,7 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
         (_add_rate, _rate, "put players on an Elo ladder; the same command again goes on"),
         (_add_gtp, _gtp, "speak GTP, for Sabaki and others"),
         (_add_analyze, _analyze, "look at the moves of a game with a network"),
+        (_add_lessons, _lessons, "measure the three lessons, and make a page of them"),
         (_add_bench, _bench, "measure speeds"),
         (_add_info, _info, "say what a checkpoint is and how it was made"),
     ):
@@ -359,6 +360,27 @@ def _analyze(game, checkpoint, human, move, visits, surprises, json, **options) 
 
     report = analyze(game, checkpoint, human, move, visits, **options)
     _print(report, json, format_table(report, surprises))
+
+
+def _add_lessons(parser) -> None:
+    parser.add_argument("--out", default="lessons", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="within ten minutes on two cores")
+    text = "of games, in this sitting; 0: only the page, from the games that are there; "
+    text += "default: 7.5 if quick, else 6 for each player"
+    parser.add_argument("--minutes", type=_number(float, 0), help=text)
+    text = "a run's folder of networks, checkpoints/RECIPE, for strength against training time"
+    parser.add_argument("--run", action="append", default=[], metavar="DIR", dest="runs", help=text)
+    parser.add_argument("--workers", type=_number(int, 1), default=0, help="default: one per core")
+    _share(parser, "--size", "--json")
+
+
+def _lessons(json, out, **options) -> None:
+    from .lessons import format_lessons, lessons
+
+    report = lessons(out, **options)
+    _print(
+        report, json, f"{format_lessons(report)}\nThe page: {Path(out, 'lessons.html').resolve()}"
+    )
 
 
 def _add_bench(parser) -> None:

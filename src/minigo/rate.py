@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import sys
 import time
 import zlib
@@ -39,6 +40,7 @@ JOB_SIMULATIONS = 10_000  # a job has as many games as such a sum over both play
 JOB_GAMES = (4, 32)  # at least and at most; few while the players have few, and each tells much
 PROGRAM_SIMULATIONS = 150  # that take as long as a move of GNU Go's level 10
 GAME_SIMULATIONS = 8  # and as all the rest of a move
+STOP_S = 10.0  # from SIGTERM to SIGKILL of a worker
 GLANCE_S = 1.0  # between looks at the results, while jobs are under way
 
 
@@ -188,10 +190,6 @@ def _identify(player: Player) -> str:
     return f"{zlib.crc32(find_checkpoint(player.checkpoint).read_bytes()):08x}"
 
 
-class _TimeIsUp(Exception):
-    pass
-
-
 @dataclass(frozen=True)
 class Job:
     """Games to play between two players."""
@@ -204,14 +202,12 @@ class Job:
     folder: Path  # of the ladder
     number: int  # of the job, from 1: names its SGF folder and is its seed
     identities: tuple[str, str]
-    deadline: float  # of time.time(): what isn't finished then is dropped
 
     def play(self) -> None:
         """Play, and write a line for each finished game."""
         games = self.folder / "games" / f"{self.number:05d}"
         options = {"seed": self.number, "sgf": games, "progress": False, "finished": self._report}
-        with contextlib.suppress(_TimeIsUp):
-            match(self.a, self.b, self.num_games, self.size, self.rules, **options)
+        match(self.a, self.b, self.num_games, self.size, self.rules, **options)
 
     def _report(self, game: Game) -> None:
         row = {
@@ -230,8 +226,6 @@ class Job:
         with open(self.folder / "results.jsonl", "ab", buffering=0) as file:
             file.write(line)  # one write(): lines of several processes don't mix
             os.fsync(file.fileno())
-        if time.time() >= self.deadline:
-            raise _TimeIsUp
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -294,7 +288,7 @@ class Ladder:
         """Count the games finished and under way."""
         return len(self.rows) + sum(job.num_games for job in self.planned)
 
-    def next_job(self, max_games: int, deadline: float) -> Job:
+    def next_job(self, max_games: float) -> Job:
         """Choose the games to play next, and make room for their SGF."""
         games = self.points + self.points.T
         for job in self.planned:
@@ -307,11 +301,10 @@ class Ladder:
         counts = np.clip(JOB_SIMULATIONS / costs // 2 * 2, JOB_GAMES[0], most)
         i, j = choose_pair(self.ratings, games, self.anchor, costs, counts)
         a, b = self.players[i], self.players[j]
-        num_games = min(int(counts[i, j]), max_games - self.num_games())
+        num_games = int(min(counts[i, j], max_games - self.num_games()))
         identities = self.identities[a.name], self.identities[b.name]
         number = _claim_number(self.folder / "games")
-        settings = self.size, self.rules, self.folder, number, identities, deadline
-        return Job(a, b, num_games, *settings)
+        return Job(a, b, num_games, self.size, self.rules, self.folder, number, identities)
 
     def decided(self, elo: float) -> int:
         """Count the neighbours on the ladder of whom a sequential test knows the stronger."""
@@ -386,47 +379,50 @@ def rate(
     *,
     size: int = 9,
     rules: Rules | None = None,
-    max_games: int = 1000,
+    max_games: float = 1000,
     minutes: float = math.inf,
     sprt_elo: float = 50.0,
     workers: int = 0,
 ) -> dict:
     """Play the games that tell most about the players' ratings, and return the ladder.
 
-    Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one
-    (games that aren't finished then are dropped), or once a sequential test has decided for all
-    neighbours on the ladder who is the stronger: H1 "by `sprt_elo`" against H0 "weaker by as much",
-    both errors 5 %; 0 leaves the test out. workers: processes, pinned; 0: one per core. Raises
+    Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one,
+    or once a sequential test has decided for all neighbours on the ladder who is the stronger: H1
+    "by `sprt_elo`" against H0 "weaker by as much", both errors 5 %; 0 leaves the test out. Games
+    that aren't finished then are dropped. workers: processes, pinned; 0: one per core. Raises
     ValueError where a player doesn't start, or the folder holds other games.
     """
     folder, rules = Path(folder), rules or Rules()
     folder.mkdir(parents=True, exist_ok=True)
     _end_torn_line(folder / "results.jsonl")
     ladder = Ladder(players, folder, size, rules)
-    deadline = time.time() + 60 * minutes
+    deadline = time.monotonic() + 60 * minutes
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(tqdm(total=max_games, desc="rate", unit="game"))
+        total = max_games if max_games < math.inf else None
+        bar = stack.enter_context(tqdm(total=total, desc="rate", unit=" games"))
         idle = [stack.enter_context(_worker(i)) for i in range(workers or len(list_cores()))]
         busy: dict[Connection, Job] = {}
         num_decided = 0
         while True:
             if sprt_elo and len(ladder.rows) > bar.n:
                 num_decided = ladder.decided(sprt_elo)
-            bar.set_postfix_str(f"{num_decided}/{len(ladder.names) - 1} decided", refresh=False)
+                bar.set_postfix_str(f"{num_decided}/{len(ladder.names) - 1} decided", refresh=False)
             bar.update(len(ladder.rows) - bar.n)
-            is_done = num_decided == len(ladder.names) - 1 or time.time() >= deadline
-            while idle and not is_done and ladder.num_games() < max_games:
-                job = ladder.next_job(max_games, deadline)
+            if num_decided == len(ladder.names) - 1 or time.monotonic() >= deadline:
+                break
+            while idle and ladder.num_games() < max_games:
+                job = ladder.next_job(max_games)
                 ladder.planned.append(job)
                 busy[idle[-1]] = job
                 idle.pop().send(job)
             if not busy:
-                return ladder.save()
+                break
             for pipe in wait(list(busy), GLANCE_S):
                 _receive(pipe)
                 ladder.planned.remove(busy.pop(pipe))
                 idle.append(pipe)
             ladder.read()
+    return ladder.save()
 
 
 def _receive(pipe: Connection) -> None:
@@ -451,11 +447,13 @@ def _worker(number: int):
     finally:
         pipe.close()
         process.terminate()
-        process.join()
+        process.join(STOP_S)
+        process.kill()
 
 
 def _work(number: int, pipe: Connection) -> None:
     """Play jobs until the pipe closes: also when the ladder was killed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # closes programs and files on the way
     pin_to_core(number)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:

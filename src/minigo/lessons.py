@@ -1,0 +1,510 @@
+"""The three lessons as one measured report: a ladder of games, then numbers, plots and a page.
+
+Leaves out the page itself (`lessons.html`, a template that reads the report) and the games' Elo
+(`rate`). Figures need matplotlib; the page that comes out needs nothing but a browser.
+"""
+
+import base64
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .analyze import Look, look_at
+from .arena import MAX_MOVES_PER_POINT, find_gnugo, parse_player
+from .checkpoint import load_checkpoint
+from .coords import BLACK
+from .rate import SIMULATIONS, format_ladder, rate, read_results, shipped_for
+from .selfplay import list_cores
+from .sgf import load_games, read_names
+
+QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
+QUICK_SIMULATIONS = (0, 16, 64, 256)
+MINUTES_PER_PLAYER = 6.0  # of games in a full report
+MEASURED = 64  # simulations at which networks are compared, and heads left out
+RUN_NETWORKS = 6  # of a run's cycles, spread evenly over the logarithm of its time
+MAX_TICKS = 6  # of a logarithmic axis at the points themselves; more would overlap
+SHOWN_POLICY = 0.01  # moves below it are not kept for the page
+OWNERSHIP_STEPS = 25  # of the letters "a" (White's) to "z" (Black's)
+# Okabe and Ito's colours, told apart by (nearly) everybody; each line has a marker of its own, too.
+STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
+KINDS = {
+    "imitation": "imitation",
+    "zero": "self-play from zero",
+    "from imitation": "self-play from imitation",
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the report, and how it came to be."""
+
+    name: str  # of a checkpoint: shipped, or a path
+    kind: str  # one of KINDS
+    minutes: float  # of training, those of the imitation that it began with included
+    info: dict
+
+
+def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
+    """Return the networks that ship for a size, and some of the cycles of each run's folder."""
+    names = shipped_for(size)
+    for run in runs:
+        paths = sorted(Path(run).glob("cycle-[0-9]*.pt"))[1:]  # the first has learned nothing
+        if not paths:
+            raise ValueError(f"{run}: no folder of a run with at least one cycle")
+        steps = np.geomspace(1, len(paths), RUN_NETWORKS).round().astype(int)
+        names += [str(paths[step - 1]) for step in sorted(set(steps.tolist()))]
+    infos = {name: load_checkpoint(name).info for name in names}
+    return [Network(name, *_describe(info, infos), info) for name, info in infos.items()]
+
+
+def _describe(info: dict, infos: dict[str, dict]) -> tuple[str, float]:
+    """Return a network's kind and its minutes of training."""
+    if info.get("made_by") == "imitation":
+        return "imitation", info["minutes"]
+    recipe, minutes = info.get("recipe", {}), info.get("elapsed_s", 0.0) / 60
+    if recipe.get("start") != "imitation":
+        return "zero", minutes
+    start = infos.get(Path(recipe["start_from"]).stem, {})
+    return "from imitation", minutes + start.get("minutes", 0.0)
+
+
+# ---- the report ----
+
+
+def lessons(
+    out: str | Path,
+    *,
+    quick: bool = False,
+    minutes: float | None = None,
+    size: int = 9,
+    runs: Sequence[str | Path] = (),
+    workers: int = 0,
+) -> dict:
+    """Play the games, and write `lessons.html`, `lessons.json` and PNG figures into a folder.
+
+    minutes: of games, in this sitting; 0 makes the page of those that are there. By default
+    QUICK_MINUTES, or else MINUTES_PER_PLAYER for each. runs: folders of networks, as `minigo train`
+    leaves them, for strength against training time. Returns the report, without the games.
+    """
+    _check_matplotlib()
+    out, networks = Path(out), find_networks(size, runs)
+    if not networks:
+        raise ValueError(f"no network ships for {size}x{size}; name a run's folder with --run")
+    study = Study(networks, size, quick)
+    players = [parse_player(text) for text in study.player_texts()]
+    if minutes is None:
+        minutes = QUICK_MINUTES if quick else MINUTES_PER_PLAYER * len(players)
+    _announce(len(players), minutes, workers or len(list_cores()))
+    limits = {"minutes": minutes, "max_games": math.inf, "sprt_elo": 0}
+    study.take(rate(players, out / "ladder", size=size, workers=workers, **limits))
+    sections = {
+        "imitation": study.imitation(),
+        "search": study.search(),
+        "reinforcement": study.reinforcement(),
+        "exchange": study.exchange(),
+        "ablation": study.ablation(),
+        "ladder": study.whole_ladder(),
+    }
+    report = {"size": size, "quick": quick, "sections": sections, "ladder": study.ladder}
+    report |= {"made": time.strftime("%Y-%m-%d"), "cores": workers or len(list_cores())}
+    figures = draw(sections, out)
+    games = embed_games(out / "ladder", study)
+    _write(out / "lessons.json", json.dumps(report, indent=1))
+    _write(out / "lessons.html", render(report | {"figures": figures, "games": games}))
+    return report
+
+
+def _check_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ValueError("figures need matplotlib: pip install 'minigo[plots]'") from None
+
+
+def _announce(num_players: int, minutes: float, num_workers: int) -> None:
+    end = time.strftime("%H:%M", time.localtime(time.time() + 60 * (minutes + 1)))
+    text = f"{num_players} players, {minutes:g} minutes of games on {num_workers} cores, "
+    print(f"{text}then about a minute for the page: ready at {end}", file=sys.stderr)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+class Study:
+    """The questions of the report: whom to play, and what the ladder answers.
+
+    An answer is a section of the page: "facts", sentences; "columns" and "rows" of a table;
+    "lines" to draw, each with a label and points (x, Elo, low, high), under "x" and its scale.
+    """
+
+    def __init__(self, networks: list[Network], size: int, quick: bool):
+        self.networks, self.quick = networks, quick
+        self.simulations = QUICK_SIMULATIONS if quick else SIMULATIONS
+        imitators = [n for n in networks if n.kind == "imitation"]
+        learners = [n for n in networks if n.kind != "imitation"] or imitators
+        self.human = imitators[0] if imitators else None
+        # The one called as its size is the one to play with.
+        self.main = next((n for n in learners if n.name == f"{size}x{size}"), learners[-1])
+
+    def player_texts(self) -> list[str]:
+        """Return the players, as `parse_player` reads them."""
+        texts = [find_gnugo(level) for level in (1, 5, 10)] if find_gnugo() else []
+        for network in self.networks:
+            is_brief = self.quick and network not in (self.human, self.main)
+            counts = (0, MEASURED) if is_brief else self.simulations
+            texts += [f"{network.name}@{count}" for count in counts]
+        return texts + [f"{self.main.name}@{MEASURED}:no-{head}" for head in ("policy", "value")]
+
+    def take(self, ladder: dict) -> None:
+        """Take in the ladder."""
+        self.ladder = ladder
+        self.row = {player["name"]: i for i, player in enumerate(ladder["players"])}
+        self.covariance = np.array(ladder["covariance"])
+
+    def player(self, network: Network, simulations: int) -> dict | None:
+        """Return a network's line of the ladder, or None if it has played no game."""
+        row = self.row.get(f"{network.name}@{simulations}")
+        player = None if row is None else self.ladder["players"][row]
+        return player if player and player["games"] else None
+
+    def fit(self, rows: list[tuple[str, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Fit Elo = X b to players with their rows of X; return b and its covariance.
+
+        Generalised least squares (Aitken 1936): the ratings of a ladder share their errors.
+        """
+        names, design = [name for name, _ in rows], np.array([row for _, row in rows])
+        index = [self.row[name] for name in names]
+        elos = np.array([self.ladder["players"][i]["elo"] for i in index])
+        weights = np.linalg.inv(self.covariance[np.ix_(index, index)])
+        covariance = np.linalg.inv(design.T @ weights @ design)
+        return covariance @ design.T @ weights @ elos, covariance
+
+    def imitation(self) -> dict:
+        if self.human is None:
+            return _section(["No network of human games is here."])
+        info, bare = self.human.info, self.player(self.human, 0)
+        curve = [(c["minutes"], 100 * c["top1"], 100 * c["top5"]) for c in info["curve"]]
+        facts = [
+            f"{self.human.name} ({info['games']:,} games, {info['minutes']:.0f} minutes) predicts "
+            f"{info['top1']:.1%} of the moves of {info['positions']:,} positions from games it "
+            f"never saw; {info['top5']:.1%} are among its first five.",
+            f"Played as it stands, without any search, it has {_elo(bare)}.",
+        ]
+        rows = [(f"{m:.1f}", f"{one:.1f} %", f"{five:.1f} %") for m, one, five in curve]
+        lines = [
+            {"label": label, "points": [(row[0], row[column]) for row in curve]}
+            for column, label in ((2, "among the first five"), (1, "the first choice"))
+        ]
+        axes = {"x": "minutes of training", "y": "held-out moves predicted (%)"}
+        return _section(facts, ("minutes", "first choice", "first five"), rows, lines, axes)
+
+    def search(self) -> dict:
+        facts, rows, lines = [], [], []
+        for network in self.networks:
+            players = {s: self.player(network, s) for s in self.simulations}
+            players = {s: player for s, player in players.items() if player}
+            for count, player in players.items():
+                rows.append((network.name, count, *_cells(player)))
+            searched = [s for s in players if s]
+            if len(searched) < 2:
+                continue
+            lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
+            (_, slope), covariance = self.fit(
+                [(players[s]["name"], [1, math.log2(s)]) for s in searched]
+            )
+            error, whole = 1.96 * covariance[1, 1] ** 0.5, players[searched[-1]]["elo"]
+            facts.append(
+                f"{network.name}: {slope:+.0f} Elo (± {error:.0f}) for each doubling of the "
+                f"simulations between {searched[0]} and {searched[-1]}; from none to "
+                f"{searched[-1]} it is {whole - players[0]['elo']:+.0f}."
+            )
+        columns = ("network", "simulations", "Elo", "95 %", "games")
+        axes = {"x": "simulations per move (1: the bare policy)", "log": 2}
+        return _section(facts, columns, rows, lines, axes)
+
+    def series(self, kind: str, simulations: int) -> dict[float, dict]:
+        """Return the players of a kind by minutes of training; from imitation, with its start."""
+        kinds = (kind, "imitation") if kind == "from imitation" else (kind,)
+        found = {n.minutes: self.player(n, simulations) for n in self.networks if n.kind in kinds}
+        return {minutes: player for minutes, player in sorted(found.items()) if player}
+
+    def reinforcement(self) -> dict:
+        facts, rows, lines = [], [], []
+        for network in sorted(self.networks, key=lambda n: (n.kind, n.minutes)):
+            players = [self.player(network, s) for s in (0, MEASURED)]
+            cells = [_cells(player)[0] if player else "" for player in players]
+            rows.append((network.name, KINDS[network.kind], f"{network.minutes:.1f}", *cells))
+        for simulations in (MEASURED, 0):
+            for kind in ("zero", "from imitation"):
+                points = self.series(kind, simulations)
+                if points:
+                    lines.append(_line(f"{KINDS[kind]}, {_searched(simulations)}", points))
+                facts += self._crossing(kind, simulations, points)
+        level = self.human and self.player(self.human, 0)
+        axes = {"x": "minutes of training", "log": 10}
+        if level:
+            axes["level"] = ("the imitator, no search", level["elo"])
+        columns = ("network", "how", "minutes", "Elo, no search", f"Elo, {MEASURED} simulations")
+        return _section(facts, columns, rows, lines, axes)
+
+    def _crossing(self, kind: str, simulations: int, points: dict[float, dict]) -> list[str]:
+        """Say when self-play passed the imitator without search, the ratings taken as exact."""
+        level = self.human and self.player(self.human, 0)
+        if not level or not points:
+            return []
+        if kind == "from imitation":
+            minutes, last = list(points.items())[-1]
+            gap = f"{last['elo'] - level['elo']:+.0f} Elo"
+            text = f"after {minutes:.0f} minutes in all, {gap} from the imitator"
+        elif minutes := find_crossing({m: p["elo"] for m, p in points.items()}, level["elo"]):
+            text = f"passes the imitator after {minutes:.1f} minutes"
+        else:
+            span = f"{min(points):.1f} and {max(points):.1f} minutes"
+            text = f"the imitator is not passed between {span}"
+        return [f"{KINDS[kind].capitalize()}, {_searched(simulations)}: {text}."]
+
+    def exchange(self) -> dict:
+        facts, rows, lines = [], [], []
+        for kind in ("zero", "from imitation"):
+            found = []
+            for network in sorted(self.networks, key=lambda n: n.minutes):
+                players = {s: self.player(network, s) for s in self.simulations if s}
+                players = {s: player for s, player in players.items() if player}
+                if network.kind != kind or not players:
+                    continue
+                for s, player in players.items():
+                    row = [1, math.log2(network.minutes), math.log2(s)]
+                    found.append((player["name"], row))
+                    rows.append((KINDS[kind], f"{network.minutes:.1f}", s, *_cells(player)[:2]))
+                lines.append(_line(f"{network.minutes:.0f} min {KINDS[kind]}", players))
+            if len({row[1] for _, row in found}) < 2 or len({row[2] for _, row in found}) < 2:
+                continue
+            (_, train, search), covariance = self.fit(found)
+            ratio = train / search
+            slope = np.array([0, 1 / search, -train / search**2])
+            error = 1.96 * math.sqrt(slope @ covariance @ slope)
+            facts.append(
+                f"{KINDS[kind].capitalize()}: {train:+.0f} Elo for each doubling of the training, "
+                f"{search:+.0f} for each doubling of the search. So at equal strength, twice the "
+                f"training saves {ratio:.1f} (± {error:.1f}) doublings of the search."
+            )
+        if not facts:
+            facts = ["This takes two networks of one kind, trained for different times: name a "
+                     "run's folder with --run."]  # fmt: skip
+        columns = ("how", "minutes", "simulations", "Elo", "95 %")
+        return _section(facts, columns, rows, lines, {"x": "simulations per move", "log": 2})
+
+    def ablation(self) -> dict:
+        name = f"{self.main.name}@{MEASURED}"
+        parts = {
+            "policy alone": f"{self.main.name}@0",
+            "policy with search": f"{name}:no-value",
+            "value with search": f"{name}:no-policy",
+            "policy, value and search": name,
+        }
+        found = {part: self.ladder["players"][self.row[player]] for part, player in parts.items()}
+        rows = [(part, player["name"], *_cells(player)) for part, player in found.items()]
+        bare, no_value, no_policy, whole = (player["elo"] for player in found.values())
+        facts = [
+            f"Search takes the bare policy {whole - bare:+.0f} Elo up. Without the value the "
+            f"whole changes by {no_value - whole:+.0f}, without the policy by "
+            f"{no_policy - whole:+.0f}."
+        ]
+        lines = [_line("", {part: player for part, player in found.items()})]
+        columns = ("what plays", "player", "Elo", "95 %", "games")
+        return _section(facts, columns, rows, lines, {"bars": True})
+
+    def whole_ladder(self) -> dict:
+        players = self.ladder["players"]
+        facts = [
+            f"{self.ladder['games']:,} games, komi {self.ladder['komi']:g}, area scoring; "
+            f"{self.ladder['anchor']} is 0 by definition. Intervals are of 95 %."
+        ]
+        rows = [(player["name"], *_cells(player)) for player in players]
+        lines = [_line("", {player["name"]: player for player in reversed(players)})]
+        return _section(facts, ("player", "Elo", "95 %", "games"), rows, lines, {"bars": True})
+
+
+def find_crossing(elos: dict[float, float], level: float) -> float | None:
+    """Return the minutes at which Elo rises through `level`, between two points of a log axis."""
+    points = sorted(elos.items())
+    for (before, low), (after, high) in zip(points, points[1:], strict=False):
+        if low < level <= high:
+            share = (level - low) / (high - low)
+            return before * (after / before) ** share
+    return None
+
+
+def _searched(simulations: int) -> str:
+    return f"{simulations} simulations" if simulations else "no search"
+
+
+def _elo(player: dict) -> str:
+    return f"{player['elo']:+.0f} Elo ({player['elo_low']:+.0f} to {player['elo_high']:+.0f})"
+
+
+def _cells(player: dict) -> tuple[str, str, int]:
+    interval = f"{player['elo_low']:+.0f} to {player['elo_high']:+.0f}"
+    return f"{player['elo']:+.0f}", interval, player["games"]
+
+
+def _line(label: str, players: dict) -> dict:
+    points = [(x, p["elo"], p["elo_low"], p["elo_high"]) for x, p in players.items()]
+    return {"label": label, "points": points}
+
+
+def _section(facts, columns=(), rows=(), lines=(), axes=None) -> dict:
+    parts = {"facts": facts, "columns": columns, "rows": list(rows), "lines": list(lines)}
+    return parts | {"axes": {"y": "Elo"} | (axes or {})}
+
+
+# ---- figures ----
+
+
+def draw(sections: dict[str, dict], out: Path) -> dict[str, str]:
+    """Draw a PNG of each section that has lines; return them as SVG data addresses, by name."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    settings |= {"svg.hashsalt": "minigo", "axes.grid": True, "grid.color": "#dddddd"}
+    figures = {}
+    for name, section in sections.items():
+        if not section["lines"]:
+            continue
+        with matplotlib.rc_context(settings):
+            height = 3.4 + 0.17 * max(0, len(section["lines"][0]["points"]) - 8)
+            figure = Figure(figsize=(4.8, height), layout="constrained")
+            _plot(figure.subplots(), section)
+            figure.savefig(out / f"{name}.png", dpi=200)
+            svg = io.BytesIO()
+            figure.savefig(svg, format="svg", metadata={"Date": None})
+        encoded = base64.b64encode(svg.getvalue()).decode()
+        figures[name] = f"data:image/svg+xml;base64,{encoded}"
+    return figures
+
+
+def _plot(axes, section: dict) -> None:
+    options = section["axes"]
+    for line, (color, marker) in zip(section["lines"], STYLES * 4, strict=False):
+        x, y, *ends = zip(*line["points"], strict=True)
+        style = {"color": color, "marker": marker, "markersize": 5, "label": line["label"]}
+        spread = np.abs(np.array(ends) - np.array(y)) if ends else None
+        if options.get("bars"):
+            axes.errorbar(y, x, xerr=spread, linestyle="", capsize=3, **style)
+        else:
+            axes.errorbar(x, y, yerr=spread, linewidth=1.5, capsize=3, **style)
+    if "level" in options:
+        label, elo = options["level"]
+        axes.axhline(elo, color="black", linestyle="--", linewidth=1, label=label)
+    if options.get("bars"):
+        axes.set_xlabel(options["y"])
+        return
+    axes.set(xlabel=options["x"], ylabel=options["y"])
+    if "log" in options:
+        axes.set_xscale("log", base=options["log"])
+        axes.xaxis.set_major_formatter("{x:g}")
+        ticks = sorted({point[0] for line in section["lines"] for point in line["points"]})
+        if len(ticks) <= MAX_TICKS:
+            axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+    axes.legend(frameon=False, fontsize=8)
+
+
+# ---- games ----
+
+
+def embed_games(folder: Path, study: Study) -> list[dict]:
+    """Choose a game for each lesson, and look at every position of it."""
+    rows, main = read_results(folder), study.main.name
+    human = study.human.name if study.human else main
+    wanted = (
+        ("Imitation: people's moves, no search", f"{human}@0", "gnugo"),
+        ("Search: the same network, with and without", f"{main}@", f"{main}@0"),
+        ("Reinforcement: the pupil and its teacher", f"{main}@", f"{human}@"),
+        ("The strongest here against GNU Go", study.ladder["players"][0]["name"], "gnugo-10"),
+    )
+    games, boards, seen = [], [], set()
+    for title, a, b in wanted:
+        row = _choose_game(rows, a, b, seen, study)
+        if row is None:
+            continue
+        seen.add(row["sgf"])
+        record = next(load_games([folder / row["sgf"]], strict=True))
+        boards += [record.board(ply) for ply in range(len(record.moves) + 1)]
+        black, white, result, _ = read_names(folder / row["sgf"])
+        names = {"title": title, "black": black, "white": white, "result": result}
+        games.append(names | {"size": record.size, "moves": record.moves.tolist()})
+    looks = iter(look_at(boards, main, human, MEASURED) if boards else ())
+    for game in games:
+        game["positions"] = [_encode(next(looks)) for _ in range(len(game["moves"]) + 1)]
+    return games
+
+
+def _choose_game(rows: list[dict], a: str, b: str, seen: set, study: Study) -> dict | None:
+    """Return a game of players whose names begin so, won by the stronger one, and not too long."""
+    best, best_rank = None, (0,)
+    for row in rows:
+        names, area = (row["a"], row["b"]), row["size"] ** 2
+        pairs = [pair for pair in (names, names[::-1]) if _fits(*pair, a, b)]
+        if not pairs or row["sgf"] in seen or ":no-" in "".join(names):
+            continue
+        elos = [study.ladder["players"][study.row[name]]["elo"] for name in names]
+        is_clear = (row["points"] > 0.5) == (elos[0] > elos[1]) and row["points"] != 0.5
+        is_short = row["moves"] < min(1.5, MAX_MOVES_PER_POINT) * area
+        rank = (1 + is_short + is_clear, max(elos))
+        if rank > best_rank:
+            best, best_rank = row, rank
+    return best
+
+
+def _fits(first: str, second: str, a: str, b: str) -> bool:
+    return first.startswith(a) and second.startswith(b) and first != second
+
+
+def _encode(look: Look) -> dict:
+    """Write a position for the page: stones, policies in thousandths, owners, Black's chance."""
+    sign = 1 if look.board.to_play == BLACK else -1
+    shares = look.result.visits / max(1, look.result.visits.sum())
+    owners = np.rint((sign * look.ownership.ravel() + 1) / 2 * OWNERSHIP_STEPS).astype(int)
+    return {
+        "stones": "".join(".XO"[stone] for stone in look.board.stones().ravel()),
+        "people": _sparse(look.human),
+        "network": _sparse(look.result.priors),
+        "search": _sparse(shares),
+        "owners": "".join(chr(ord("a") + owner) for owner in owners),
+        "black": round(50 + 50 * sign * look.result.value),
+    }
+
+
+def _sparse(policy: np.ndarray) -> list[tuple[int, int]]:
+    moves = np.flatnonzero(policy >= SHOWN_POLICY)
+    return [(int(move), round(1000 * float(policy[move]))) for move in moves]
+
+
+# ---- the page ----
+
+
+def render(data: dict) -> str:
+    """Return the page with its data inside."""
+    template = Path(__file__).with_name("lessons.html").read_text(encoding="utf-8")
+    text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+    return template.replace("/*DATA*/", text)
+
+
+def format_lessons(report: dict) -> str:
+    """Write the facts of a report, and the ladder, for a terminal."""
+    lines = []
+    for name, section in report["sections"].items():
+        lines += [f"{name}:", *(f"  {fact}" for fact in section["facts"])]
+    return "\n".join([*lines, format_ladder(report["ladder"])])

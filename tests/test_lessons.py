@@ -1,0 +1,213 @@
+"""The report: its arithmetic, its files, and its page in a real browser at two widths."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from minigo import lessons as module
+from minigo import rate
+from minigo.arena import parse_player
+from minigo.checkpoint import load_checkpoint, save_checkpoint
+from minigo.config import Rules
+from minigo.lessons import Network, Study, find_crossing, find_networks, lessons
+from minigo.record import GameRecord
+from minigo.sgf import format_sgf
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MOVES = [40, 30, 50, 32, 48, 22, 58, 20, 60, 41, 81, 81]
+
+
+def test_the_crossing_is_found_between_two_points_of_a_log_axis():
+    assert find_crossing({1: -300, 4: -100, 16: 100}, 0) == pytest.approx(8)
+    assert find_crossing({1: -300, 4: -100, 16: 100}, -300) is None
+    assert find_crossing({1: 50, 4: 70}, 0) is None  # above it from the start
+
+
+def make_ladder(elos: dict[str, float]) -> dict:
+    players = [
+        {"name": name, "elo": elo, "elo_low": elo - 50, "elo_high": elo + 50, "games": 9}
+        for name, elo in elos.items()
+    ]
+    covariance = (25.0**2 * (np.eye(len(elos)) + 1)).tolist()
+    ladder = {"players": players, "covariance": covariance, "anchor": "gnugo-10", "komi": 7.0}
+    return ladder | {"games": 99, "size": 9}
+
+
+def test_slopes_and_exchange_rate_of_a_plane():
+    networks = [Network("a", "zero", 10.0, {}), Network("b", "zero", 80.0, {})]
+    study = Study([*networks, Network("9x9", "imitation", 5.0, {})], 9, quick=True)
+    elos = {
+        f"{n.name}@{s}": 7 + 60 * np.log2(n.minutes) + 40 * np.log2(s)
+        for n in networks
+        for s in (16, 64, 256)
+    }
+    study.take(make_ladder(elos | {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0}))
+    facts = study.search()["facts"]
+    assert facts[0].startswith("a: +40 Elo (± ") and facts[1].startswith("b: +40 Elo (± ")
+    (fact,) = study.exchange()["facts"]
+    assert "+60 Elo for each doubling of the training, +40 " in fact and "saves 1.5 (± " in fact
+    facts = study.reinforcement()["facts"]  # 64 simulations: 447 at 10 minutes, without: -300
+    assert any(
+        "no search: the imitator is not passed between 10.0 and 80.0" in fact for fact in facts
+    )
+
+
+def test_networks_are_found_with_their_kind_and_time(tmp_path):
+    import torch
+
+    from minigo.network import PolicyValueNet
+
+    torch.manual_seed(1)
+    weights = PolicyValueNet("b1c8").state_dict()
+    for cycle in range(12):
+        info = {"elapsed_s": 60.0 * cycle, "recipe": {"start": "zero"}, "cycle": cycle}
+        path = tmp_path / f"cycle-{cycle:04d}.pt"
+        save_checkpoint(path, network="b1c8", weights=weights, info=info)
+    networks = {n.name: n for n in find_networks(9, [tmp_path])}
+    human, main = networks["9x9-human"], networks["9x9"]
+    assert human.kind == "imitation" and 9 < human.minutes < 11
+    assert main.kind == "from imitation"
+    own_minutes = load_checkpoint("9x9").info["elapsed_s"] / 60
+    assert main.minutes == pytest.approx(own_minutes + human.minutes)
+    run = [n.minutes for n in networks.values() if n.name.startswith(str(tmp_path))]
+    assert run[0] == 1 and run[-1] == 11 and 4 <= len(run) <= module.RUN_NETWORKS
+    with pytest.raises(ValueError, match="no folder of a run"):
+        find_networks(9, [tmp_path / "elsewhere"])
+    texts = Study(list(networks.values()), 9, quick=True).player_texts()
+    assert {"9x9@256", "9x9@64:no-value", "9x9@64:no-policy", "9x9-human@16"} <= set(texts)
+    assert f"{tmp_path}/cycle-0001.pt@64" in texts and f"{tmp_path}/cycle-0001.pt@16" not in texts
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ValueError, match="minigo.plots."):
+        lessons(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def report_folder(tmp_path_factory):
+    """Return the folder of a report made from games that nobody had to play."""
+    pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("lessons")
+    study = Study(find_networks(9), 9, quick=True)
+    players = [parse_player(text) for text in study.player_texts()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MEASURED", 16)
+        write_games(folder / "ladder", players)
+        patch.setattr(module, "MEASURED", 64)
+        lessons(folder, quick=True, minutes=0, workers=1)
+    return folder
+
+
+def write_games(folder, players) -> None:
+    """Have the later of two players win four of five games."""
+    rules = Rules(ko="positional", suicide=False)
+    (folder / "games" / "00001").mkdir(parents=True)
+    rows = []
+    pairs = [(a, b) for i, a in enumerate(players) for b in players[i + 1 :]]
+    for number, (a, b) in enumerate(pairs * 5):
+        sgf = f"games/00001/{number + 1:04d}.sgf"
+        points = float(number % 5 == 0)
+        result = 1.0 if points else -1.0
+        record = GameRecord(9, rules, np.array(MOVES, np.int16), result=result, score=5 * result)
+        (folder / sgf).write_text(format_sgf(record, a.name, b.name))
+        rows.append(
+            {"a": a.name, "b": b.name, "identities": [rate._identify(a), rate._identify(b)]}
+            | {"points": points, "black": a.name, "moves": len(MOVES), "size": 9, "komi": 7.0}
+            | {"sgf": sgf, "ending": ""}
+        )
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "results.jsonl").write_text(text)
+
+
+def test_the_report_is_whole(report_folder):
+    report = json.loads((report_folder / "lessons.json").read_text())
+    names = ["imitation", "search", "reinforcement", "exchange", "ablation", "ladder"]
+    assert list(report["sections"]) == names
+    for name, section in report["sections"].items():
+        assert section["facts"] and section["rows"] and section["lines"], name
+        assert all(len(row) == len(section["columns"]) for row in section["rows"])
+        assert (report_folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "48.5%" in report["sections"]["imitation"]["facts"][0]
+
+
+def test_the_page_needs_nothing_from_elsewhere(report_folder):
+    text = (report_folder / "lessons.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    page = text.replace(json.dumps(data, separators=(",", ":")).replace("</", "<\\/"), "")
+    assert re.findall(r"https?://[^\"' ]+", page) == ["http://www.w3.org/2000/svg"]
+    assert not re.findall(r"<(?:link|script|img)[^>]*(?:src|href)=\"(?!data:)", page)
+    assert len(data["games"]) >= 2
+    for game in data["games"]:
+        assert len(game["positions"]) == len(game["moves"]) + 1
+        for position in game["positions"]:
+            assert len(position["stones"]) == len(position["owners"]) == 81
+            assert 0 <= position["black"] <= 100
+            assert 900 <= sum(share for _, share in position["people"]) <= 1001
+        assert game["positions"][2]["stones"].count("X") == 1
+
+
+# Loads the page into a frame (%d pixels wide) and writes what it finds there.
+HARNESS = """<iframe id="frame" src="lessons.html" style="width:%dpx;height:900px;border:0">
+</iframe><pre id="found">nothing</pre><script>
+frame.onload = () => {
+  const page = frame.contentDocument, view = frame.contentWindow, $ = id => page.getElementById(id);
+  const buttons = [...page.querySelectorAll("button")];
+  const click = text => buttons.find(button => button.textContent === text).click();
+  const count = selector => $("board").querySelectorAll(selector).length;
+  const controls = [...buttons, ...page.querySelectorAll("select, input")];
+  const loaded = view.performance.getEntriesByType("resource");
+  const result = {
+    width: page.documentElement.scrollWidth,
+    images: [...page.images].map(image => image.complete && image.naturalWidth > 0),
+    tables: page.querySelectorAll("table").length,
+    sections: page.querySelectorAll("section").length,
+    small: controls.filter(e => e.getBoundingClientRect().height < 44).length,
+    resources: loaded.map(entry => entry.name.slice(0, 5)),
+  };
+  click("|<");
+  result.first = [$("said").textContent, count(".stone")];
+  click(">");
+  result.second = [$("said").textContent, count(".stone")];
+  page.dispatchEvent(new view.KeyboardEvent("keydown", {key: "ArrowRight"}));
+  result.third = count(".stone");
+  for (const overlay of ["nothing", "people", "network", "search", "owners"]) {
+    click(overlay);
+    result[overlay] = count(".mark");
+  }
+  $("game").value = 1;
+  $("game").dispatchEvent(new Event("change"));
+  result.other = $("said").textContent;
+  found.textContent = JSON.stringify(result);
+};
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_works_in_a_browser(report_folder, tmp_path, width):
+    harness = report_folder / f"harness-{width}.html"
+    harness.write_text(HARNESS.replace("%d", str(width)))
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    flags += "--disable-background-networking --disable-component-update --dump-dom "
+    flags += "--allow-file-access-from-files --virtual-time-budget=9000 --window-size=1300,950"
+    command = [CHROMIUM, *flags.split(), f"--user-data-dir={tmp_path}", harness.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)[1])
+    assert found["width"] <= width  # nothing sticks out to the side
+    assert len(found["images"]) == found["tables"] == 6 and all(found["images"])
+    assert found["sections"] == 7 and found["small"] == 0
+    assert set(found["resources"]) <= {"data:"}
+    assert found["first"][1] == 0 and "Move" not in found["first"][0]
+    assert "Move 1, Black E5: people" in found["second"][0] and found["second"][1] == 1
+    assert found["third"] == 2 and found["nothing"] == 0
+    assert all(found[overlay] > 0 for overlay in ("people", "network", "search"))
+    assert found["other"] != found["second"][0]

@@ -41,14 +41,14 @@ def make_ladder(elos: dict[str, float]) -> dict:
 
 
 def test_slopes_and_exchange_rate_of_a_plane():
-    networks = [Network("a", "zero", 10.0, {}), Network("b", "zero", 80.0, {})]
+    networks = [Network("a", "from zero", 10.0, {}), Network("b", "from zero", 80.0, {})]
     study = Study([*networks, Network("9x9", "imitation", 5.0, {})], 9, quick=True)
     elos = {
         f"{n.name}@{s}": 7 + 60 * np.log2(n.minutes) + 40 * np.log2(s)
         for n in networks
         for s in (16, 64, 256)
     }
-    study.take(make_ladder(elos | {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0}))
+    study.take(make_ladder(elos | {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0, "9x9@64": 160.0}))
     facts = study.search()["facts"]
     assert facts[0].startswith("a: +40 Elo (± ") and facts[1].startswith("b: +40 Elo (± ")
     (fact,) = study.exchange()["facts"]
@@ -129,7 +129,7 @@ def write_games(folder, players) -> None:
 
 def test_the_report_is_whole(report_folder):
     report = json.loads((report_folder / "lessons.json").read_text())
-    names = ["imitation", "search", "reinforcement", "exchange", "ablation", "ladder"]
+    names = ["imitation", "search", "reinforcement", "exchange", "ablation", "everybody"]
     assert list(report["sections"]) == names
     for name, section in report["sections"].items():
         assert section["facts"] and section["rows"] and section["lines"], name

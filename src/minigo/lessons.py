@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from .analyze import Look, look_at
-from .arena import MAX_MOVES_PER_POINT, find_gnugo, parse_player
+from .arena import find_gnugo, parse_player
 from .checkpoint import load_checkpoint
 from .coords import BLACK
-from .rate import SIMULATIONS, format_ladder, rate, read_results, shipped_for
+from .rate import SIMULATIONS, format_ladder, rate, read_results, shipped_for, write_whole
 from .selfplay import list_cores
 from .sgf import load_games, read_names
 
@@ -30,15 +30,13 @@ MINUTES_PER_PLAYER = 6.0  # of games in a full report
 MEASURED = 64  # simulations at which networks are compared, and heads left out
 RUN_NETWORKS = 6  # of a run's cycles, spread evenly over the logarithm of its time
 MAX_TICKS = 6  # of a logarithmic axis at the points themselves; more would overlap
+LONG_GAME = 1.5  # times N * N moves: not shown if there is a shorter one
 SHOWN_POLICY = 0.01  # moves below it are not kept for the page
 OWNERSHIP_STEPS = 25  # of the letters "a" (White's) to "z" (Black's)
 # Okabe and Ito's colours, told apart by (nearly) everybody; each line has a marker of its own, too.
 STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
-KINDS = {
-    "imitation": "imitation",
-    "zero": "self-play from zero",
-    "from imitation": "self-play from imitation",
-}
+LEARNED = ("from zero", "from imitation")  # the kinds of networks that learned by self-play
+KINDS = {"imitation": "imitation"} | {kind: f"self-play {kind}" for kind in LEARNED}
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def _describe(info: dict, infos: dict[str, dict]) -> tuple[str, float]:
         return "imitation", info["minutes"]
     recipe, minutes = info.get("recipe", {}), info.get("elapsed_s", 0.0) / 60
     if recipe.get("start") != "imitation":
-        return "zero", minutes
+        return "from zero", minutes
     start = infos.get(Path(recipe["start_from"]).stem, {})
     return "from imitation", minutes + start.get("minutes", 0.0)
 
@@ -104,20 +102,14 @@ def lessons(
     _announce(len(players), minutes, workers or len(list_cores()))
     limits = {"minutes": minutes, "max_games": math.inf, "sprt_elo": 0}
     study.take(rate(players, out / "ladder", size=size, workers=workers, **limits))
-    sections = {
-        "imitation": study.imitation(),
-        "search": study.search(),
-        "reinforcement": study.reinforcement(),
-        "exchange": study.exchange(),
-        "ablation": study.ablation(),
-        "ladder": study.whole_ladder(),
-    }
+    names = ("imitation", "search", "reinforcement", "exchange", "ablation", "everybody")
+    sections = {name: getattr(study, name)() for name in names}
     report = {"size": size, "quick": quick, "sections": sections, "ladder": study.ladder}
     report |= {"made": time.strftime("%Y-%m-%d"), "cores": workers or len(list_cores())}
     figures = draw(sections, out)
     games = embed_games(out / "ladder", study)
-    _write(out / "lessons.json", json.dumps(report, indent=1))
-    _write(out / "lessons.html", render(report | {"figures": figures, "games": games}))
+    write_whole(out / "lessons.json", json.dumps(report, indent=1))
+    write_whole(out / "lessons.html", render(report | {"figures": figures, "games": games}))
     return report
 
 
@@ -132,12 +124,6 @@ def _announce(num_players: int, minutes: float, num_workers: int) -> None:
     end = time.strftime("%H:%M", time.localtime(time.time() + 60 * (minutes + 1)))
     text = f"{num_players} players, {minutes:g} minutes of games on {num_workers} cores, "
     print(f"{text}then about a minute for the page: ready at {end}", file=sys.stderr)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 class Study:
@@ -171,11 +157,10 @@ class Study:
         self.row = {player["name"]: i for i, player in enumerate(ladder["players"])}
         self.covariance = np.array(ladder["covariance"])
 
-    def player(self, network: Network, simulations: int) -> dict | None:
-        """Return a network's line of the ladder, or None if it has played no game."""
-        row = self.row.get(f"{network.name}@{simulations}")
-        player = None if row is None else self.ladder["players"][row]
-        return player if player and player["games"] else None
+    def players(self, network: Network) -> dict[int, dict]:
+        """Return a network's lines of the ladder, by simulations."""
+        rows = {s: self.row.get(f"{network.name}@{s}") for s in self.simulations}
+        return {s: self.ladder["players"][row] for s, row in rows.items() if row is not None}
 
     def fit(self, rows: list[tuple[str, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
         """Fit Elo = X b to players with their rows of X; return b and its covariance.
@@ -192,117 +177,85 @@ class Study:
     def imitation(self) -> dict:
         if self.human is None:
             return _section(["No network of human games is here."])
-        info, bare = self.human.info, self.player(self.human, 0)
+        info, (elo, interval, _) = self.human.info, _cells(self.players(self.human)[0])
         curve = [(c["minutes"], 100 * c["top1"], 100 * c["top5"]) for c in info["curve"]]
         facts = [
             f"{self.human.name} ({info['games']:,} games, {info['minutes']:.0f} minutes) predicts "
             f"{info['top1']:.1%} of the moves of {info['positions']:,} positions from games it "
             f"never saw; {info['top5']:.1%} are among its first five.",
-            f"Played as it stands, without any search, it has {_elo(bare)}.",
+            f"Played as it stands, without any search, it has {elo} Elo ({interval}).",
         ]
         rows = [(f"{m:.1f}", f"{one:.1f} %", f"{five:.1f} %") for m, one, five in curve]
-        lines = [
-            {"label": label, "points": [(row[0], row[column]) for row in curve]}
-            for column, label in ((2, "among the first five"), (1, "the first choice"))
-        ]
+        labels = ((2, "among the first five"), (1, "the first choice"))
+        lines = [{"label": name, "points": [(c[0], c[i]) for c in curve]} for i, name in labels]
         axes = {"x": "minutes of training", "y": "held-out moves predicted (%)"}
         return _section(facts, ("minutes", "first choice", "first five"), rows, lines, axes)
 
     def search(self) -> dict:
         facts, rows, lines = [], [], []
         for network in self.networks:
-            players = {s: self.player(network, s) for s in self.simulations}
-            players = {s: player for s, player in players.items() if player}
-            for count, player in players.items():
-                rows.append((network.name, count, *_cells(player)))
-            searched = [s for s in players if s]
+            players = self.players(network)
+            rows += [(network.name, s, *_cells(player)) for s, player in players.items()]
+            searched = sorted(players)[1:]
             if len(searched) < 2:
                 continue
             lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
-            (_, slope), covariance = self.fit(
-                [(players[s]["name"], [1, math.log2(s)]) for s in searched]
-            )
-            error, whole = 1.96 * covariance[1, 1] ** 0.5, players[searched[-1]]["elo"]
+            design = [(players[s]["name"], [1, math.log2(s)]) for s in searched]
+            (_, slope), covariance = self.fit(design)
+            low, high, error = searched[0], searched[-1], 1.96 * covariance[1, 1] ** 0.5
             facts.append(
                 f"{network.name}: {slope:+.0f} Elo (± {error:.0f}) for each doubling of the "
-                f"simulations between {searched[0]} and {searched[-1]}; from none to "
-                f"{searched[-1]} it is {whole - players[0]['elo']:+.0f}."
+                f"simulations between {low} and {high}; from none to {high} it is "
+                f"{players[high]['elo'] - players[0]['elo']:+.0f}."
             )
         columns = ("network", "simulations", "Elo", "95 %", "games")
         axes = {"x": "simulations per move (1: the bare policy)", "log": 2}
         return _section(facts, columns, rows, lines, axes)
 
-    def series(self, kind: str, simulations: int) -> dict[float, dict]:
-        """Return the players of a kind by minutes of training; from imitation, with its start."""
-        kinds = (kind, "imitation") if kind == "from imitation" else (kind,)
-        found = {n.minutes: self.player(n, simulations) for n in self.networks if n.kind in kinds}
-        return {minutes: player for minutes, player in sorted(found.items()) if player}
-
     def reinforcement(self) -> dict:
-        facts, rows, lines = [], [], []
+        facts, rows, lines, axes = [], [], [], {"x": "minutes of training", "log": 10}
         for network in sorted(self.networks, key=lambda n: (n.kind, n.minutes)):
-            players = [self.player(network, s) for s in (0, MEASURED)]
-            cells = [_cells(player)[0] if player else "" for player in players]
-            rows.append((network.name, KINDS[network.kind], f"{network.minutes:.1f}", *cells))
-        for simulations in (MEASURED, 0):
-            for kind in ("zero", "from imitation"):
-                points = self.series(kind, simulations)
-                if points:
-                    lines.append(_line(f"{KINDS[kind]}, {_searched(simulations)}", points))
-                facts += self._crossing(kind, simulations, points)
-        level = self.human and self.player(self.human, 0)
-        axes = {"x": "minutes of training", "log": 10}
-        if level:
-            axes["level"] = ("the imitator, no search", level["elo"])
+            elos = [_cells(self.players(network)[s])[0] for s in (0, MEASURED)]
+            rows.append((network.name, KINDS[network.kind], f"{network.minutes:.1f}", *elos))
+        if self.human:
+            axes["level"] = ("the imitator, no search", self.players(self.human)[0]["elo"])
+        for simulations, how in ((MEASURED, f"{MEASURED} simulations"), (0, "no search")):
+            for kind in LEARNED:
+                kinds = (kind, "imitation") if kind == "from imitation" else (kind,)
+                found = sorted((n for n in self.networks if n.kind in kinds), key=_minutes)
+                points = {n.minutes: self.players(n)[simulations] for n in found}
+                if kind in {n.kind for n in found}:
+                    lines.append(_line(f"{KINDS[kind]}, {how}", points))
+                    elos = {minutes: player["elo"] for minutes, player in points.items()}
+                    facts += _compare(f"{KINDS[kind].capitalize()}, {how}", kind, elos, axes)
         columns = ("network", "how", "minutes", "Elo, no search", f"Elo, {MEASURED} simulations")
         return _section(facts, columns, rows, lines, axes)
 
-    def _crossing(self, kind: str, simulations: int, points: dict[float, dict]) -> list[str]:
-        """Say when self-play passed the imitator without search, the ratings taken as exact."""
-        level = self.human and self.player(self.human, 0)
-        if not level or not points:
-            return []
-        if kind == "from imitation":
-            minutes, last = list(points.items())[-1]
-            gap = f"{last['elo'] - level['elo']:+.0f} Elo"
-            text = f"after {minutes:.0f} minutes in all, {gap} from the imitator"
-        elif minutes := find_crossing({m: p["elo"] for m, p in points.items()}, level["elo"]):
-            text = f"passes the imitator after {minutes:.1f} minutes"
-        else:
-            span = f"{min(points):.1f} and {max(points):.1f} minutes"
-            text = f"the imitator is not passed between {span}"
-        return [f"{KINDS[kind].capitalize()}, {_searched(simulations)}: {text}."]
-
     def exchange(self) -> dict:
         facts, rows, lines = [], [], []
-        for kind in ("zero", "from imitation"):
-            found = []
-            for network in sorted(self.networks, key=lambda n: n.minutes):
-                players = {s: self.player(network, s) for s in self.simulations if s}
-                players = {s: player for s, player in players.items() if player}
-                if network.kind != kind or not players:
-                    continue
-                for s, player in players.items():
-                    row = [1, math.log2(network.minutes), math.log2(s)]
-                    found.append((player["name"], row))
-                    rows.append((KINDS[kind], f"{network.minutes:.1f}", s, *_cells(player)[:2]))
+        for kind in LEARNED:
+            design = []
+            for network in sorted((n for n in self.networks if n.kind == kind), key=_minutes):
+                players = {s: player for s, player in self.players(network).items() if s}
+                cells = KINDS[kind], f"{network.minutes:.1f}"
+                rows += [(*cells, s, *_cells(player)[:2]) for s, player in players.items()]
                 lines.append(_line(f"{network.minutes:.0f} min {KINDS[kind]}", players))
-            if len({row[1] for _, row in found}) < 2 or len({row[2] for _, row in found}) < 2:
+                time_log = math.log2(network.minutes)
+                design += [(p["name"], [1, time_log, math.log2(s)]) for s, p in players.items()]
+            if np.linalg.matrix_rank(np.array([row for _, row in design] or [[0]])) < 3:
                 continue
-            (_, train, search), covariance = self.fit(found)
-            ratio = train / search
-            slope = np.array([0, 1 / search, -train / search**2])
-            error = 1.96 * math.sqrt(slope @ covariance @ slope)
+            (_, train, search), covariance = self.fit(design)
+            gradient = np.array([0, 1 / search, -train / search**2])
+            error = 1.96 * math.sqrt(gradient @ covariance @ gradient)
             facts.append(
                 f"{KINDS[kind].capitalize()}: {train:+.0f} Elo for each doubling of the training, "
                 f"{search:+.0f} for each doubling of the search. So at equal strength, twice the "
-                f"training saves {ratio:.1f} (± {error:.1f}) doublings of the search."
+                f"training saves {train / search:.1f} (± {error:.1f}) doublings of the search."
             )
-        if not facts:
-            facts = ["This takes two networks of one kind, trained for different times: name a "
-                     "run's folder with --run."]  # fmt: skip
+        missing = "This takes two networks of one kind, trained for different times: see --run."
         columns = ("how", "minutes", "simulations", "Elo", "95 %")
-        return _section(facts, columns, rows, lines, {"x": "simulations per move", "log": 2})
+        axes = {"x": "simulations per move", "log": 2}
+        return _section(facts or [missing], columns, rows, lines, axes)
 
     def ablation(self) -> dict:
         name = f"{self.main.name}@{MEASURED}"
@@ -313,26 +266,38 @@ class Study:
             "policy, value and search": name,
         }
         found = {part: self.ladder["players"][self.row[player]] for part, player in parts.items()}
-        rows = [(part, player["name"], *_cells(player)) for part, player in found.items()]
         bare, no_value, no_policy, whole = (player["elo"] for player in found.values())
-        facts = [
-            f"Search takes the bare policy {whole - bare:+.0f} Elo up. Without the value the "
-            f"whole changes by {no_value - whole:+.0f}, without the policy by "
-            f"{no_policy - whole:+.0f}."
-        ]
-        lines = [_line("", {part: player for part, player in found.items()})]
+        fact = (
+            f"Search takes the bare policy {whole - bare:+.0f} Elo up. Without the value the whole "
+            f"changes by {no_value - whole:+.0f}, without the policy by {no_policy - whole:+.0f}."
+        )
+        rows = [(part, player["name"], *_cells(player)) for part, player in found.items()]
         columns = ("what plays", "player", "Elo", "95 %", "games")
-        return _section(facts, columns, rows, lines, {"bars": True})
+        return _section([fact], columns, rows, [_line("", found)], {"bars": True})
 
-    def whole_ladder(self) -> dict:
-        players = self.ladder["players"]
-        facts = [
-            f"{self.ladder['games']:,} games, komi {self.ladder['komi']:g}, area scoring; "
-            f"{self.ladder['anchor']} is 0 by definition. Intervals are of 95 %."
-        ]
-        rows = [(player["name"], *_cells(player)) for player in players]
-        lines = [_line("", {player["name"]: player for player in reversed(players)})]
-        return _section(facts, ("player", "Elo", "95 %", "games"), rows, lines, {"bars": True})
+    def everybody(self) -> dict:
+        ladder = self.ladder
+        fact = (
+            f"{ladder['games']:,} games, komi {ladder['komi']:g}, area scoring; "
+            f"{ladder['anchor']} is 0 by definition. Intervals are of 95 %."
+        )
+        rows = [(player["name"], *_cells(player)) for player in ladder["players"]]
+        line = _line("", {player["name"]: player for player in reversed(ladder["players"])})
+        return _section([fact], ("player", "Elo", "95 %", "games"), rows, [line], {"bars": True})
+
+
+def _compare(who: str, kind: str, elos: dict[float, float], axes: dict) -> list[str]:
+    """Say when self-play passed the imitator without search, the ratings taken as exact."""
+    if "level" not in axes:
+        return []
+    level, last = axes["level"][1], max(elos)
+    minutes = find_crossing(elos, level)
+    text = f"the imitator is not passed between {min(elos):.1f} and {last:.1f} minutes"
+    if kind == "from imitation":
+        text = f"{elos[last] - level:+.0f} Elo from the imitator after {last:.0f} minutes in all"
+    elif minutes:
+        text = f"passes the imitator after {minutes:.1f} minutes"
+    return [f"{who}: {text}."]
 
 
 def find_crossing(elos: dict[float, float], level: float) -> float | None:
@@ -345,12 +310,8 @@ def find_crossing(elos: dict[float, float], level: float) -> float | None:
     return None
 
 
-def _searched(simulations: int) -> str:
-    return f"{simulations} simulations" if simulations else "no search"
-
-
-def _elo(player: dict) -> str:
-    return f"{player['elo']:+.0f} Elo ({player['elo_low']:+.0f} to {player['elo_high']:+.0f})"
+def _minutes(network: Network) -> float:
+    return network.minutes
 
 
 def _cells(player: dict) -> tuple[str, str, int]:
@@ -452,24 +413,20 @@ def embed_games(folder: Path, study: Study) -> list[dict]:
 
 
 def _choose_game(rows: list[dict], a: str, b: str, seen: set, study: Study) -> dict | None:
-    """Return a game of players whose names begin so, won by the stronger one, and not too long."""
-    best, best_rank = None, (0,)
-    for row in rows:
-        names, area = (row["a"], row["b"]), row["size"] ** 2
-        pairs = [pair for pair in (names, names[::-1]) if _fits(*pair, a, b)]
-        if not pairs or row["sgf"] in seen or ":no-" in "".join(names):
-            continue
-        elos = [study.ladder["players"][study.row[name]]["elo"] for name in names]
-        is_clear = (row["points"] > 0.5) == (elos[0] > elos[1]) and row["points"] != 0.5
-        is_short = row["moves"] < min(1.5, MAX_MOVES_PER_POINT) * area
-        rank = (1 + is_short + is_clear, max(elos))
-        if rank > best_rank:
-            best, best_rank = row, rank
-    return best
+    """Return a game of players whose names begin so, if possible short and won by the stronger."""
 
+    def rank(row: dict) -> tuple:
+        elos = [study.ladder["players"][study.row[row[side]]]["elo"] for side in "ab"]
+        is_clear = row["points"] == float(elos[0] > elos[1])
+        return is_clear + (row["moves"] < LONG_GAME * row["size"] ** 2), max(elos)
 
-def _fits(first: str, second: str, a: str, b: str) -> bool:
-    return first.startswith(a) and second.startswith(b) and first != second
+    def fits(one: str, other: str) -> bool:
+        return (
+            one.startswith(a) and other.startswith(b) and one != other and ":no" not in one + other
+        )
+
+    found = [row for row in rows if fits(row["a"], row["b"]) or fits(row["b"], row["a"])]
+    return max((row for row in found if row["sgf"] not in seen), key=rank, default=None)
 
 
 def _encode(look: Look) -> dict:

@@ -210,18 +210,10 @@ class Job:
         match(self.a, self.b, self.num_games, self.size, self.rules, **options)
 
     def _report(self, game: Game) -> None:
-        row = {
-            "a": self.a.name,
-            "b": self.b.name,
-            "identities": self.identities,
-            "points": game.points(),  # A's
-            "black": game.names[game.black],
-            "moves": len(game.moves),
-            "size": self.size,
-            "komi": self.rules.komi,
-            "sgf": f"games/{self.number:05d}/{game.number + 1:04d}.sgf",
-            "ending": game.ending,
-        }
+        row = {"a": self.a.name, "b": self.b.name, "points": game.points()}  # A's points
+        row |= {"black": game.names[game.black], "moves": len(game.moves), "ending": game.ending}
+        row |= {"size": self.size, "komi": self.rules.komi, "identities": self.identities}
+        row["sgf"] = f"games/{self.number:05d}/{game.number + 1:04d}.sgf"
         line = json.dumps(row).encode() + b"\n"
         with open(self.folder / "results.jsonl", "ab", buffering=0) as file:
             file.write(line)  # one write(): lines of several processes don't mix
@@ -280,9 +272,8 @@ class Ladder:
             raise ValueError(f"{self.folder} holds games of {found}: choose another folder")
         for name, identity in zip((row["a"], row["b"]), row["identities"], strict=True):
             if self.identities.setdefault(name, identity) != identity:
-                raise ValueError(
-                    f"{self.folder} holds games of another {name}: choose another folder"
-                )
+                message = f"{self.folder} holds games of another {name}: choose another folder"
+                raise ValueError(message)
 
     def num_games(self) -> int:
         """Count the games finished and under way."""
@@ -325,26 +316,25 @@ class Ladder:
             counts = {"games": int(games[i, j]), "points": float(self.points[i, j])}
             if games[i, j]:
                 pairs.append({"a": self.names[i], "b": self.names[j]} | counts)
-        return {
-            "size": self.size,
-            "komi": self.rules.komi,
-            "anchor": self.names[self.anchor],
-            "games": len(self.rows),
-            "forfeits": sum(bool(r["ending"]) for r in self.rows),
-            "players": players,
-            "pairs": pairs,
-            "covariance": self.covariance[np.ix_(order, order)].round(1).tolist(),
-        }
+        covariance = self.covariance[np.ix_(order, order)].round(1).tolist()
+        report = {"size": self.size, "komi": self.rules.komi, "anchor": self.names[self.anchor]}
+        report |= {"games": len(self.rows), "players": players, "pairs": pairs}
+        return report | {"covariance": covariance}
 
     def save(self) -> dict:
         """Write `ladder.json` and `ladder.md` and return the report."""
         report = self.report()
         texts = {"ladder.json": json.dumps(report), "ladder.md": format_ladder(report)}
         for name, text in texts.items():
-            temporary = self.folder / f".{name}.tmp"
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(self.folder / name)
+            write_whole(self.folder / name, text + "\n")
         return report
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _work_per_move(player: Player) -> int:

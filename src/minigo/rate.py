@@ -390,29 +390,33 @@ def rate(
     with contextlib.ExitStack() as stack:
         total = max_games if max_games < math.inf else None
         bar = stack.enter_context(tqdm(total=total, desc="rate", unit=" games"))
-        idle = [stack.enter_context(_worker(i)) for i in range(workers or len(list_cores()))]
-        busy: dict[Connection, Job] = {}
-        num_decided = 0
-        while True:
-            if sprt_elo and len(ladder.rows) > bar.n:
-                num_decided = ladder.decided(sprt_elo)
-                bar.set_postfix_str(f"{num_decided}/{len(ladder.names) - 1} decided", refresh=False)
-            bar.update(len(ladder.rows) - bar.n)
-            if num_decided == len(ladder.names) - 1 or time.monotonic() >= deadline:
-                break
-            while idle and ladder.num_games() < max_games:
-                job = ladder.next_job(max_games)
-                ladder.planned.append(job)
-                busy[idle[-1]] = job
-                idle.pop().send(job)
-            if not busy:
-                break
-            for pipe in wait(list(busy), GLANCE_S):
-                _receive(pipe)
-                ladder.planned.remove(busy.pop(pipe))
-                idle.append(pipe)
-            ladder.read()
+        pipes = [stack.enter_context(_worker(i)) for i in range(workers or len(list_cores()))]
+        _play(ladder, pipes, max_games, deadline, sprt_elo, bar)
     return ladder.save()
+
+
+def _play(ladder: Ladder, idle: list[Connection], max_games, deadline, sprt_elo, bar) -> None:
+    """Have the workers play until `rate` may stop."""
+    busy: dict[Connection, Job] = {}
+    while time.monotonic() < deadline:
+        if sprt_elo and len(ladder.rows) > bar.n:
+            num_decided, most = ladder.decided(sprt_elo), len(ladder.names) - 1
+            bar.set_postfix_str(f"{num_decided}/{most} decided", refresh=False)
+            if num_decided == most:
+                return
+        bar.update(len(ladder.rows) - bar.n)
+        while idle and ladder.num_games() < max_games:
+            job = ladder.next_job(max_games)
+            ladder.planned.append(job)
+            busy[idle[-1]] = job
+            idle.pop().send(job)
+        if not busy:
+            return
+        for pipe in wait(list(busy), GLANCE_S):
+            _receive(pipe)
+            ladder.planned.remove(busy.pop(pipe))
+            idle.append(pipe)
+        ladder.read()
 
 
 def _receive(pipe: Connection) -> None:

@@ -81,7 +81,7 @@ def test_surprises_and_blunders_are_told_apart():
     assert judged == {"surprises": [2, 1], "blunders": [6, 5]}
     report = {"checkpoint": "a", "human": "b", "simulations": 1, "moves": moves} | judged
     table = format_table(report, only_judged=True).split("\n")
-    assert [line[:5] for line in table[3:]] == [
+    assert [line[:5] for line in table[2:]] == [
         "! peo",
         "!   2",
         "!   1",
@@ -89,7 +89,7 @@ def test_surprises_and_blunders_are_told_apart():
         "?   6",
         "?   5",
     ]
-    assert len(format_table(report).split("\n")) == 3 + len(moves)
+    assert len(format_table(report).split("\n")) == 2 + len(moves)
 
 
 def test_one_move_needs_only_its_two_positions(game, monkeypatch):

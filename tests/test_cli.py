@@ -190,7 +190,7 @@ def test_analyze(networks, files, capsys):
     assert last_object(capsys)["moves"] == moves[1:2]
     assert main(words) == 0
     lines = capsys.readouterr().out.strip().split("\n")
-    assert len(lines) == 9 and "C3" in lines[3] and "%" in lines[3]
+    assert len(lines) == 8 and "C3" in lines[2] and "%" in lines[2]
 
 
 def test_evaluate_and_info_json(networks, files, capsys):

@@ -175,9 +175,8 @@ def format_table(report: dict, only_judged: bool = False) -> str:
     lines = [
         f"people: {report['human']}; network, and search of {report['simulations']} simulations: "
         f"{report['checkpoint']}",
-        "                people      network search   prefers  people network search"
-        "   value before -> after",
-        "  move          prior rank    prior visits             prior   prior visits",
+        "  move       people rank  bits network  search | prefers people network  search | value"
+        " before -> after",
     ]
     moves = {m["number"]: m for m in report["moves"]}
     if not only_judged:
@@ -195,10 +194,10 @@ def _format_move(m: dict, report: dict) -> str:
     number = m["number"]
     mark = "!" if number in report["surprises"] else "?" if number in report["blunders"] else " "
     return (
-        f"{mark}{number:4} {m['color']} {m['vertex']:4} {m['human_prior']:9.3%} "
-        f"{m['human_rank']:4} {m['prior']:8.2%} {m['visits']:6.0%}      "
-        f"{m['best']:>4} {m['best_human_prior']:7.2%} {m['best_prior']:7.2%} "
-        f"{m['best_visits']:6.0%}      {m['value_before']:+.2f} -> {m['value_after']:+.2f}"
+        f"{mark}{number:4} {m['color']} {m['vertex']:4}{m['human_prior']:9.3%}{m['human_rank']:4}"
+        f"{m['surprise']:6.1f}{m['prior']:8.2%}{m['visits']:8.0%} |    {m['best']:4}"
+        f"{m['best_human_prior']:7.2%}{m['best_prior']:8.2%}{m['best_visits']:8.0%} | "
+        f"{m['value_before']:+.2f} -> {m['value_after']:+.2f}"
     )
 
 

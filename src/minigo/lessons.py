@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,9 @@ MAX_TICKS = 6  # of a logarithmic axis at the points themselves; more would over
 LONG_GAME = 1.5  # times N * N moves: not shown if there is a shorter one
 SHOWN_POLICY = 0.01  # moves below it are not kept for the page
 OWNERSHIP_STEPS = 25  # of the letters "a" (White's) to "z" (Black's)
-# Okabe and Ito's colours, told apart by (nearly) everybody; each line has a marker of its own, too.
-STYLES = (("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"))
+# Okabe and Ito's colours, which (nearly) everybody can tell apart; markers differ, too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")
+MARKERS = "os^DvPX*"
 LEARNED = ("from zero", "from imitation")  # the kinds of networks that learned by self-play
 KINDS = {"imitation": "imitation"} | {kind: f"self-play {kind}" for kind in LEARNED}
 
@@ -225,7 +227,7 @@ class Study:
                 found = sorted((n for n in self.networks if n.kind in kinds), key=_minutes)
                 points = {n.minutes: self.players(n)[simulations] for n in found}
                 if kind in {n.kind for n in found}:
-                    lines.append(_line(f"{KINDS[kind]}, {how}", points))
+                    lines.append(_line(f"{kind}, {how}", points))
                     elos = {minutes: player["elo"] for minutes, player in points.items()}
                     facts += _compare(f"{KINDS[kind].capitalize()}, {how}", kind, elos, axes)
         columns = ("network", "how", "minutes", "Elo, no search", f"Elo, {MEASURED} simulations")
@@ -239,7 +241,7 @@ class Study:
                 players = {s: player for s, player in self.players(network).items() if s}
                 cells = KINDS[kind], f"{network.minutes:.1f}"
                 rows += [(*cells, s, *_cells(player)[:2]) for s, player in players.items()]
-                lines.append(_line(f"{network.minutes:.0f} min {KINDS[kind]}", players))
+                lines.append(_line(f"{network.minutes:.0f} min {kind}", players))
                 time_log = math.log2(network.minutes)
                 design += [(p["name"], [1, time_log, math.log2(s)]) for s, p in players.items()]
             if np.linalg.matrix_rank(np.array([row for _, row in design] or [[0]])) < 3:
@@ -344,7 +346,8 @@ def draw(sections: dict[str, dict], out: Path) -> dict[str, str]:
         if not section["lines"]:
             continue
         with matplotlib.rc_context(settings):
-            height = 3.4 + 0.17 * max(0, len(section["lines"][0]["points"]) - 8)
+            num_lines, num_points = len(section["lines"]), len(section["lines"][0]["points"])
+            height = 3.3 + 0.08 * num_lines + 0.17 * max(0, num_points - 8)
             figure = Figure(figsize=(4.8, height), layout="constrained")
             _plot(figure.subplots(), section)
             figure.savefig(out / f"{name}.png", dpi=200)
@@ -357,7 +360,8 @@ def draw(sections: dict[str, dict], out: Path) -> dict[str, str]:
 
 def _plot(axes, section: dict) -> None:
     options = section["axes"]
-    for line, (color, marker) in zip(section["lines"], STYLES * 4, strict=False):
+    styles = zip(cycle(COLORS), cycle(MARKERS), strict=True)
+    for line, (color, marker) in zip(section["lines"], styles, strict=False):
         x, y, *ends = zip(*line["points"], strict=True)
         style = {"color": color, "marker": marker, "markersize": 5, "label": line["label"]}
         spread = np.abs(np.array(ends) - np.array(y)) if ends else None
@@ -379,7 +383,7 @@ def _plot(axes, section: dict) -> None:
         if len(ticks) <= MAX_TICKS:
             axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
             axes.set_xticks([], minor=True)
-    axes.legend(frameon=False, fontsize=8)
+    axes.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
 
 
 # ---- games ----

@@ -66,23 +66,29 @@ def test_networks_are_found_with_their_kind_and_time(tmp_path):
 
     torch.manual_seed(1)
     weights = PolicyValueNet("b1c8").state_dict()
-    for cycle in range(12):
-        info = {"elapsed_s": 60.0 * cycle, "recipe": {"start": "zero"}, "cycle": cycle}
-        path = tmp_path / f"cycle-{cycle:04d}.pt"
-        save_checkpoint(path, network="b1c8", weights=weights, info=info)
-    networks = {n.name: n for n in find_networks(9, [tmp_path])}
-    human, main = networks["9x9-human"], networks["9x9"]
-    assert human.kind == "imitation" and 9 < human.minutes < 11
-    assert main.kind == "from imitation"
-    own_minutes = load_checkpoint("9x9").info["elapsed_s"] / 60
-    assert main.minutes == pytest.approx(own_minutes + human.minutes)
-    run = [n.minutes for n in networks.values() if n.name.startswith(str(tmp_path))]
-    assert run[0] == 1 and run[-1] == 11 and 4 <= len(run) <= module.RUN_NETWORKS
+    for run, start, cycles in (("a", "zero", 12), ("b", "imitation", 2)):
+        (tmp_path / run).mkdir()
+        recipe = {"start": start, "start_from": "somewhere/9x9-human.pt"}
+        for cycle in range(cycles):
+            info = {"elapsed_s": 60.0 * cycle, "recipe": recipe}
+            path = tmp_path / run / f"cycle-{cycle:04d}.pt"
+            save_checkpoint(path, network="b1c8", weights=weights, info=info)
+    networks = find_networks(9, [tmp_path / "a", tmp_path / "b"])
+    by_name = {network.name: network for network in networks}
+    human = by_name["9x9-human"]
+    assert human.kind == "imitation"
+    assert human.minutes == load_checkpoint("9x9-human").info["minutes"]
+    zero = [network for network in networks if network.name.startswith(f"{tmp_path}/a")]
+    assert {network.kind for network in zero} == {"from zero"}
+    assert zero[0].minutes == 1 and zero[-1].minutes == 11
+    assert 4 <= len(zero) <= module.RUN_NETWORKS
+    pupil = by_name[f"{tmp_path}/b/cycle-0001.pt"]
+    assert pupil.kind == "from imitation" and pupil.minutes == 1 + human.minutes
     with pytest.raises(ValueError, match="no folder of a run"):
         find_networks(9, [tmp_path / "elsewhere"])
-    texts = Study(list(networks.values()), 9, quick=True).player_texts()
+    texts = Study(networks, 9, quick=True).player_texts()
     assert {"9x9@256", "9x9@64:no-value", "9x9@64:no-policy", "9x9-human@16"} <= set(texts)
-    assert f"{tmp_path}/cycle-0001.pt@64" in texts and f"{tmp_path}/cycle-0001.pt@16" not in texts
+    assert f"{zero[0].name}@64" in texts and f"{zero[0].name}@16" not in texts
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch, tmp_path):
@@ -135,7 +141,8 @@ def test_the_report_is_whole(report_folder):
         assert section["facts"] and section["rows"] and section["lines"], name
         assert all(len(row) == len(section["columns"]) for row in section["rows"])
         assert (report_folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "48.5%" in report["sections"]["imitation"]["facts"][0]
+    accuracy = load_checkpoint("9x9-human").info["top1"]
+    assert f"{accuracy:.1%}" in report["sections"]["imitation"]["facts"][0]
 
 
 def test_the_page_needs_nothing_from_elsewhere(report_folder):

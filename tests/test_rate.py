@@ -119,6 +119,8 @@ def test_players_have_names_of_their_own(network):
     assert names == [f"{network}@0", f"{network}@4", "9x9@7", "x-3", "x-4"]
     with pytest.raises(ValueError, match="1 players"):
         list_players(["9x9@7", "9x9@7"], (0,), 9)
+    with pytest.raises(ValueError, match="two different players are called gnugo-5"):
+        list_players(["gtp:gnugo --level 5", "gtp:/usr/games/gnugo --level 5"], (0,), 9)
     if find_gnugo():
         default = [player.name for player in list_players([], (0, 16), 9)]
         assert {"gnugo-1", "gnugo-10", "9x9@16", "9x9-human@0"} <= set(default)

@@ -223,10 +223,10 @@ class Study:
             axes["level"] = ("the imitator, no search", self.players(self.human)[0]["elo"])
         for simulations, how in ((MEASURED, f"{MEASURED} simulations"), (0, "no search")):
             for kind in LEARNED:
-                kinds = (kind, "imitation") if kind == "from imitation" else (kind,)
-                found = sorted((n for n in self.networks if n.kind in kinds), key=_minutes)
-                points = {n.minutes: self.players(n)[simulations] for n in found}
-                if kind in {n.kind for n in found}:
+                found = sorted((n for n in self.networks if n.kind == kind), key=_minutes)
+                start = [self.human] if self.human and kind == "from imitation" else []
+                points = {n.minutes: self.players(n)[simulations] for n in start + found}
+                if found:
                     lines.append(_line(f"{kind}, {how}", points))
                     elos = {minutes: player["elo"] for minutes, player in points.items()}
                     facts += _compare(f"{KINDS[kind].capitalize()}, {how}", kind, elos, axes)

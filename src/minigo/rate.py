@@ -172,10 +172,12 @@ def list_players(texts: Sequence[str], simulations: Sequence[int], size: int) ->
             players.append(parse_player(text))
         else:
             players += [parse_player(f"{text}@{count}") for count in simulations]
-    players = list({player.name: player for player in players}.values())
-    if len(players) < 2:
-        raise ValueError(f"a ladder of {len(players)} players")
-    return players
+    unique = {player.name: player for player in players}
+    if clash := [player.name for player in players if unique[player.name] != player]:
+        raise ValueError(f"two different players are called {clash[0]}")
+    if len(unique) < 2:
+        raise ValueError(f"a ladder of {len(unique)} players")
+    return list(unique.values())
 
 
 def shipped_for(size: int) -> list[str]:

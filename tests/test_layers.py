@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "minigo"
 
 # A module imports only from layers with a smaller number (DESIGN.md, Modules).
 LAYERS = [
-    {"__init__", "coords"},
+    {"__init__", "coords", "machine"},
     {"config"},
     {"_board"},
     {"_tree", "record"},

@@ -38,6 +38,7 @@ from tqdm import tqdm
 from ._board import Board, IllegalMove
 from .config import Rules, SearchConfig
 from .coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
+from .machine import list_cores
 from .record import GameRecord
 from .sgf import format_sgf, parse_result
 
@@ -245,7 +246,7 @@ def _default_width(players: tuple[Player, Player]) -> int:
     if any(player.time_s for player in players):
         return 1
     if any(player.command for player in players):
-        return max(2, os.cpu_count() or 1)
+        return max(2, len(list_cores()))
     most = max(player.simulations for player in players)
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
 

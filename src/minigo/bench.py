@@ -25,11 +25,12 @@ from ._board import NUM_PLANES, Board, random_playouts
 from .arena import GtpProgram
 from .config import Recipe, Rules, SearchConfig, SelfplayConfig, TrainConfig
 from .evaluator import Evaluation, make_evaluator
+from .machine import list_cores, pin_to_core
 from .network import PolicyValueNet, is_bfloat16_fast
 from .record import GameRecord
 from .replay import Replay
 from .search import Search
-from .selfplay import SelfPlay, list_cores, pin_to_core
+from .selfplay import SelfPlay
 from .train import AveragedWeights, make_optimizer, train
 
 DESCRIPTION = """\

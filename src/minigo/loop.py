@@ -24,10 +24,11 @@ from tqdm import tqdm
 from .arena import find_gnugo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import Recipe
+from .machine import list_cores
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord, read_records
 from .replay import Replay
-from .selfplay import STOP, Order, list_cores, work
+from .selfplay import STOP, Order, work
 from .train import AveragedWeights, make_optimizer, train
 
 MATCH_SIMULATIONS = 16  # per move, of a run's last network against its first version

@@ -14,6 +14,7 @@ from .checkpoint import load_checkpoint, load_network
 from .config import Recipe, Rules
 from .coords import BLACK, WHITE
 from .evaluator import Evaluator, make_evaluator
+from .machine import keep_big_buffers, pin_to_core
 from .record import GameRecord, RecordWriter
 from .search import Search, choose_move
 
@@ -142,20 +143,6 @@ class SelfPlay:
         return record
 
 
-def list_cores() -> list[int]:
-    """Return the numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def pin_to_core(worker: int) -> None:
-    """Keep this process on one core: two that move about slow each other down."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = list_cores()
-        os.sched_setaffinity(0, {cores[worker % len(cores)]})
-
-
 @dataclass(frozen=True)
 class Order:
     """What the learner asks of a worker: games of a network, into a new record file."""
@@ -175,6 +162,7 @@ def work(worker: int, recipe: Recipe, seed: list[int], pipe: Connection) -> None
     an order. Games under way then wait for the next one, and go on with its network.
     """
     pin_to_core(worker)
+    keep_big_buffers()
     parent, selfplay = os.getppid(), None
     with contextlib.suppress(BrokenPipeError):  # the learner was killed
         while isinstance(order := _receive(pipe), Order):

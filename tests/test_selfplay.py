@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("torch")
 from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
+from minigo.coords import BLACK, EMPTY  # noqa: E402
 from minigo.selfplay import SelfPlay  # noqa: E402
 from test_search import FakeEvaluator  # noqa: E402
 
@@ -24,12 +25,37 @@ def play(num_games=6, seed=3, root="gumbel", **selfplay):
 
 @pytest.mark.parametrize("root", ["puct", "gumbel"])
 def test_games_are_legal_and_counted_by_the_rules(root):
-    for record in play(root=root):
+    for record in play(root=root, end_settled=False):
         board = record.board(len(record.moves))  # raises IllegalMove if one isn't legal
         assert board.is_over or board.num_moves >= 1.75 * 25
         assert record.score == board.score() and record.result == np.sign(record.score)
         assert (np.sign(record.ownership) == record.ownership).all()
         assert record.ownership.sum() - record.rules.komi == record.score
+
+
+def test_a_settled_game_ends_and_dead_stones_count_for_who_holds_the_territory():
+    finals = [(record, record.board(len(record.moves))) for record in play(num_games=16)]
+    settled = [(r, b) for r, b in finals if not b.is_over and b.num_moves < 1.75 * 25]
+    assert settled
+    for record, board in settled:
+        alive = board.pass_alive().ravel()
+        assert (alive != EMPTY).all()
+        assert (record.ownership == np.where(alive == BLACK, 1, -1)).all()
+        assert record.score == record.ownership.sum() - record.rules.komi
+    assert any(record.score != board.score() for record, board in settled)
+
+
+def test_a_decided_game_is_played_out_with_few_simulations_and_little_data():
+    decided = dict(decided_value=0.5, decided_moves=3, decided_frac=0.0, decided_simulations=2)
+    shares = []
+    for record in play(num_games=12, opening_moves=0.0, **decided):
+        lead = np.abs(record.values) > 0.5
+        is_decided = [bool(lead[max(0, i - 3) : i].all()) and i >= 3 for i in range(len(lead))]
+        assert not np.array(is_decided)[record.policy_plies].any()
+        assert len(record.policy_plies) == len(record.moves) - sum(is_decided)
+        shares.append(np.mean(is_decided))
+    assert max(shares) > 0.2
+    assert all(len(r.policy_plies) == len(r.moves) for r in play(opening_moves=0, decided_value=1))
 
 
 def test_every_searched_move_has_a_target_and_openings_have_none():

@@ -76,10 +76,12 @@ class SelfPlay:
         """Draw how long to think about a game's next move."""
         cfg, game = self.recipe.selfplay, self.games[tree]
         game.is_opening = len(game.moves) < game.num_opening_moves
-        full_frac = cfg.full_frac if cfg.cheap_simulations else 1.0
+        full_frac, cheap = cfg.full_frac if cfg.cheap_simulations else 1.0, cfg.cheap_simulations
+        if self.is_decided(game):
+            full_frac, cheap = full_frac * cfg.decided_frac, cfg.decided_simulations
         game.is_full = not game.is_opening and self.rng.random() < full_frac
         if not game.is_full:
-            self._budget[tree] = 1 if game.is_opening else cfg.cheap_simulations
+            self._budget[tree] = 1 if game.is_opening else cheap
         elif self.search.is_new(tree):
             self._awaits_root[tree], self._budget[tree] = True, 1
         else:
@@ -115,16 +117,31 @@ class SelfPlay:
         temperature = cfg.temperature_end + (cfg.temperature - cfg.temperature_end) * decay
         return choose_move(visits, temperature, self.rng)
 
+    def is_decided(self, game: Game) -> bool:
+        """Tell whether one side has been all but won for so long that the rest is a formality."""
+        cfg = self.recipe.selfplay
+        last = game.values[-cfg.decided_moves :]
+        return len(last) == cfg.decided_moves and min(map(abs, last)) > cfg.decided_value
+
     def is_finished(self, tree: int) -> bool:
-        """Tell whether a game is over or at the recipe's last move."""
-        area = self.recipe.size * self.recipe.size
-        board = self.search.boards[tree]
-        return board.is_over or board.num_moves >= self.recipe.selfplay.max_moves_per_point * area
+        """Tell whether a game is over, settled, or at the recipe's last move."""
+        cfg, board = self.recipe.selfplay, self.search.boards[tree]
+        area = board.size * board.size
+        if board.is_over or board.num_moves >= cfg.max_moves_per_point * area:
+            return True
+        return 2 * board.num_moves > area and self.is_settled(board)
+
+    def is_settled(self, board: Board) -> bool:
+        """Tell whether every point is pass-alive or its territory: the count is certain."""
+        may_end = self.recipe.selfplay.end_settled and not board.is_over
+        return may_end and bool(board.pass_alive().all())
 
     def _finish(self, tree: int) -> GameRecord:
         """Count a game, start the next in its place, and return its record."""
         game, board = self.games[tree], self.search.boards[tree]
-        area, score = board.area().ravel(), board.score()
+        area = (board.pass_alive() if self.is_settled(board) else board.area()).ravel()
+        ownership = (area == BLACK).astype(np.int8) - (area == WHITE).astype(np.int8)
+        score = float(ownership.sum()) - board.rules.komi
         num_moves = self.recipe.size * self.recipe.size + 1
         record = GameRecord(
             size=board.size,
@@ -132,7 +149,7 @@ class SelfPlay:
             moves=np.array(game.moves, dtype=np.int16),
             result=float(np.sign(score)),
             score=score,
-            ownership=((area == BLACK).astype(np.int8) - (area == WHITE)).astype(np.int8),
+            ownership=ownership,
             policy_plies=np.array(game.policy_plies, dtype=np.int16),
             policies=np.array(game.policies, dtype=np.float16).reshape(-1, num_moves),
             values=np.array(game.values, dtype=np.float32),

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("torch")
 from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
-from minigo.config import Recipe, load_recipe  # noqa: E402
+from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.record import load_folder  # noqa: E402
 
 RECIPE = """
@@ -90,6 +90,27 @@ def test_the_window_grows_as_a_power_of_all_positions():
     recipe = Recipe(window_min=1000, window_exponent=0.75, window_scale=0.4)
     sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
     assert sizes == [1000, 1000, 1363, 4733]
+
+
+def test_full_searches_grow_over_the_run():
+    search = SearchConfig(simulations=16)
+    recipe = Recipe(search=search, selfplay=SelfplayConfig(simulations_end=64))
+    assert [loop.full_simulations(recipe, share) for share in (0, 0.25, 1)] == [16, 28, 64]
+    assert loop.full_simulations(Recipe(search=search), 1.0) == 16
+
+
+def test_a_worker_that_plays_on_while_the_network_learns_loses_no_game(recipe_path, tmp_path):
+    overrides = ["selfplay.workers=2", "selfplay.play_on=1", "samples_per_position=20.0"]
+    loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    files = {path.name for path in (tmp_path / "selfplay" / "tiny").iterdir()}
+    assert "cycle-0000-1-1.games" in files  # of the time in which worker 0 made room
+    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    sources = [int(game.source[-4:]) for game in games]
+    for line in log:  # every game that was there, and none of those made meanwhile, twice
+        num_known = sum(source < line["cycle"] for source in sources)
+        assert 24 * line["cycle"] <= line["games"] <= num_known
+    last = [len(game.policy_plies) for game in games][: log[-1]["games"]]
+    assert log[-1]["step"] == 20 * log[-1]["positions"] // 128 and log[-1]["positions"] == sum(last)
 
 
 @pytest.mark.slow

@@ -96,3 +96,12 @@ def test_the_same_seed_gives_the_same_games():
 def test_komi_varies_around_the_recipes():
     komis = {record.rules.komi for record in play(num_games=8, komi_spread=2.0)}
     assert len(komis) > 2 and all(komi * 2 == int(komi * 2) for komi in komis)
+
+
+def test_an_order_can_change_the_simulations_of_a_full_search():
+    evaluator = FakeEvaluator()
+    recipe = Recipe(size=5, selfplay=SelfplayConfig(games_at_once=1, opening_moves=0.0))
+    selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(1))
+    selfplay.simulations = 20
+    list(selfplay.step())
+    assert evaluator.num_rows == 20

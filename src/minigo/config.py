@@ -80,7 +80,11 @@ class SelfplayConfig:
     """How the games that train the network are played."""
 
     workers: int = 0  # processes, each pinned to a core; 0: one per core
+    play_on: int = 0  # workers that go on while the learner trains, on the other cores; 0: none,
+    # and one worker's run then repeats exactly
     games_at_once: int = 64  # in lockstep per worker: the evaluator's batch
+    simulations_end: int = 0  # of a full search at the end of the run, growing linearly from
+    # search.simulations (progressive simulation, Wu et al. 2024); 0: it doesn't grow
     full_frac: float = 0.25  # share of moves with a full search, which become data (KataGo, 3.1)
     cheap_simulations: int = 0  # of the other moves; 0: every move gets the full search
     opening_moves: float = 4.0  # mean number of first moves drawn from the raw policy (KataGo, 5)
@@ -98,8 +102,8 @@ class SelfplayConfig:
     decided_frac: float = 0.1  # share of the full searches, and so of the data, that is left then
 
     def __post_init__(self):
-        _at_least(self, 0, "workers", "cheap_simulations", "opening_moves", "komi_spread")
-        _at_least(self, 0, "decided_value", "decided_frac")
+        _at_least(self, 0, "workers", "play_on", "simulations_end", "cheap_simulations")
+        _at_least(self, 0, "opening_moves", "komi_spread", "decided_value", "decided_frac")
         _at_least(self, 1, "games_at_once", "decided_moves", "decided_simulations")
         _at_least(self, 0.01, "full_frac", "temperature_end", "halflife", "max_moves_per_point")
 

@@ -5,16 +5,16 @@ On disk are `selfplay/<name>/` with the games, each there once it is finished, a
 small file for each cycle's network, and `log.jsonl` with what was measured.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,7 @@ def window_positions(total: int, recipe: Recipe) -> int:
     return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder: Path):
     """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,10 +131,13 @@ def locked(folder: Path):
 class Workers:
     """The self-play processes of a run."""
 
-    def __init__(self, recipe: Recipe, sitting: int):
+    def __init__(self, recipe: Recipe, folder: Path, sitting: int):
+        self.folder = folder  # of the record files
         num_workers = recipe.selfplay.workers or len(list_cores())
         context = get_context("spawn")
-        self.pipes, self.processes = [], []
+        self.pipes: list[Connection] = []
+        self.processes = []
+        self._busy: list[Connection] = []  # with an order
         for worker in range(num_workers):
             pipe, end = context.Pipe()
             seed = [recipe.seed, sitting, worker]
@@ -144,29 +147,46 @@ class Workers:
             self.pipes.append(pipe)
             self.processes.append(process)
 
-    def play(self, checkpoint: Path, folder: Path, cycle: int, num_games: int) -> None:
-        """Have `num_games` games played, or a few more, into new record files.
+    def start(self, checkpoint: Path, simulations: int, num_games: int, num_workers: int) -> None:
+        """Have the last `num_workers` play into new record files until `finish`.
 
-        Whoever is faster plays more. Raises ValueError if a worker dies.
+        num_games: of each, at most; so whoever is faster plays more.
         """
-        for worker, pipe in enumerate(self.pipes):
-            pipe.send(Order(checkpoint, free_path(folder, cycle, worker), num_games))
-        pending, num_done = list(self.pipes), 0
-        with tqdm(total=num_games, desc=f"cycle {cycle + 1} self-play", unit="game") as bar:
-            while pending:
-                for pipe in wait(pending):
-                    try:
-                        is_game = pipe.recv() is not None
-                    except EOFError:
-                        raise ValueError("a self-play worker died; its message is above") from None
-                    if not is_game:
-                        pending.remove(pipe)
-                        continue
-                    bar.update()
-                    num_done += 1
-                    if num_done == num_games:
-                        for worker_pipe in self.pipes:
-                            worker_pipe.send(STOP)
+        first = max(0, len(self.pipes) - num_workers)
+        self._busy = self.pipes[first:]
+        for worker, pipe in enumerate(self._busy, first):
+            path = free_path(self.folder, checkpoint, worker)
+            _send(pipe, Order(checkpoint, path, num_games, simulations))
+
+    def finish(self, num_games: int, desc: str = "") -> None:
+        """Wait for so many games, then stop the players, who may have finished a few more.
+
+        Raises ValueError if a worker dies.
+        """
+        pending, num_done = list(self._busy), 0
+        with tqdm(total=num_games, desc=desc, unit="game", disable=not num_games) as bar:
+            while num_done < num_games:
+                num_done += self._receive(pending)
+                bar.update(num_done - bar.n)
+        for pipe in self._busy:
+            _send(pipe, STOP)
+        while pending:
+            self._receive(pending)
+
+    def _receive(self, pending: list[Connection]) -> int:
+        """Wait for answers and count the games among them; who is done leaves `pending`."""
+        num_games = 0
+        for pipe in wait(pending):
+            try:
+                answer = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                answer = "a self-play worker died; its message is above"
+            if isinstance(answer, str):
+                raise ValueError(answer)
+            num_games += answer
+            if not answer:
+                pending.remove(pipe)
+        return num_games
 
     def stop(self) -> None:
         """Close the pipes, at which the workers end."""
@@ -177,10 +197,15 @@ class Workers:
             process.kill()
 
 
-def free_path(folder: Path, cycle: int, worker: int) -> Path:
+def _send(pipe: Connection, message: Order | str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # whoever died has said why, or is seen to have
+        pipe.send(message)
+
+
+def free_path(folder: Path, checkpoint: Path, worker: int) -> Path:
     """Return a record file's name that is still free."""
     number = 0
-    while (path := folder / f"cycle-{cycle:04d}-{worker}-{number}.games").exists():
+    while (path := folder / f"{checkpoint.stem}-{worker}-{number}.games").exists():
         number += 1
     return path
 
@@ -225,9 +250,15 @@ def is_done(recipe: Recipe, progress: Progress) -> bool:
 
 
 def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
-    """Return how much of the run lies behind, in [0, 1]: the learning rate follows it."""
+    """Return how much of the run lies behind, in [0, 1]; rate and simulations follow it."""
     share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
     return min(1.0, share)
+
+
+def full_simulations(recipe: Recipe, share: float) -> int:
+    """Return the simulations of a full search when `share` of the run is done."""
+    start = recipe.search.simulations
+    return round(start + ((recipe.selfplay.simulations_end or start) - start) * share)
 
 
 def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
@@ -254,18 +285,24 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
     recipe, progress = learner.recipe, learner.progress
     replay = Replay(recipe.size, np.random.default_rng(recipe.seed))
     add_games(replay, games, recipe)
-    workers = Workers(recipe, sitting=games.num_games)
+    workers = Workers(recipe, games.path, sitting=games.num_games)
+    num_playing_on = recipe.selfplay.play_on
+    if num_playing_on:
+        torch.set_num_threads(max(1, len(list_cores()) - num_playing_on))
     try:
         while not is_done(recipe, progress):
             start = time.monotonic()
-            target = (progress.cycle + 1) * recipe.games_per_cycle
-            if games.num_games < target:
-                checkpoint = cycle_path(networks, progress.cycle)
-                num_games = target - games.num_games
-                workers.play(checkpoint, games.path, progress.cycle, num_games)
+            missing = (progress.cycle + 1) * recipe.games_per_cycle - games.num_games
+            share = share_done(recipe, progress.cycle, progress.elapsed_s)
+            order = (cycle_path(networks, progress.cycle), full_simulations(recipe, share))
+            if missing > 0:
+                workers.start(*order, missing, len(workers.pipes))
+                workers.finish(missing, f"cycle {progress.cycle + 1} self-play")
                 add_games(replay, games, recipe)
             selfplay_s = time.monotonic() - start
+            workers.start(*order, recipe.games_per_cycle, num_playing_on)
             figures = _train_cycle(learner, replay, selfplay_s)
+            workers.finish(0)
             progress.cycle += 1
             progress.games, progress.positions = games.num_games, replay.num_positions
             progress.elapsed_s += time.monotonic() - start
@@ -276,6 +313,7 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
             learner.log.append(row)
             learner.save(networks)
             tqdm.write(format_row(row), file=sys.stderr)
+            add_games(replay, games, recipe)  # of those who played on
     finally:
         workers.stop()
 

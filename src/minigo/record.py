@@ -4,6 +4,7 @@ A file is a row of frames: magic, length, CRC-32, then one zlib-compressed game.
 write(), so a killed process tears at most the last frame.
 """
 
+import errno
 import math
 import os
 import struct
@@ -93,8 +94,12 @@ class RecordWriter:
     def write(self, record: GameRecord) -> None:
         data = zlib.compress(_pack(record), 6)
         frame = _FRAME.pack(_MAGIC, len(data), zlib.crc32(data)) + data
-        if self._file.write(frame) != len(frame):
-            raise OSError(f"{self._file.name}: the disk is full")
+        try:
+            num_written = self._file.write(frame)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._file.name)) from None
+        if num_written != len(frame):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
 
     def close(self) -> None:
         if not self._file.closed:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -38,6 +39,7 @@ class SelfPlay:
     def __init__(self, evaluator: Evaluator, recipe: Recipe, rng: np.random.Generator):
         self.recipe = recipe
         self.rng = rng
+        self.simulations = recipe.search.simulations  # of a full search
         num_games = recipe.selfplay.games_at_once
         boards = [self._board() for _ in range(num_games)]
         self.games = [self._game() for _ in range(num_games)]
@@ -89,9 +91,8 @@ class SelfPlay:
 
     def _explore(self, tree: int) -> None:
         """Begin a full search: the root has its evaluation."""
-        simulations = self.recipe.search.simulations
-        self.search.explore(tree, simulations)
-        self._awaits_root[tree], self._budget[tree] = False, simulations
+        self.search.explore(tree, self.simulations)
+        self._awaits_root[tree], self._budget[tree] = False, self.simulations
 
     def _play(self, tree: int) -> None:
         """Play a game's next move, and note what the search found."""
@@ -167,6 +168,7 @@ class Order:
     checkpoint: Path
     records: Path
     num_games: int  # at most; STOP ends an order earlier
+    simulations: int  # of a full search
 
 
 STOP = "stop"
@@ -175,31 +177,40 @@ STOP = "stop"
 def work(worker: int, recipe: Recipe, seed: list[int], pipe: Connection) -> None:
     """Carry out the orders that come through the pipe, until it closes.
 
-    Each finished game is on disk before its number of positions goes back; None answers the end of
-    an order. Games under way then wait for the next one, and go on with its network.
+    Each finished game is on disk before it is answered by True; False answers the end of an order.
+    Games under way then wait for the next one, and go on with its network. Where a file can't be
+    read or written, the last answer says so in one line.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which closes the pipe
     pin_to_core(worker)
     keep_big_buffers()
-    parent, selfplay = os.getppid(), None
     with contextlib.suppress(BrokenPipeError):  # the learner was killed
-        while isinstance(order := _receive(pipe), Order):
-            net = load_network(load_checkpoint(order.checkpoint))
-            if selfplay is None:
-                num_games = recipe.selfplay.games_at_once
-                evaluator = make_evaluator(net, recipe.size, recipe.device, max_batch=num_games)
-                selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(seed))
-            else:
-                selfplay.search.evaluator.load(net)
-            selfplay.source = order.checkpoint.stem
-            num_left = order.num_games
-            with RecordWriter(order.records) as writer:
-                while num_left > 0 and not pipe.poll() and os.getppid() == parent:
-                    for record in selfplay.step():
-                        writer.write(record)
-                        num_left -= 1
-                        pipe.send(len(record.policy_plies))
-            pipe.send(None)
-            _receive(pipe)  # STOP: every order gets one
+        try:
+            _carry_out_orders(recipe, seed, pipe)
+        except OSError as error:
+            pipe.send(f"self-play worker {worker}: {error.filename}: {error.strerror}")
+
+
+def _carry_out_orders(recipe: Recipe, seed: list[int], pipe: Connection) -> None:
+    parent, selfplay = os.getppid(), None
+    while isinstance(order := _receive(pipe), Order):
+        net = load_network(load_checkpoint(order.checkpoint))
+        if selfplay is None:
+            num_games = recipe.selfplay.games_at_once
+            evaluator = make_evaluator(net, recipe.size, recipe.device, max_batch=num_games)
+            selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(seed))
+        else:
+            selfplay.search.evaluator.load(net)
+        selfplay.source, selfplay.simulations = order.checkpoint.stem, order.simulations
+        num_left = order.num_games
+        with RecordWriter(order.records) as writer:
+            while num_left > 0 and not pipe.poll() and os.getppid() == parent:
+                for record in selfplay.step():
+                    writer.write(record)
+                    num_left -= 1
+                    pipe.send(True)
+        pipe.send(False)
+        _receive(pipe)  # STOP: every order gets one
 
 
 def _receive(pipe: Connection) -> Order | str | None:

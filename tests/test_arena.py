@@ -14,6 +14,7 @@ from minigo.arena import (
     ProgramError,
     elo_difference,
     find_gnugo,
+    fit_elo,
     match,
     parse_player,
     score_interval,
@@ -315,3 +316,14 @@ def test_elo_of_a_score():
     assert elo_difference(0.75) == pytest.approx(190.849, abs=0.001)
     assert elo_difference(1 / 11) == pytest.approx(-400)
     assert np.isfinite(elo_difference(score_interval(1000, 1000)[2]))
+
+
+def test_elos_of_many_players_fit_all_results_together():
+    elos = fit_elo([("a", "b", 3000, 4000), ("b", "c", 1000, 2000), ("a", "c", 3000, 4000)], "b")
+    assert elos["b"] == (0, 0)
+    assert elos["a"][0] == pytest.approx(elo_difference(0.75), abs=1)
+    assert elos["c"][0] == pytest.approx(0, abs=1)
+    # One match: what 1.96 / sqrt(n p q) logits are.
+    (elo, error), _ = fit_elo([("a", "b", 2999.5, 3999)], "b").values()
+    assert error == pytest.approx(1.96 * 400 / np.log(10) / np.sqrt(4000 * 3 / 16), rel=1e-3)
+    assert 600 < fit_elo([("a", "b", 20, 20)], "b")["a"][0] < 700  # finite, though all were won

@@ -113,6 +113,33 @@ def test_a_worker_that_plays_on_while_the_network_learns_loses_no_game(recipe_pa
     assert log[-1]["step"] == 20 * log[-1]["positions"] // 128 and log[-1]["positions"] == sum(last)
 
 
+def test_ratings_are_logged_and_drawn_with_gnu_go_at_zero(recipe_path, tmp_path, monkeypatch):
+    scores = {"level 1 ": [0.05, 0.5, 1.0], "level 5 ": [0.05, 0.75], "level 10 ": [0.25]}
+    played = []
+
+    def play_match(recipe, network, opponent, simulations, num_games):
+        played.append((network.stem, opponent))
+        fixed = [column for level, column in scores.items() if level in opponent]
+        return {"games": num_games, "score": fixed[0].pop(0) if fixed else 0.75}
+
+    monkeypatch.setattr(loop, "play_match", play_match)
+    monkeypatch.setattr(loop, "find_gnugo", lambda level: f"gtp:gnugo level {level} ")
+    loop.run(load_recipe(recipe_path, ["rate_every=1", "rate_games=400"]), "tiny", tmp_path)
+    log, folder = load_log(tmp_path), tmp_path / "checkpoints" / "tiny"
+    assert [[match["opponent"] for match in row["matches"]] for row in log] == [
+        ["GNU Go level 1", "cycle-0000"],
+        ["GNU Go level 1", "GNU Go level 5", "cycle-0001"],
+        ["GNU Go level 1", "GNU Go level 5", "GNU Go level 10", "cycle-0001", "cycle-0002"],
+    ]
+    assert played[1] == ("cycle-0001", str(loop.cycle_path(folder, 0)))
+    values, text = loop.describe_run(folder)
+    elos = [point["elo"] for point in values["ratings"]]
+    assert values["anchor"] == "GNU Go level 10" and elos == sorted(elos)
+    assert elos[-1] == pytest.approx(-191, abs=40)  # a quarter against level 10
+    assert text.count("#") > 40 and "0 = GNU Go level 10" in text
+    assert loop.rating_curve(log[:1])[0] == "GNU Go level 1"
+
+
 @pytest.mark.slow
 def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, tmp_path):
     command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]

@@ -1,6 +1,6 @@
 """Matches between any two players (networks, bare or with search, GTP programs) and their Elo.
 
-Leaves out ratings of many players. How a game gets its result: it is played until two passes or the
+How a game gets its result: it is played until two passes or the
 move cap, and counted by Tromp-Taylor area on our own board, where every stone there is counts as
 alive. So nobody is believed who passes with dead stones on the board:
 
@@ -607,3 +607,29 @@ def elo_difference(score: float) -> float:
     400 log10(score / (1 - score)), from expected score 1 / (1 + 10^(-d / 400)) (Elo 1978).
     """
     return 400 * math.log10(score / (1 - score))
+
+
+def fit_elo(
+    results: list[tuple[str, str, float, int]], anchor: str
+) -> dict[str, tuple[float, float]]:
+    """Return the Elo of every player above `anchor`, and half its 95 % interval.
+
+    results: (A, B, A's points, games) of matches. The Elos make all results together most likely
+    (Bradley and Terry 1952, by Newton's method), with half a win and half a loss added to each
+    match as in `score_interval`, so that they are finite; the interval is of their covariance.
+    """
+    names = sorted({name for result in results for name in result[:2]} - {anchor}) + [anchor]
+    ratings, covariance = np.zeros(len(names)), np.zeros((len(names), len(names)))
+    for _ in range(100):
+        gradient, hessian = np.zeros(len(names)), np.zeros((len(names), len(names)))
+        for a, b, points, num_games in results:
+            sides = [names.index(a), names.index(b)]
+            expected = 1 / (1 + math.exp(ratings[sides[1]] - ratings[sides[0]]))
+            weight = (num_games + 1) * expected * (1 - expected)
+            gradient[sides] += (points + 0.5 - (num_games + 1) * expected) * np.array([1, -1])
+            hessian[np.ix_(sides, sides)] += weight * np.array([[1, -1], [-1, 1]])
+        covariance[:-1, :-1] = np.linalg.pinv(hessian[:-1, :-1])  # the anchor stays at 0
+        ratings += (covariance @ gradient).clip(-1, 1)
+    scale = 400 / math.log(10)
+    errors = 1.96 * scale * np.sqrt(covariance.diagonal())
+    return {name: (float(scale * ratings[i]), float(errors[i])) for i, name in enumerate(names)}

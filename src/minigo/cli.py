@@ -398,12 +398,17 @@ def _bench(sections, json, compile) -> None:
 
 
 def _add_info(parser) -> None:
-    text = "default: the networks that ship with minigo"
+    text = "or the folder of a run's networks; default: the networks that ship with minigo"
     parser.add_argument("checkpoint", nargs="?", help=text)
     _share(parser, "--json")
 
 
 def _info(checkpoint, json) -> None:
+    if checkpoint and Path(checkpoint).is_dir():
+        from .loop import describe_run
+
+        values, text = describe_run(checkpoint)
+        return _print(values, json, text)
     from .checkpoint import describe
 
     _print(describe(checkpoint), json)

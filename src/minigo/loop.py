@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .arena import find_gnugo, match, parse_player
+from .arena import find_gnugo, fit_elo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import Recipe
 from .machine import list_cores
@@ -32,7 +32,9 @@ from .selfplay import STOP, Order, work
 from .train import AveragedWeights, make_optimizer, train
 
 MATCH_SIMULATIONS = 16  # per move, of a run's last network against its first version
-GNUGO_SIMULATIONS = 64  # against GNU Go
+GNUGO_SIMULATIONS = 64  # against GNU Go, and in ratings
+GNUGO_LEVELS = (1, 5, 10)  # the ladder's fixed rungs; the highest that was met has Elo 0
+OUT_OF_REACH = 0.1  # a score below which the next rung isn't tried
 
 
 @dataclass
@@ -307,12 +309,14 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
             progress.games, progress.positions = games.num_games, replay.num_positions
             progress.elapsed_s += time.monotonic() - start
             learner.save_network(networks)
-            if recipe.rate_every and progress.cycle % recipe.rate_every == 0:
-                figures["rating"] = _rate_cycle(recipe, networks, progress.cycle)
             row = {**dataclasses.asdict(progress), "selfplay_s": selfplay_s, **figures}
             learner.log.append(row)
             learner.save(networks)
             tqdm.write(format_row(row), file=sys.stderr)
+            if recipe.rate_every and progress.cycle % recipe.rate_every == 0:
+                row["matches"] = rate(recipe, networks, learner.log)
+                learner.save(networks)
+                tqdm.write(format_curve(learner.log), file=sys.stderr)
             add_games(replay, games, recipe)  # of those who played on
     finally:
         workers.stop()
@@ -346,10 +350,69 @@ def _train_cycle(learner: Learner, replay: Replay, selfplay_s: float) -> dict:
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 
 
-def _rate_cycle(recipe: Recipe, networks: Path, cycle: int) -> dict:
-    """Play the cycle's network against the one of the rating before, and return the match."""
-    last, before = (cycle_path(networks, c) for c in (cycle, cycle - recipe.rate_every))
-    return play_match(recipe, last, str(before), recipe.search.simulations, recipe.rate_games)
+def rate(recipe: Recipe, networks: Path, log: list[dict]) -> list[dict]:
+    """Play the last cycle's network up the ladder; return a row with its "opponent" per match.
+
+    The ladder: GNU Go where that is installed, its levels in turn until one is out of reach, and
+    the networks of the last two ratings, or the run's first.
+    """
+    network, rows = cycle_path(networks, log[-1]["cycle"]), []
+
+    def play(name: str, opponent: str) -> None:
+        result = play_match(recipe, network, opponent, GNUGO_SIMULATIONS, recipe.rate_games)
+        rows.append({"opponent": name, **result})
+
+    for level in GNUGO_LEVELS:
+        if (program := find_gnugo(level)) and (not rows or rows[-1]["score"] >= OUT_OF_REACH):
+            play(f"GNU Go level {level}", program)
+    for cycle in [row["cycle"] for row in log if "matches" in row][-2:] or [0]:
+        if (path := cycle_path(networks, cycle)).exists():
+            play(path.stem, str(path))
+    return rows
+
+
+def rating_curve(log: list[dict]) -> tuple[str, list[dict]]:
+    """Return whose Elo is 0, and "elo", "error" (95 %), "cycle" and "elapsed_s" of each rating."""
+    results = [
+        (cycle_path(Path(), row["cycle"]).stem, m["opponent"], m["score"] * m["games"], m["games"])
+        for row in log
+        for m in row.get("matches", [])
+    ]
+    met = {opponent for _, opponent, *_ in results}
+    fixed = [name for level in GNUGO_LEVELS if (name := f"GNU Go level {level}") in met]
+    anchor = fixed[-1] if fixed else min(met, default="")
+    elos, points = fit_elo(results, anchor), []
+    for row in (row for row in log if row.get("matches")):
+        elo, error = elos[cycle_path(Path(), row["cycle"]).stem]
+        place = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"]}
+        points.append({**place, "elo": round(elo, 1), "error": round(error, 1)})
+    return anchor, points
+
+
+def format_curve(log: list[dict]) -> str:
+    """Draw the ratings of a log, one line and bar each."""
+    anchor, points = rating_curve(log)
+    if not points:
+        return "no rating yet"
+    low, high = (pick(point["elo"] for point in points) for pick in (min, max))
+    lines = [f"cycle  minutes  Elo (95 %), 0 = {anchor}"]
+    for point in points:
+        bar = "#" * (1 + round(40 * (point["elo"] - low) / max(high - low, 1)))
+        minutes, elo = point["elapsed_s"] / 60, f"{point['elo']:+5.0f} +-{point['error']:<4.0f}"
+        lines.append(f"{point['cycle']:>5}{minutes:>9.0f}  {elo} {bar}")
+    return "\n".join(lines)
+
+
+def describe_run(folder: str | Path) -> tuple[dict, str]:
+    """Return what a run's log says: its last row and ratings, and both as text."""
+    path = Path(folder) / "log.jsonl"
+    try:
+        log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        text = f"{format_row(log[-1])}\n{format_curve(log)}" if log else "no cycle is done yet"
+        anchor, points = rating_curve(log)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{path}: no log of a run") from None
+    return {**(log[-1] if log else {}), "anchor": anchor, "ratings": points}, text
 
 
 def play_match(
@@ -364,9 +427,8 @@ def play_match(
 def format_row(row: dict) -> str:
     """Write a row of the log for people."""
     losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
-    elo = f", {row['rating']['elo']:+.0f} Elo" if "rating" in row else ""
     minutes = row["elapsed_s"] / 60
-    return f"cycle {row['cycle']}: {row['games']} games, {minutes:.1f} min{elo}, losses {losses}"
+    return f"cycle {row['cycle']}: {row['games']} games, {minutes:.1f} min, losses {losses}"
 
 
 def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:

@@ -1,8 +1,11 @@
 """The loop on 5x5: a whole run, killed at random moments, resumed, repeated, refused."""
 
+import contextlib
 import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +18,7 @@ pytest.importorskip("torch")
 from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
-from minigo.record import load_folder  # noqa: E402
+from minigo.record import load_folder, read_records  # noqa: E402
 
 RECIPE = """
 size = 5
@@ -138,6 +141,94 @@ def test_ratings_are_logged_and_drawn_with_gnu_go_at_zero(recipe_path, tmp_path,
     assert elos[-1] == pytest.approx(-191, abs=40)  # a quarter against level 10
     assert text.count("#") > 40 and "0 = GNU Go level 10" in text
     assert loop.rating_curve(log[:1])[0] == "GNU Go level 1"
+
+
+@contextlib.contextmanager
+def file_limit(num_bytes: int):
+    """Have every write beyond so many bytes of a file fail, also in processes started here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(recipe_path, tmp_path, capfd):
+    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+    latest = tmp_path / "checkpoints" / "tiny" / "latest.pt"
+    before = latest.read_bytes()
+    # A game takes about 1 kB, the cycle's network 60.
+    for limit, path in ((10_000, r"cycle-0001-0-0\.games"), (50_000, r"cycle-0002\.pt")):
+        with file_limit(limit), pytest.raises((OSError, ValueError), match=path) as error:
+            loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
+        assert re.search("File too large|No space left on device", str(error.value))
+        assert "\n" not in str(error.value)
+        assert latest.read_bytes() == before
+        assert not list(latest.parent.glob(".*.tmp"))
+    loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
+    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    assert [line["cycle"] for line in log] == [1, 2] and log[-1]["games"] == len(games)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd):
+    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+    folder = tmp_path / "selfplay" / "tiny"
+    whole = next(folder.glob("*.games")).read_bytes()
+    (folder / "a.games").write_bytes(b"not games at all")
+    (folder / "b.games").write_bytes(whole[:3000] + b"?" + whole[3001:])
+    num_kept = len(read_records(folder / "b.games")[0])
+    loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
+    errors = capfd.readouterr().err
+    assert f"{folder / 'a.games'}: not a file of game records; left out" in errors
+    assert f"{folder / 'b.games'}: corrupt at byte" in errors
+    num_games = sum(len(read_records(path)[0]) for path in folder.glob("cycle*.games"))
+    assert load_log(tmp_path)[-1]["games"] == num_games + num_kept
+
+
+def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(recipe_path, tmp_path):
+    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+    networks = tmp_path / "checkpoints" / "tiny"
+    before = {path: path.read_bytes() for path in networks.iterdir()}
+    overrides = ["cycles=2", "training.learning_rate=1e30", "training.grad_clip=1e30"]
+    with pytest.raises(FloatingPointError, match="at step"):
+        loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    assert {path: path.read_bytes() for path in networks.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_run_that_is_suspended_or_interrupted_goes_on(recipe_path, tmp_path):
+    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]
+    long = subprocess.Popen(
+        [*command, "--set", "cycles=1000"],
+        cwd=tmp_path,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+    )
+    folder = tmp_path / "checkpoints" / "tiny"
+    wait_for(folder / "cycle-0001.pt")
+    os.killpg(long.pid, signal.SIGSTOP)
+    num_done = len(list(folder.glob("cycle*")))
+    time.sleep(2)
+    assert len(list(folder.glob("cycle*"))) == num_done
+    os.killpg(long.pid, signal.SIGCONT)
+    wait_for(folder / f"cycle-{num_done + 1:04d}.pt")
+    os.killpg(long.pid, signal.SIGINT)  # as Ctrl-C in a terminal: to the workers, too
+    assert b"Traceback" not in long.communicate(timeout=30)[1] and long.returncode == 130
+    num_cycles = len(load_log(tmp_path)) + 1
+    more = [*command, "--set", f"cycles={num_cycles}"]
+    subprocess.run(more, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+    log = load_log(tmp_path)
+    assert [line["cycle"] for line in log] == list(range(1, num_cycles + 1))
+    assert log[-1]["games"] == len(load_folder(tmp_path / "selfplay" / "tiny"))
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 A checkpoint is a PyTorch file of plain values, so that reading a stranger's runs none of his code.
 """
 
+import io
 import json
 import os
 import pickle
@@ -57,13 +58,16 @@ def save_checkpoint(
         "info": json.loads(json.dumps(info)),  # fails here, not when the file is read
         "state": state,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, buffer = path.with_name(f".{path.name}.{os.getpid()}.tmp"), io.BytesIO()
+    torch.save(content, buffer)  # into a file it would turn a full disk into a RuntimeError
     try:
         with open(temporary, "wb") as file:
-            torch.save(content, file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -224,13 +224,18 @@ class GameFolder:
     def read_new(self) -> Iterator[list[GameRecord]]:
         """Yield the games of each file that wasn't there before, oldest first.
 
-        A torn tail, from a run that was killed, is named on stderr; the games before it count.
+        A torn tail, from a run that was killed, is named on stderr; the games before it count. So
+        is a file that can't be read at all; it is left out.
         """
         for path in sorted(self.path.glob("*.games")):
             if path in self._seen:
                 continue
             self._seen.add(path)
-            records, problem = read_records(path)
+            try:
+                records, problem = read_records(path)
+            except ValueError as error:
+                tqdm.write(f"{error}; left out", file=sys.stderr)
+                continue
             if problem:
                 tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
             self.num_games += len(records)

@@ -84,6 +84,8 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     assert all((first[name] == w).all() for name, w in load_checkpoint(human).weights.items())
     human.unlink()  # needed to begin, not to go on
     assert loop.run(recipe, "tiny", tmp_path).name == "cycle-0001.pt"
+    with pytest.raises(ValueError, match="began by imitation, not by zero"):
+        loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
     overrides[-1] = f'start_from="{loop.cycle_path(human.parent, 0)}"'
     with pytest.raises(ValueError, match="is a b1c8, not a b1c16"):
         loop.run(load_recipe(recipe_path, [*overrides, "network=b1c16"]), "other", tmp_path)

@@ -188,7 +188,7 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
 def _add_train(parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE.toml")
     parser.add_argument(
-        "--start", choices=("zero", "imitation"), help="with or without human games"
+        "--start", choices=("zero", "imitation"), help="without or with human games; names the run"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--root", default=".", help="folder of selfplay/ and checkpoints/")
@@ -197,7 +197,7 @@ def _add_train(parser) -> None:
 
 
 def _train(recipe, start, overrides, root, no_match, json) -> None:
-    name = Path(recipe).stem
+    name = Path(recipe).stem + (f"-{start}" if start else "")  # a recipe's two runs, side by side
     recipe = load_recipe(recipe, [f'start="{start}"'] * bool(start) + overrides)
     from .loop import format_rows, measure, run
 

@@ -73,6 +73,8 @@ class Learner:
         """Go on from a `latest.pt`."""
         if checkpoint.state is None or checkpoint.network != self.recipe.network:
             raise ValueError(f"{checkpoint.path} is no state of a {self.recipe.network} run")
+        if (start := checkpoint.info["recipe"]["start"]) != self.recipe.start:
+            raise ValueError(f"{checkpoint.path} began by {start}, not by {self.recipe.start}")
         self.net.load_state_dict(checkpoint.state["net"])
         self.average.load_state_dict(checkpoint.state["average"])
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])

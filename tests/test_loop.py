@@ -145,6 +145,20 @@ def test_ratings_are_logged_and_drawn_with_gnu_go_at_zero(recipe_path, tmp_path,
     assert loop.rating_curve(log[:1])[0] == "GNU Go level 1"
 
 
+def test_one_run_plays_and_learns_several_board_sizes(recipe_path, tmp_path):
+    network = loop.run(load_recipe(recipe_path, ["min_size=4"]), "tiny", tmp_path)
+    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    sizes = {(game.source, game.size) for game in games}
+    assert sizes == {("cycle-0000", 4), ("cycle-0001", 5), ("cycle-0002", 4)}
+    assert log[-1]["positions"] == sum(len(game.policy_plies) for game in games)
+    assert log[-1]["step"] == int(4 * log[-1]["positions"] / 128)
+    assert load_checkpoint(network).info["cycle"] == 3
+    with pytest.raises(ValueError, match=r"a 4x4 game among sizes \[5\]"):
+        loop.run(load_recipe(recipe_path, ["cycles=4"]), "tiny", tmp_path)
+    with pytest.raises(ValueError, match="min_size = 6"):
+        load_recipe(recipe_path, ["min_size=6"])
+
+
 @contextlib.contextmanager
 def file_limit(num_bytes: int):
     """Have every write beyond so many bytes of a file fail, also in processes started here."""

@@ -7,7 +7,7 @@ from minigo._board import NUM_PLANES
 from minigo.config import Rules
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table
 from minigo.record import GameRecord
-from minigo.replay import Mixture, Replay
+from minigo.replay import MixedReplay, Replay
 
 TABLE = symmetry_table(5)
 MOVES = np.array([1, 13, 25, 7, 20], np.int16)  # the third one is a pass
@@ -147,20 +147,23 @@ def test_added_games_count_after_trimming():
     assert (len(replay), replay.num_positions) == (10, 15)
 
 
+def test_batches_of_several_sizes_are_of_one_each_in_proportion(rng):
+    replay = MixedReplay((4, 5), rng)
+    small = GameRecord(4, Rules(), np.arange(5, dtype=np.int16))
+    replay.add([human_game(), small, human_game(), human_game()])
+    sizes = [replay.sample(2).planes.shape[-1] for _ in range(400)]
+    assert 0.68 < np.mean(np.array(sizes) == 5) < 0.82
+    assert (len(replay), replay.num_positions) == (20, 20)
+    replay.trim(10)  # 3 or 7 of each size's 5 and 15, in whole games, one at least
+    assert (len(replay), replay.num_positions) == (10, 20)
+    with pytest.raises(ValueError, match=r"a 3x3 game among sizes \[4, 5\]"):
+        replay.add([GameRecord(3, Rules(), np.arange(2, dtype=np.int16))])
+    with pytest.raises(ValueError, match="no position"):
+        MixedReplay((4, 5), rng).sample(4)
+
+
 def test_bad_use_is_refused(rng):
     with pytest.raises(ValueError, match="no position"):
         Replay(5, rng).sample(4)
     with pytest.raises(ValueError, match="a 5x5 game among size 9"):
         Replay(9, rng).add([human_game()])
-
-
-def test_a_mixture_draws_each_size_by_its_share_of_positions():
-    small, large = (Replay(size, np.random.default_rng(1)) for size in (5, 9))
-    small.add([human_game()] * 2)
-    large.add([GameRecord(9, Rules(), np.arange(30, dtype=np.int16))])
-    mixture = Mixture([small, large], np.random.default_rng(1))
-    sizes = [mixture.sample(2).planes.shape[-1] for _ in range(400)]
-    assert len(mixture) == 40 and set(sizes) == {5, 9} and 70 < sizes.count(5) < 130
-    empty = Mixture([Replay(5, np.random.default_rng(1))], np.random.default_rng(1))
-    with pytest.raises(ValueError, match="no position"):
-        empty.sample(1)

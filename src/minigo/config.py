@@ -167,6 +167,7 @@ class Recipe:
     """One run: `minigo train RECIPE` does what it says, from `start` to `minutes`."""
 
     size: int = 9
+    min_size: int = 0  # of smaller boards that are played and learned from, too; 0: only `size`
     start: str = "zero"  # "zero": random weights; "imitation": from `start_from`
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
     network: str = "b6c64"
@@ -189,13 +190,19 @@ class Recipe:
     training: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self):
-        check_size(self.size)
+        if not 2 <= (self.min_size or check_size(self.size)) <= check_size(self.size):
+            raise ValueError(f"min_size = {self.min_size} is not a size up to {self.size}")
         _choice("start", self.start, ("zero", "imitation"))
         _choice("device", self.device, ("auto", "cpu", "cuda"))
         _at_least(self, 1, "games_per_cycle", "window_min", "rate_games")
         _at_least(self, 0, "cycles", "minutes", "seed", "samples_per_position", "rate_every")
         if self.start == "imitation" and not self.start_from:
             raise ValueError('start = "imitation" needs start_from = "CHECKPOINT"')
+
+    @property
+    def sizes(self) -> range:
+        """Return the board sizes of the run, the smallest first."""
+        return range(self.min_size or self.size, self.size + 1)
 
 
 def parse_config(cls: type, values: dict, prefix: str = ""):

@@ -27,7 +27,7 @@ from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
 from .evaluator import Evaluator, make_evaluator
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord
-from .replay import Mixture, Replay
+from .replay import MixedReplay, Replay
 from .sgf import Skipped
 from .train import AveragedWeights, make_optimizer, train
 
@@ -320,9 +320,10 @@ class _Run:
         self.average = AveragedWeights(self.net, config.ema_decay)
         self.optimizer = make_optimizer(self.net, config)
         self.rng = np.random.default_rng(about["seed"])
-        windows = [_fill(games.training, size, self.rng) for size in sizes]
-        self.training = windows[0] if len(sizes) == 1 else Mixture(windows, self.rng)
-        self.held_out = {size: _fill(games.held_out, size, self.rng) for size in sizes}
+        self.training, held_out = (MixedReplay(sizes, self.rng) for _ in range(2))
+        self.training.add(games.training)
+        held_out.add(games.held_out)
+        self.held_out = held_out.replays
         self.evaluators: dict[int, Evaluator] = {}
         self.step, self.spent_s, self.curve = 0, 0.0, []
 
@@ -415,12 +416,6 @@ class _Run:
 
 def _make_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
     return make_evaluator(net, size, device=device, max_batch=256, threads=torch.get_num_threads())
-
-
-def _fill(games: Iterable[GameRecord], size: int, rng: np.random.Generator) -> Replay:
-    replay = Replay(size, rng)
-    replay.add(game for game in games if game.size == size)
-    return replay
 
 
 def _choose(num_positions: int, most: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from .config import Recipe
 from .machine import list_cores
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord, read_records
-from .replay import Replay
+from .replay import MixedReplay
 from .selfplay import STOP, Order, work
 from .train import AveragedWeights, make_optimizer, train
 
@@ -135,8 +135,8 @@ def locked(folder: Path):
 class Workers:
     """The self-play processes of a run."""
 
-    def __init__(self, recipe: Recipe, folder: Path, sitting: int):
-        self.folder = folder  # of the record files
+    def __init__(self, recipe: Recipe, networks: Path, records: Path, sitting: int):
+        self.sizes, self.networks, self.records = recipe.sizes, networks, records
         num_workers = recipe.selfplay.workers or len(list_cores())
         context = get_context("spawn")
         self.pipes: list[Connection] = []
@@ -151,16 +151,18 @@ class Workers:
             self.pipes.append(pipe)
             self.processes.append(process)
 
-    def start(self, checkpoint: Path, simulations: int, num_games: int, num_workers: int) -> None:
-        """Have the last `num_workers` play into new record files until `finish`.
+    def start(self, cycle: int, simulations: int, num_games: int, num_workers: int) -> None:
+        """Have the last `num_workers` play with a cycle's network, until `finish`.
 
-        num_games: of each, at most; so whoever is faster plays more.
+        num_games: of each, at most; so whoever is faster plays more. Board sizes take turns.
         """
         first = max(0, len(self.pipes) - num_workers)
         self._busy = self.pipes[first:]
         for worker, pipe in enumerate(self._busy, first):
-            path = free_path(self.folder, checkpoint, worker)
-            _send(pipe, Order(checkpoint, path, num_games, simulations))
+            checkpoint = cycle_path(self.networks, cycle)
+            path = free_path(self.records, checkpoint, worker)
+            size = self.sizes[(cycle + worker) % len(self.sizes)]
+            _send(pipe, Order(checkpoint, path, num_games, simulations, size))
 
     def finish(self, num_games: int, desc: str = "") -> None:
         """Wait for so many games, then stop the players, who may have finished a few more.
@@ -244,7 +246,7 @@ class GameFolder:
             yield records
 
 
-def add_games(replay: Replay, games: GameFolder, recipe: Recipe) -> None:
+def add_games(replay: MixedReplay, games: GameFolder, recipe: Recipe) -> None:
     """Read new games into the window and drop what leaves it."""
     for records in games.read_new():
         replay.add(records)
@@ -292,9 +294,9 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
 
 def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
     recipe, progress = learner.recipe, learner.progress
-    replay = Replay(recipe.size, np.random.default_rng(recipe.seed))
+    replay = MixedReplay(recipe.sizes, np.random.default_rng(recipe.seed))
     add_games(replay, games, recipe)
-    workers = Workers(recipe, games.path, sitting=games.num_games)
+    workers = Workers(recipe, networks, games.path, sitting=games.num_games)
     num_playing_on = recipe.selfplay.play_on
     if num_playing_on:
         torch.set_num_threads(max(1, len(list_cores()) - num_playing_on))
@@ -303,7 +305,7 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
             start = time.monotonic()
             missing = (progress.cycle + 1) * recipe.games_per_cycle - games.num_games
             share = share_done(recipe, progress.cycle, progress.elapsed_s)
-            order = (cycle_path(networks, progress.cycle), full_simulations(recipe, share))
+            order = (progress.cycle, full_simulations(recipe, share))
             if missing > 0:
                 workers.start(*order, missing, len(workers.pipes))
                 workers.finish(missing, f"cycle {progress.cycle + 1} self-play")
@@ -329,7 +331,7 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
         workers.stop()
 
 
-def _train_cycle(learner: Learner, replay: Replay, selfplay_s: float) -> dict:
+def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> dict:
     """Train as long as the new positions warrant, and return what to log.
 
     All steps so far times the batch is `samples_per_position` times all positions so far. The

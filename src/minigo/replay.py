@@ -1,6 +1,6 @@
 """A window of game records -> training batches, symmetries applied; no files, no torch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,22 +127,44 @@ class Replay:
         )
 
 
-class Mixture:
-    """Windows of several sizes; a batch is of one of them, drawn in proportion to its positions."""
+class MixedReplay:
+    """Games of several sizes; each batch is of one, a size as often as its share of positions."""
 
-    def __init__(self, replays: Sequence[Replay], rng: np.random.Generator) -> None:
-        self.replays = replays
+    def __init__(self, sizes: Iterable[int], rng: np.random.Generator) -> None:
         self.rng = rng
+        self.replays = {size: Replay(size, rng) for size in sizes}
 
     def __len__(self) -> int:
-        return sum(map(len, self.replays))
+        """Count the positions in the window."""
+        return sum(map(len, self.replays.values()))
+
+    @property
+    def num_positions(self) -> int:
+        """Positions added so far, those that left the window included."""
+        return sum(replay.num_positions for replay in self.replays.values())
+
+    def add(self, records: list[GameRecord]) -> None:
+        """Append games, the newest last. Raises ValueError for another board size."""
+        for size in {record.size for record in records}:
+            if size not in self.replays:
+                raise ValueError(f"a {size}x{size} game among sizes {[*self.replays]}")
+            self.replays[size].add(record for record in records if record.size == size)
+
+    def trim(self, window_positions: int) -> None:
+        """Drop the oldest games of each size until its share of so many positions is left."""
+        total = len(self)
+        for replay in self.replays.values():
+            replay.trim(window_positions * len(replay) // max(total, 1))
 
     def sample(self, batch_size: int) -> Batch:
-        """Draw a batch as `Replay.sample` does."""
-        if not len(self):
-            raise ValueError("no position to sample from")
-        shares = np.array([len(replay) for replay in self.replays]) / len(self)
-        return self.replays[self.rng.choice(len(shares), p=shares)].sample(batch_size)
+        """Draw a size, and positions of it as `Replay.sample` does."""
+        position = int(self.rng.integers(max(len(self), 1)))
+        for replay in self.replays.values():
+            position -= len(replay)
+            if position < 0:
+                break
+        replay.rng = self.rng
+        return replay.sample(batch_size)
 
 
 def _count_positions(record: GameRecord) -> int:

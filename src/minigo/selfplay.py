@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -169,6 +169,7 @@ class Order:
     records: Path
     num_games: int  # at most; STOP ends an order earlier
     simulations: int  # of a full search
+    size: int  # of the boards
 
 
 STOP = "stop"
@@ -192,15 +193,18 @@ def work(worker: int, recipe: Recipe, seed: list[int], pipe: Connection) -> None
 
 
 def _carry_out_orders(recipe: Recipe, seed: list[int], pipe: Connection) -> None:
-    parent, selfplay = os.getppid(), None
+    parent = os.getppid()
+    players: dict[int, SelfPlay] = {}  # by size
     while isinstance(order := _receive(pipe), Order):
         net = load_network(load_checkpoint(order.checkpoint))
-        if selfplay is None:
+        if order.size not in players:
             num_games = recipe.selfplay.games_at_once
-            evaluator = make_evaluator(net, recipe.size, recipe.device, max_batch=num_games)
-            selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(seed))
+            evaluator = make_evaluator(net, order.size, recipe.device, max_batch=num_games)
+            rng = np.random.default_rng([*seed, order.size])
+            players[order.size] = SelfPlay(evaluator, replace(recipe, size=order.size), rng)
         else:
-            selfplay.search.evaluator.load(net)
+            players[order.size].search.evaluator.load(net)
+        selfplay = players[order.size]
         selfplay.source, selfplay.simulations = order.checkpoint.stem, order.simulations
         num_left = order.num_games
         with RecordWriter(order.records) as writer:

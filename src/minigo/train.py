@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .config import TrainConfig
 from .machine import keep_big_buffers
 from .network import PolicyValueNet, is_bfloat16_fast
-from .replay import Batch, Mixture, Replay
+from .replay import Batch, MixedReplay, Replay
 
 HEADS = ("policy", "reply", "value", "score", "ownership")
 HUBER_POINTS = 10.0  # the score's loss is quadratic up to so many points, then linear
@@ -126,7 +126,7 @@ def train(
     net: PolicyValueNet,
     average: AveragedWeights,
     optimizer: torch.optim.Optimizer,
-    replay: Replay | Mixture,
+    replay: Replay | MixedReplay,
     cfg: TrainConfig,
     num_steps: int,
     step: int = 0,
@@ -194,7 +194,7 @@ def _check_weights(net: nn.Module, step: int) -> None:
 
 
 def _batches(
-    replay: Replay | Mixture, batch_size: int, num_batches: int, device: torch.device
+    replay: Replay | MixedReplay, batch_size: int, num_batches: int, device: torch.device
 ) -> Iterator[tuple[Batch, float]]:
     """Yield batches on `device`, and the seconds each was waited for; one thread makes them ahead.
 
@@ -214,7 +214,7 @@ def _batches(
                 future.cancel()
 
 
-def _make_batch(replay: Replay | Mixture, batch_size: int, device: torch.device) -> Batch:
+def _make_batch(replay: Replay | MixedReplay, batch_size: int, device: torch.device) -> Batch:
     """Sample, as tensors on `device`."""
     batch = replay.sample(batch_size)
     tensors = {f.name: torch.from_numpy(getattr(batch, f.name)) for f in fields(Batch)}

@@ -12,12 +12,9 @@ from minigo.arena import (
     GtpProgram,
     Player,
     ProgramError,
-    elo_difference,
     find_gnugo,
-    fit_elo,
     match,
     parse_player,
-    score_interval,
 )
 from minigo.config import RULES
 from minigo.sgf import load_games
@@ -262,6 +259,8 @@ def test_a_player_may_batch_the_leaves_of_a_tree(network):
     players = [parse_player(f"{network}@{limits}") for limits in ("8x4", "8")]
     outcome = match(*players, 2, size=5, device="cpu", progress=False)
     assert outcome["wins"] + outcome["losses"] + outcome["draws"] == 2 and not outcome["forfeits"]
+
+
 @pytest.mark.parametrize(
     "text, name, without",
     [
@@ -297,33 +296,3 @@ def test_parse_player_refuses(text):
 
 
 # Quantiles of Beta(points + 1/2, games - points + 1/2), from scipy.stats.beta.ppf.
-@pytest.mark.parametrize(
-    "points, num_games, quantiles",
-    [
-        (20, 40, (0.349603502, 0.5, 0.650396498)),
-        (30, 40, (0.601693947, 0.747898860, 0.863606545)),
-        (100, 100, (0.975254730, 0.997733571, 0.999995102)),
-        (2.5, 5, (0.146632790, 0.5, 0.853367210)),
-        (0, 1, (0.000385581, 0.163193985, 0.853253684)),
-    ],
-)
-def test_the_interval_is_jeffreys(points, num_games, quantiles):
-    assert score_interval(points, num_games) == pytest.approx(quantiles, abs=2e-7)
-
-
-def test_elo_of_a_score():
-    assert elo_difference(0.5) == 0
-    assert elo_difference(0.75) == pytest.approx(190.849, abs=0.001)
-    assert elo_difference(1 / 11) == pytest.approx(-400)
-    assert np.isfinite(elo_difference(score_interval(1000, 1000)[2]))
-
-
-def test_elos_of_many_players_fit_all_results_together():
-    elos = fit_elo([("a", "b", 3000, 4000), ("b", "c", 1000, 2000), ("a", "c", 3000, 4000)], "b")
-    assert elos["b"] == (0, 0)
-    assert elos["a"][0] == pytest.approx(elo_difference(0.75), abs=1)
-    assert elos["c"][0] == pytest.approx(0, abs=1)
-    # One match: what 1.96 / sqrt(n p q) logits are.
-    (elo, error), _ = fit_elo([("a", "b", 2999.5, 3999)], "b").values()
-    assert error == pytest.approx(1.96 * 400 / np.log(10) / np.sqrt(4000 * 3 / 16), rel=1e-3)
-    assert 600 < fit_elo([("a", "b", 20, 20)], "b")["a"][0] < 700  # finite, though all were won

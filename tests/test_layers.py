@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "minigo"
 
 # A module imports only from layers with a smaller number (DESIGN.md, Modules).
 LAYERS = [
-    {"__init__", "coords", "machine"},
+    {"__init__", "coords", "elo", "machine"},
     {"config"},
     {"_board"},
     {"_tree", "record"},
@@ -21,7 +21,6 @@ LAYERS = [
     {"search", "train"},
     {"selfplay", "imitation", "arena", "engine", "analyze"},
     {"loop", "bench", "gtp", "rate"},
-    {"lessons"},
     {"lessons"},
     {"cli"},
     {"__main__"},
@@ -79,7 +78,7 @@ def test_imports_are_found_however_they_are_written(tmp_path):
 
 def test_the_package_stays_small():
     sizes = {path.name: num_code_lines(path) for path in SOURCES}
-    assert sum(sizes.values()) < 5500, sizes
+    assert sum(sizes.values()) < 7000, sizes
 
 
 def num_code_lines(path: Path) -> int:

@@ -17,7 +17,6 @@ program's own illegal move, crash or silence loses the game.
 """
 
 import contextlib
-import math
 import os
 import re
 import select
@@ -38,6 +37,7 @@ from tqdm import tqdm
 from ._board import Board, IllegalMove
 from .config import Rules, SearchConfig
 from .coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
+from .elo import elo_difference, score_interval
 from .machine import list_cores
 from .record import GameRecord
 from .sgf import format_sgf, parse_result
@@ -581,55 +581,3 @@ def summarize(games: list[Game]) -> dict:
             if set(game.counts()) - {game.score}
         ],
     }
-
-
-def score_interval(points: float, num_games: int) -> tuple[float, float, float]:
-    """Return the 2.5, 50 and 97.5 % quantiles of the score to expect after `points` of `num_games`.
-
-    The Jeffreys interval (Brown, Cai and DasGupta 2001, section 3.1): quantiles of the posterior
-    Beta(points + 1/2, num_games - points + 1/2); a draw is half a win and half a loss, which makes
-    it a little too wide. Unlike Wilson's, its ends, and so their Elo, are finite even if all games
-    were won. Under score = sin(phi)^2 Jeffreys' prior is flat in phi, so the posterior is
-    sin(phi)^(2 points) cos(phi)^(2 (num_games - points)), which is summed on a grid.
-    """
-    phi = (np.arange(1 << 17) + 0.5) * (math.pi / 2 / (1 << 17))
-    log_density = 2 * (points * np.log(np.sin(phi)) + (num_games - points) * np.log(np.cos(phi)))
-    cumulative = np.cumsum(np.exp(log_density - log_density.max()))
-    edges = phi + phi[0]  # the right edges of the cells, where the sums hold
-    quantiles = np.interp((0.025, 0.5, 0.975), cumulative / cumulative[-1], edges)
-    low, median, high = (float(x) for x in np.sin(quantiles) ** 2)
-    return low, median, high
-
-
-def elo_difference(score: float) -> float:
-    """Return the Elo difference at which `score` in (0, 1) is expected.
-
-    400 log10(score / (1 - score)), from expected score 1 / (1 + 10^(-d / 400)) (Elo 1978).
-    """
-    return 400 * math.log10(score / (1 - score))
-
-
-def fit_elo(
-    results: list[tuple[str, str, float, int]], anchor: str
-) -> dict[str, tuple[float, float]]:
-    """Return the Elo of every player above `anchor`, and half its 95 % interval.
-
-    results: (A, B, A's points, games) of matches. The Elos make all results together most likely
-    (Bradley and Terry 1952, by Newton's method), with half a win and half a loss added to each
-    match as in `score_interval`, so that they are finite; the interval is of their covariance.
-    """
-    names = sorted({name for result in results for name in result[:2]} - {anchor}) + [anchor]
-    ratings, covariance = np.zeros(len(names)), np.zeros((len(names), len(names)))
-    for _ in range(100):
-        gradient, hessian = np.zeros(len(names)), np.zeros((len(names), len(names)))
-        for a, b, points, num_games in results:
-            sides = [names.index(a), names.index(b)]
-            expected = 1 / (1 + math.exp(ratings[sides[1]] - ratings[sides[0]]))
-            weight = (num_games + 1) * expected * (1 - expected)
-            gradient[sides] += (points + 0.5 - (num_games + 1) * expected) * np.array([1, -1])
-            hessian[np.ix_(sides, sides)] += weight * np.array([[1, -1], [-1, 1]])
-        covariance[:-1, :-1] = np.linalg.pinv(hessian[:-1, :-1])  # the anchor stays at 0
-        ratings += (covariance @ gradient).clip(-1, 1)
-    scale = 400 / math.log(10)
-    errors = 1.96 * scale * np.sqrt(covariance.diagonal())
-    return {name: (float(scale * ratings[i]), float(errors[i])) for i, name in enumerate(names)}

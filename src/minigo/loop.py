@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .arena import find_gnugo, fit_elo, match, parse_player
+from .arena import find_gnugo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import Recipe
+from .elo import find_interval, fit_ratings
 from .machine import list_cores
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord, read_records
@@ -381,21 +382,27 @@ def rate(recipe: Recipe, networks: Path, log: list[dict]) -> list[dict]:
 
 
 def rating_curve(log: list[dict]) -> tuple[str, list[dict]]:
-    """Return whose Elo is 0, and "elo", "error" (95 %), "cycle" and "elapsed_s" of each rating."""
-    results = [
-        (cycle_path(Path(), row["cycle"]).stem, m["opponent"], m["score"] * m["games"], m["games"])
-        for row in log
-        for m in row.get("matches", [])
-    ]
-    met = {opponent for _, opponent, *_ in results}
+    """Return whose Elo is 0, and "elo", "elo_low", "elo_high", "cycle", "elapsed_s" of ratings."""
+    rated = [row for row in log if row.get("matches")]
+    met = {result["opponent"] for row in rated for result in row["matches"]}
+    names = sorted(met | {cycle_path(Path(), row["cycle"]).stem for row in rated})
     fixed = [name for level in GNUGO_LEVELS if (name := f"GNU Go level {level}") in met]
     anchor = fixed[-1] if fixed else min(met, default="")
-    elos, points = fit_elo(results, anchor), []
-    for row in (row for row in log if row.get("matches")):
-        elo, error = elos[cycle_path(Path(), row["cycle"]).stem]
+    points, curve = np.zeros((len(names), len(names))), []
+    for row in rated:
+        i = names.index(cycle_path(Path(), row["cycle"]).stem)
+        for result in row["matches"]:
+            j, won = names.index(result["opponent"]), result["score"] * result["games"]
+            points[i, j] += won
+            points[j, i] += result["games"] - won
+    for row in rated:
+        i = names.index(cycle_path(Path(), row["cycle"]).stem)
+        low, high = find_interval(points, names.index(anchor), i)
+        elo = fit_ratings(points, names.index(anchor))[0][i]
+        elos = {"elo": elo, "elo_low": low, "elo_high": high}
         place = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"]}
-        points.append({**place, "elo": round(elo, 1), "error": round(error, 1)})
-    return anchor, points
+        curve.append(place | {key: round(float(value), 1) for key, value in elos.items()})
+    return anchor, curve
 
 
 def format_curve(log: list[dict]) -> str:
@@ -407,8 +414,11 @@ def format_curve(log: list[dict]) -> str:
     lines = [f"cycle  minutes  Elo (95 %), 0 = {anchor}"]
     for point in points:
         bar = "#" * (1 + round(40 * (point["elo"] - low) / max(high - low, 1)))
-        minutes, elo = point["elapsed_s"] / 60, f"{point['elo']:+5.0f} +-{point['error']:<4.0f}"
-        lines.append(f"{point['cycle']:>5}{minutes:>9.0f}  {elo} {bar}")
+        interval = f"({point['elo_low']:+.0f} to {point['elo_high']:+.0f})"
+        minutes = point["elapsed_s"] / 60
+        lines.append(
+            f"{point['cycle']:>5}{minutes:>9.0f}  {point['elo']:+5.0f} {interval:<16} {bar}"
+        )
     return "\n".join(lines)
 
 

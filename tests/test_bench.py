@@ -17,7 +17,7 @@ TINY = Recipe(
     size=9,
     network="b1c8",
     search=SearchConfig(root="gumbel", simulations=4),
-    selfplay=SelfplayConfig(games_at_once=4),
+    selfplay=SelfplayConfig(games_at_once=4, max_moves_per_point=0.1),  # games end here, too
 )
 
 

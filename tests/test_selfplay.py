@@ -103,5 +103,6 @@ def test_an_order_can_change_the_simulations_of_a_full_search():
     recipe = Recipe(size=5, selfplay=SelfplayConfig(games_at_once=1, opening_moves=0.0))
     selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(1))
     selfplay.simulations = 20
-    list(selfplay.step())
-    assert evaluator.num_rows == 20
+    while not selfplay.games[0].moves:
+        list(selfplay.step())
+    assert evaluator.num_rows == 1 + 20  # the root's own

@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import json as json_module
 import platform
+import queue
 import re
 import statistics
 import sys
@@ -288,9 +289,9 @@ class Timer:
 
     def __init__(self, target: object, *methods: str):
         self._target, self._methods = target, methods
-        self.reset()
+        self.clear()
 
-    def reset(self) -> None:
+    def clear(self) -> None:
         self.spent_s, self.num_rows, self.num_calls = 0.0, 0, dict.fromkeys(self._methods, 0)
 
     def __getattr__(self, name: str):
@@ -340,7 +341,13 @@ def _run_selfplay(recipe: Recipe, num_processes: int) -> dict[str, float]:
     ]
     for process in processes:
         process.start()
-    workers = [results.get(timeout=300) for _ in processes]  # (repeats, figures) each
+    workers = []  # (repeats, figures) each
+    while len(workers) < num_processes:
+        try:
+            workers.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(process.exitcode for process in processes):
+                raise ValueError("a self-play process died; its message is above") from None
     for process in processes:
         process.join()
     repeats = np.sum(workers, axis=0)
@@ -375,8 +382,8 @@ def _selfplay_worker(worker: int, recipe: Recipe, repeats: int, s: float, barrie
     for _ in range(repeats + 1):
         num_batches, elapsed_s = _repeat(barrier, lambda: evaluator.evaluate(planes), s)
         net = num_batches * num_games / elapsed_s
-        counter.reset()
-        forest.reset()
+        counter.clear()
+        forest.clear()
         start_s = time.process_time()
         _, elapsed_s = _repeat(barrier, lambda: list(selfplay.step()), s)
         python_s = time.process_time() - start_s - counter.spent_s - forest.spent_s

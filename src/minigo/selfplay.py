@@ -1,4 +1,4 @@
-"""Self-play: many games in lockstep, and the worker process that writes their records."""
+"""Self-play: many games at once, and the worker process that writes their records."""
 
 import contextlib
 import os

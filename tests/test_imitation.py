@@ -1,6 +1,7 @@
 """Imitation: which games are kept and held out, and that a network learns to predict moves."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -160,7 +161,10 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     assert held_out.keys() >= {"top1", "top5", "cross_entropy", "value_mse", "positions"}
     assert held_out["positions"] == info["positions"] == 12 * info["held_out_games"]
     assert abs(held_out["top1"] - info["top1"]) < 0.05  # half precision
-    everything = evaluate(out, [path], device="cpu")
+    other = path.with_name("other" + path.suffix)
+    shutil.copy(path, other)
+    everything = evaluate(out, [other], held_out=True, device="cpu")  # it never saw that archive
+    assert everything == evaluate(out, [path], device="cpu")
     assert everything["positions"] == 12 * (info["games"] + info["held_out_games"])
     assert list(everything["top1_by_phase"]) == [
         f"{n} third of the game" for n in ("first", "second", "last")

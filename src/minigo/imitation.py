@@ -148,28 +148,29 @@ def evaluate(
 ) -> dict:
     """Measure how well a checkpoint predicts the moves and results of games.
 
-    `held_out`: only the share of the games that imitation left out of its training, with its
-    filters. Of more than `max_positions` positions of a board size, a fixed random choice.
+    `held_out`: of archives that it was trained on, known by name, only the share of the games that
+    imitation left out, with its filters; of others all games. Of more than `max_positions`
+    positions of a board size, a fixed random choice.
     Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
     result is known) and positions, with no symmetry averaged and no illegal move masked; top1 in
     each third of a game and by the rank of who moves; "by_size" of several sizes; and
     "with_symmetries", the same for the mean over eight symmetries, of every tenth position.
     """
     loaded, paths = load_checkpoint(checkpoint), list(paths)
-    filters = loaded.info.get("filters", {}) if held_out else {}
-    games = load_human_games(
-        paths,
-        sizes=None if size is None else [size],
-        min_rank=filters.get("min_rank"),
-        holdout_frac=filters.get("holdout_frac", HOLDOUT_FRAC) if held_out else 1.0,
-    )
-    if not games.held_out:
+    sizes, records = None if size is None else [size], []
+    learned = loaded.info.get("data", []) if held_out else []
+    known = [path for path in paths if Path(path).name in learned]
+    others = [path for path in paths if Path(path).name not in learned]
+    for part, filters in ((others, {"holdout_frac": 1.0}), (known, loaded.info.get("filters"))):
+        if part:
+            records += load_human_games(part, sizes=sizes, **filters).held_out
+    if not records:
         raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
     net, plain, turned, groups = load_network(loaded), {}, {}, []
-    for board_size in sorted({record.size for record in games.held_out}):
+    for board_size in sorted({record.size for record in records}):
         evaluator = _make_evaluator(net, board_size, device)
         replay = Replay(board_size, np.random.default_rng(0))
-        replay.add(record for record in games.held_out if record.size == board_size)
+        replay.add(record for record in records if record.size == board_size)
         positions = _choose(len(replay), max_positions)
         if len(positions) < len(replay):
             text = f"{len(positions):,} of {len(replay):,} positions, chosen at random"

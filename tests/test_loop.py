@@ -213,6 +213,15 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(recipe_pa
     assert {path: path.read_bytes() for path in networks.iterdir()} == before
 
 
+def test_a_log_that_a_kill_left_behind_catches_up(recipe_path, tmp_path):
+    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+    log = tmp_path / "checkpoints" / "tiny" / "log.jsonl"
+    whole = log.read_text()
+    log.write_text("")
+    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)  # done already
+    assert log.read_text() == whole
+
+
 @pytest.mark.slow
 def test_a_run_that_is_suspended_or_interrupted_goes_on(recipe_path, tmp_path):
     command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]

@@ -97,6 +97,10 @@ class Learner:
             "log": self.log,
         }
         save_checkpoint(folder / "latest.pt", state=state, **self._content())
+        self.write_log(folder)
+
+    def write_log(self, folder: Path) -> None:
+        """Write the log as the state has it: a run may have been killed between the two."""
         log = folder / "log.jsonl"
         temporary = log.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in self.log))
@@ -284,6 +288,7 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
         learner = Learner(recipe)
         if (networks / "latest.pt").exists():
             learner.load(load_checkpoint(networks / "latest.pt"))
+            learner.write_log(networks)
         else:
             learner.start()
             learner.save_network(networks)

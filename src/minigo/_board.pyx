@@ -313,11 +313,11 @@ cdef Legality legality(
         return LEGAL
     lives = points[point].neighbors & 15
     if not lives:
-      for k in range(4):
-        neighbor = &points[point + offsets[k]]
-        is_atari = in_atari(&points[neighbor.chain])
-        lives |= (neighbor.color == color) & (not is_atari)
-        captures |= (neighbor.color == 3 - color) & is_atari
+        for k in range(4):
+            neighbor = &points[point + offsets[k]]
+            is_atari = in_atari(&points[neighbor.chain])
+            lives |= (neighbor.color == color) & (not is_atari)
+            captures |= (neighbor.color == 3 - color) & is_atari
     if not (lives or captures or pos.suicide):
         return SUICIDE
     if pos.ko_rule == SIMPLE:

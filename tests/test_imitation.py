@@ -153,7 +153,7 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     options = {"network": "b1c16", "minutes": 0.1, "device": "cpu", "config": config}
     info = imitate([path], size=5, out=out, **options)
     assert info["top1"] > 0.15 and info["top5"] > 0.5
-    assert info["cross_entropy"] < np.log(26) - 0.5  # what a uniform choice has
+    assert info["cross_entropy"] < np.log(26) - 0.3  # what a uniform choice has
     assert info["samples"] > 0 and info["curve"][-1]["top1"] == info["top1"]
     assert json.loads(json.dumps(info)) == info
     assert "held out" in capsys.readouterr().err
@@ -260,8 +260,9 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
     for paths, changed, message in (
         (["b.zip"], {}, r"a run with data \['a.zip'\], not \['b.zip'\]"),
         (["a.zip"], {"network": "b2c16"}, "a run with network b1c16, not b2c16"),
-        (["a.zip"], {"config": replace(IMITATION, batch_size=9)}, "with batch_size 256, not 9;"),
+        (["a.zip"], {"config": replace(IMITATION, batch_size=9)}, "with batch_size 128, not 9;"),
         (["a.zip"], {"min_rank": "3d"}, "a run with filters {'min_rank': None"),
+        (["a.zip"], {"start": "human.pt"}, "a run with start None, not human.pt"),
         (["a.zip"], {}, r"a run with (held_out_)?games \d+, not \d+; delete that file"),
     ):
         with pytest.raises(ValueError, match=message):

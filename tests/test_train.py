@@ -17,14 +17,18 @@ from minigo.replay import Batch  # noqa: E402
 from minigo.train import (  # noqa: E402
     HEADS,
     AveragedWeights,
+    Muon,
     TrainingDiverged,
     learning_rate,
     losses,
     make_optimizer,
+    orthogonalize,
     train,
 )
 
-CONFIG = TrainConfig(batch_size=8, warmup_steps=0, learning_rate=0.02)
+CONFIG = TrainConfig(
+    batch_size=8, optimizer="sgd", warmup_steps=0, learning_rate=0.02, weight_decay=1e-4
+)
 TARGETS = HEADS[1:]  # those that can be unknown
 
 
@@ -84,7 +88,7 @@ def head_losses(net: PolicyValueNet, batch: Batch) -> dict[str, float]:
 def test_one_batch_can_be_overfitted(rng):
     batch = make_batch(rng)
     cfg = dataclasses.replace(
-        CONFIG, optimizer="adamw", learning_rate=0.01, score_weight=1.0, weight_decay=0.0
+        CONFIG, optimizer="muon", learning_rate=0.02, score_weight=1.0, weight_decay=0.0
     )
     net, average, optimizer = make_learner(cfg)
     before = head_losses(net, batch)
@@ -105,6 +109,26 @@ def test_sgd_learns_too(rng):
     before = head_losses(net, batch)
     train(net, average, optimizer, FixedReplay(batch), CONFIG, num_steps=60)
     assert head_losses(net, batch)["policy"] < 0.5 * before["policy"]
+
+
+def test_orthogonalize_keeps_directions_and_evens_out_lengths(rng):
+    for shape in ((8, 72), (72, 8), (5, 5), (1, 9), (9, 1)):
+        matrix = rng.normal(size=shape).astype(np.float32)
+        left, _, right = np.linalg.svd(matrix, full_matrices=False)
+        lengths = left.T @ orthogonalize(torch.from_numpy(matrix)).numpy() @ right.T
+        assert np.all(np.abs(np.diag(lengths) - 1) < 0.35), shape
+        assert np.allclose(lengths, np.diag(np.diag(lengths)), atol=1e-4), shape
+    assert torch.equal(orthogonalize(torch.zeros(3, 4)), torch.zeros(3, 4))
+
+
+def test_a_step_of_muon_is_as_long_as_its_rate_says(rng):
+    weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((8, 4, 3, 3), (4, 60), (7,))]
+    for weight in weights:
+        weight.grad = torch.from_numpy(1000 * rng.normal(size=weight.shape).astype(np.float32))
+    Muon([{"params": weights, "weight_decay": 0.1}], rate=0.01, momentum=0.9).step()
+    for weight in weights:
+        assert (weight * weight.grad).sum() < 0
+        assert weight.square().mean().sqrt().item() == pytest.approx(0.002, rel=0.35)
 
 
 @pytest.mark.parametrize("head", TARGETS)
@@ -174,7 +198,7 @@ def test_the_schedule_reaches_the_optimizer(rng):
     assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.002)] * 2
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "muon"])
 def test_only_weights_decay(name):
     net, _, optimizer = make_learner(dataclasses.replace(CONFIG, optimizer=name))
     decayed, kept = (group["params"] for group in optimizer.param_groups)

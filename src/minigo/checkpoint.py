@@ -102,6 +102,14 @@ def load_network(checkpoint: Checkpoint) -> PolicyValueNet:
     return net.eval()
 
 
+def start_from(net: PolicyValueNet, source: str | Path) -> None:
+    """Give `net` the weights of a checkpoint, by path or shipped name, of a network of its kind."""
+    start = load_checkpoint(source)
+    if start.network != net.name:
+        raise ValueError(f"{start.path} is a {start.network}, not a {net.name}")
+    net.load_state_dict(start.weights)
+
+
 def find_checkpoint(name: str | Path) -> Path:
     """Return the file that `name` is the path of, else the shipped network of that name."""
     path = Path(name)

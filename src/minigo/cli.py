@@ -213,6 +213,8 @@ def _add_imitate(parser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
     parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--net", default="b6c96", dest="network", help="default: %(default)s")
+    text = "begin with a network that was trained before, of any board size"
+    parser.add_argument("--start", metavar="CHECKPOINT", help=text)
     parser.add_argument("--minutes", type=_number(float, 0, True), default=10.0, help="default: 10")
     parser.add_argument("--min-rank", metavar="RANK", help="of the weaker player: 3d, 9p, 2350")
     parser.add_argument("--strict", action="store_true", help="stop at the first broken game")

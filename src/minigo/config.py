@@ -113,12 +113,12 @@ class TrainConfig:
     """Losses, optimiser and schedule of one training phase."""
 
     batch_size: int = 256  # positions
-    optimizer: str = "sgd"  # "sgd" (momentum, as in the papers) or "adamw"
-    learning_rate: float = 0.05  # at the start, after warm-up
-    learning_rate_end: float = 0.005  # at the end, after a cosine
+    optimizer: str = "muon"  # "muon", or "sgd": momentum, as in the papers; its rate: 0.05
+    learning_rate: float = 0.008  # at the start, after warm-up
+    learning_rate_end: float = 0.0008  # at the end, after a cosine
     warmup_steps: int = 100  # linear
-    momentum: float = 0.9
-    weight_decay: float = 1e-4  # AlphaGo Zero's L2 weight
+    momentum: float = 0.95
+    weight_decay: float = 0.01  # times the rate is what weights lose a step; AlphaGo Zero: 1e-4
     ema_decay: float = 0.995  # of the averaged weights that play, per step
     grad_clip: float = 4.0  # largest norm of the gradient
     policy_weight: float = 1.0
@@ -130,7 +130,7 @@ class TrainConfig:
     compile: bool = False  # torch.compile the network
 
     def __post_init__(self):
-        _choice("training.optimizer", self.optimizer, ("sgd", "adamw"))
+        _choice("training.optimizer", self.optimizer, ("muon", "sgd"))
         _at_least(self, 1, "batch_size")
         _at_least(self, 0, "learning_rate", "learning_rate_end", "warmup_steps", "weight_decay")
 

@@ -21,7 +21,13 @@ import torch
 from tqdm import tqdm
 
 from .archive import read_games
-from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_network,
+    save_checkpoint,
+    start_from,
+)
 from .config import TrainConfig
 from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
 from .evaluator import Evaluator, make_evaluator
@@ -40,7 +46,7 @@ SAVE_S = 180.0  # between two savings of a run's state at most
 FIRST_STEPS = 10  # that tell how fast this machine trains
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
 # left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). Points in proportion.
-IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
+IMITATION = TrainConfig(batch_size=128, value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
 # The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
 RANK_BANDS = ((-99, "30k to 10k"), (-8, "9k to 5k"), (-3, "4k to 1k"), (1, "1d to 3d"))
 RANK_BANDS += ((4, "4d to 6d"), (7, "7d to 9d"), (10, "professional"))
@@ -63,6 +69,7 @@ def imitate(
     size: int | Sequence[int],
     out: str | Path,
     network: str = "b6c96",
+    start: str | None = None,
     minutes: float = 10.0,
     config: TrainConfig = IMITATION,
     min_rank: str | None = None,
@@ -72,6 +79,7 @@ def imitate(
 ) -> dict:
     """Train a network to predict the moves of human games, and save it as checkpoint `out`.
 
+    `start`: a checkpoint to begin with, of any board size, instead of random weights.
     Of several sizes it learns one batch at a time, each as often as its share of the positions.
     Training takes `minutes` of wall-clock time, reading the games and the last measurement come
     on top. Every few minutes the run's state goes to `out`.state and its network to `out`: the same
@@ -90,11 +98,14 @@ def imitate(
         raise ValueError(f"{out}: not a file in a folder that exists")
     torch.manual_seed(seed)
     net = PolicyValueNet(network)
+    if start is not None:
+        start_from(net, start)
     about = {
         "made_by": "imitation",
         "size": sizes[0] if len(sizes) == 1 else sizes,
         "data": [Path(path).name for path in paths],
         "filters": {"min_rank": min_rank, "holdout_frac": HOLDOUT_FRAC},
+        "start": start,
         "config": dataclasses.asdict(config),
         "seed": seed,
     }

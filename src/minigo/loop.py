@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from .arena import find_gnugo, match, parse_player
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
 from .config import Recipe
 from .elo import find_interval, fit_ratings
 from .machine import list_cores
@@ -64,10 +64,7 @@ class Learner:
     def start(self) -> None:
         """Begin a run: from random weights, or from those learned by imitation."""
         if self.recipe.start == "imitation":
-            start = load_checkpoint(self.recipe.start_from)
-            if start.network != self.recipe.network:
-                raise ValueError(f"{start.path} is a {start.network}, not a {self.recipe.network}")
-            self.net.load_state_dict(start.weights)
+            start_from(self.net, self.recipe.start_from)
             self.average = AveragedWeights(self.net, self.recipe.training.ema_decay)
 
     def load(self, checkpoint: Checkpoint) -> None:

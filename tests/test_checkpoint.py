@@ -72,7 +72,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError(errno.ENOSPC, "the disk is full")
 
-    monkeypatch.setattr(module.os, "fsync", fail)
+    monkeypatch.setattr("minigo.machine.os.fsync", fail)
     with pytest.raises(OSError, match="the disk is full.*a.pt"):
         save(path, info={"step": 9})
     monkeypatch.undo()

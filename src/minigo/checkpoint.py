@@ -5,7 +5,6 @@ A checkpoint is a PyTorch file of plain values, so that reading a stranger's run
 
 import io
 import json
-import os
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ._board import PLANE_NAMES
+from .machine import write_whole
 from .network import PolicyValueNet, num_parameters
 
 _FORMAT = "minigo checkpoint 1"
@@ -58,19 +58,9 @@ def save_checkpoint(
         "info": json.loads(json.dumps(info)),  # fails here, not when the file is read
         "state": state,
     }
-    temporary, buffer = path.with_name(f".{path.name}.{os.getpid()}.tmp"), io.BytesIO()
+    buffer = io.BytesIO()
     torch.save(content, buffer)  # into a file it would turn a full disk into a RuntimeError
-    try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    write_whole(path, buffer.getbuffer())
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -167,12 +157,3 @@ def _convert(weights: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, 
         name: weight.detach().to("cpu", dtype if weight.dim() > 1 else None, copy=True)
         for name, weight in weights.items()
     }
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name survive a power cut too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

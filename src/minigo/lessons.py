@@ -21,8 +21,8 @@ from .analyze import Look, look_at
 from .arena import find_gnugo, parse_player
 from .checkpoint import load_checkpoint
 from .coords import BLACK
-from .machine import list_cores
-from .rate import SIMULATIONS, format_ladder, rate, read_results, shipped_for, write_whole
+from .machine import list_cores, write_whole
+from .rate import SIMULATIONS, format_ladder, rate, read_results, shipped_for
 from .sgf import load_games, read_names
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing

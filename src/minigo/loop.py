@@ -25,7 +25,7 @@ from .arena import find_gnugo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
 from .config import Recipe
 from .elo import find_interval, fit_ratings
-from .machine import list_cores
+from .machine import list_cores, write_whole
 from .network import PolicyValueNet, choose_device
 from .record import GameRecord, read_records
 from .replay import MixedReplay
@@ -98,10 +98,8 @@ class Learner:
 
     def write_log(self, folder: Path) -> None:
         """Write the log as the state has it: a run may have been killed between the two."""
-        log = folder / "log.jsonl"
-        temporary = log.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.log))
-        temporary.replace(log)
+        text = "".join(json.dumps(row) + "\n" for row in self.log)
+        write_whole(folder / "log.jsonl", text)
 
     def _content(self) -> dict:
         info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}

@@ -1,7 +1,8 @@
-"""The machine under a process: which cores it may use, and memory kept for the next step."""
+"""The machine under a process: its cores, memory kept for the next step, files that are whole."""
 
 import ctypes
 import os
+from pathlib import Path
 
 
 def list_cores() -> list[int]:
@@ -29,3 +30,26 @@ def keep_big_buffers() -> None:
     if mallopt:
         for option, num_bytes in ((-3, 1 << 30), (-1, 1 << 30), (-2, 1 << 28)):  # as in malloc.h
             mallopt(option, num_bytes)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: a process killed on the way leaves the old one as it was.
+
+    It survives a power cut, too. Raises OSError with the file's name where it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # its new name
+    finally:
+        os.close(folder)

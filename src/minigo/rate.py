@@ -27,7 +27,7 @@ from .arena import Game, Player, find_gnugo, match, parse_player
 from .checkpoint import find_checkpoint, list_shipped
 from .config import Rules
 from .elo import choose_pair, find_interval, fit_ratings, sprt
-from .machine import list_cores, pin_to_core
+from .machine import list_cores, pin_to_core, write_whole
 
 SIMULATIONS = (0, 16, 64, 256, 1024)  # of each network, where a player's name doesn't say
 GNUGO_LEVELS = (1, 5, 10)
@@ -220,13 +220,6 @@ class Ladder:
         for name, text in texts.items():
             write_whole(self.folder / name, text + "\n")
         return report
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _work_per_move(player: Player) -> int:

@@ -9,7 +9,7 @@ from sgfmill import sgf
 pytest.importorskip("torch")
 
 from minigo import analyze as lab
-from minigo.analyze import analyze, choose_network, format_table, look_at
+from minigo.analyze import analyze, format_table, look_at
 from minigo.record import GameRecord
 from minigo.sgf import load_games
 
@@ -103,12 +103,6 @@ def test_one_move_needs_only_its_two_positions(game, monkeypatch):
     assert one["moves"][0]["value_before"] == pytest.approx(
         whole["moves"][2]["value_before"], abs=1e-4
     )
-
-
-def test_networks_are_chosen_by_size(monkeypatch):
-    monkeypatch.setattr(lab, "list_shipped", lambda: ["9x9", "9x9-human", "13x13-human"])
-    names = [choose_network(size, human) for size in (9, 13, 19) for human in (False, True)]
-    assert names == ["9x9", "9x9-human", "13x13-human", "13x13-human", "9x9", "9x9-human"]
 
 
 @pytest.mark.skipif(not ALPHAGO.is_dir(), reason="needs the games of AlphaGo and Lee Sedol")

@@ -10,11 +10,13 @@ torch = pytest.importorskip("torch")
 
 from minigo import checkpoint as module  # noqa: E402
 from minigo.checkpoint import (  # noqa: E402
+    choose_network,
     describe,
     find_checkpoint,
     load_checkpoint,
     load_network,
     save_checkpoint,
+    trained_sizes,
 )
 from test_network import make_network, make_planes  # noqa: E402
 
@@ -154,3 +156,23 @@ def test_describe_says_what_a_file_is(tmp_path):
     about = describe(path)
     assert about["network"] == "b2c16" and about["resumable"] and about["step"] == 7
     assert about["file_bytes"] == path.stat().st_size and about["parameters"] > 1000
+
+
+def test_networks_are_chosen_by_size(monkeypatch):
+    monkeypatch.setattr(module, "list_shipped", lambda: ["9x9", "9x9-human", "13x13-human"])
+    names = [choose_network(size, human) for size in (9, 13, 19) for human in (False, True)]
+    assert names == ["9x9", "9x9-human", "13x13-human", "13x13-human", "9x9", "9x9-human"]
+
+
+@pytest.mark.parametrize(
+    "info, sizes",
+    [
+        ({}, []),
+        ({"size": 9}, [9]),
+        ({"size": [9, 19]}, [9, 19]),
+        ({"recipe": {"size": 9}}, [9]),
+        ({"recipe": {"size": 9, "min_size": 7}}, [7, 8, 9]),
+    ],
+)
+def test_a_checkpoint_says_what_sizes_it_learned_on(info, sizes):
+    assert trained_sizes(info) == sizes

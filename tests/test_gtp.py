@@ -661,7 +661,7 @@ def test_a_cleanup_captures_dead_stones_before_it_passes(player):
 
 
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
-    monkeypatch.setattr("minigo.engine.HUMAN_NETWORK", network)
+    monkeypatch.setattr("minigo.checkpoint.choose_network", lambda size, human: network)
     player.engine.config = PlayConfig(network, level=1)
     popular = np.zeros(26)
     popular[[6, 18]] = 0.6, 0.4  # B4 and D2

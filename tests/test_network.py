@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch")
 
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.network import (  # noqa: E402
+    HEAD_CHANNELS,
     PolicyValueNet,
     choose_device,
     fold,
@@ -107,3 +108,11 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA"):
             choose_device("cuda")
+
+
+def test_a_value_that_has_fallen_silent_learns_again():
+    net = PolicyValueNet("b1c8")
+    net.pooled.bias.data[HEAD_CHANNELS:] = -100.0
+    _, value, *_ = net.logits(torch.rand(2, NUM_PLANES, 5, 5))
+    value.sum().backward()
+    assert net.pooled.weight.grad[HEAD_CHANNELS:].abs().max() > 0

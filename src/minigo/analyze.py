@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ._board import NUM_PLANES, Board
-from .checkpoint import list_shipped, load_checkpoint, load_network
+from .checkpoint import choose_network, load_checkpoint, load_network
 from .config import SearchConfig
 from .coords import format_color, format_vertex, opponent
 from .evaluator import Evaluation, Evaluator, make_evaluator
@@ -72,15 +72,6 @@ def _evaluate(evaluator: Evaluator, boards: Sequence[Board]) -> Evaluation:
 def _policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
     weights = np.where(legal, np.exp(logits - logits[legal].max()), 0)
     return weights / weights.sum()
-
-
-def choose_network(size: int, human: bool) -> str:
-    """Return the shipped network to ask about games of a size; those of 9x9 play every size."""
-    names = [f"{size}x{size}-human", "9x9-human"]
-    if not human:
-        names = [f"{size}x{size}", *names[:1], "9x9"]
-    shipped = list_shipped()
-    return next((name for name in names if name in shipped), names[-1])
 
 
 def analyze(

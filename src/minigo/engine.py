@@ -26,7 +26,6 @@ RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
 SETTLED_OWNERSHIP = 0.5  # a point or chain that is owned more than this is settled
 EYES_POINTS = 4  # a territory of so many points has room for two eyes
 MAX_EDGES = 20_000_000  # where a tree stops growing: about 0.4 GB
-HUMAN_NETWORK = "9x9-human"  # whose policy is how people play
 LEVEL_VISITS = 16  # per move and level
 RESIGN = -1
 NOTHING = (None, EMPTY, None)
@@ -189,16 +188,17 @@ class Engine:
         return self._evaluators[key]
 
     def _load(self, name: str, size: int):
-        from .checkpoint import load_checkpoint, load_network
+        from .checkpoint import choose_network, load_checkpoint, load_network, trained_sizes
 
         if name not in self._nets:
             checkpoint = load_checkpoint(name)
-            info = checkpoint.info
-            trained = info.get("size") or info.get("recipe", {}).get("size")
-            self._nets[name] = load_network(checkpoint), trained
-        net, trained = self._nets[name]
-        if trained not in (None, size):
-            text = f"{name} was trained on {trained}x{trained} alone: on {size}x{size} it guesses"
+            sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]
+            self._nets[name] = load_network(checkpoint), sizes
+        net, sizes = self._nets[name]
+        here, better = f"{size}x{size}", choose_network(size, human=False)
+        if sizes and here not in sizes:
+            text = f"{name} was trained on {' and '.join(sizes)} alone: on {here} it guesses"
+            text += f", unlike {better}" * better.startswith(here)
             print(f"minigo: warning: {text}", file=sys.stderr, flush=True)
         return net
 
@@ -347,7 +347,10 @@ class Engine:
 
         Level 1 is a person's first idea, the higher ones think twice. Pass is the search's choice.
         """
-        policy = self.policy(board, HUMAN_NETWORK)[:-1] + 1e-9 * (board.legal_moves()[:-1])
+        from .checkpoint import choose_network
+
+        network = choose_network(board.size, human=True)
+        policy = self.policy(board, network)[:-1] + 1e-9 * (board.legal_moves()[:-1])
         moves = self._rng.choice(len(policy), self.config.level, p=policy / policy.sum())
         return int(max(moves, key=lambda move: (result.visits[move], policy[move])))
 

@@ -123,7 +123,8 @@ class PolicyValueNet(nn.Module):
         policy, features = heads.split((HEAD_CHANNELS, 2 * HEAD_CHANNELS), 1)
         features = F.relu(features)
         bias, hidden = self.pooled(pool(features)).split((HEAD_CHANNELS, HIDDEN), 1)
-        value, score, *passes = self.totals(F.relu(hidden)).unbind(1)  # (B,) each
+        hidden = F.leaky_relu(hidden)  # plain ReLUs here all died on 19x19, and the value with them
+        value, score, *passes = self.totals(hidden).unbind(1)  # (B,) each
         points = self.policies(F.relu(policy + bias[:, :, None, None])).flatten(2)  # (B, 2, N * N)
         logits, reply = torch.cat((points, torch.stack(passes, 1)[:, :, None]), 2).unbind(1)
         ownership = self.ownership(features[:, HEAD_CHANNELS:]).squeeze(1)  # (B, N, N)

@@ -112,7 +112,7 @@ class SelfplayConfig:
 class TrainConfig:
     """Losses, optimiser and schedule of one training phase."""
 
-    batch_size: int = 256  # positions
+    batch_size: int = 128  # positions; with Muon better than 256 (selfplay/LOG.md)
     optimizer: str = "muon"  # "muon", or "sgd": momentum, as in the papers; its rate: 0.05
     learning_rate: float = 0.008  # at the start, after warm-up
     learning_rate_end: float = 0.0008  # at the end, after a cosine

@@ -150,10 +150,10 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     path = write_games(tmp_path / "a.zip", [play_close(rng, result=1.0) for _ in range(400)])
     out = tmp_path / "human.pt"
     config = replace(IMITATION, batch_size=64, warmup_steps=20)
-    options = {"network": "b1c16", "minutes": 0.1, "device": "cpu", "config": config}
+    options = {"network": "b1c16", "minutes": 0.2, "device": "cpu", "config": config}
     info = imitate([path], size=5, out=out, **options)
     assert info["top1"] > 0.15 and info["top5"] > 0.5
-    assert info["cross_entropy"] < np.log(26) - 0.3  # what a uniform choice has
+    assert info["cross_entropy"] < np.log(26) - 0.5  # what a uniform choice has
     assert info["samples"] > 0 and info["curve"][-1]["top1"] == info["top1"]
     assert json.loads(json.dumps(info)) == info
     assert "held out" in capsys.readouterr().err

@@ -195,8 +195,9 @@ class Engine:
             sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]
             self._nets[name] = load_network(checkpoint), sizes
         net, sizes = self._nets[name]
-        here, better = f"{size}x{size}", choose_network(size, human=False)
+        here = f"{size}x{size}"
         if sizes and here not in sizes:
+            better = choose_network(size, human=False)
             text = f"{name} was trained on {' and '.join(sizes)} alone: on {here} it guesses"
             text += f", unlike {better}" * better.startswith(here)
             print(f"minigo: warning: {text}", file=sys.stderr, flush=True)

@@ -98,8 +98,6 @@ def imitate(
         raise ValueError(f"{out}: not a file in a folder that exists")
     torch.manual_seed(seed)
     net = PolicyValueNet(network)
-    if start is not None:
-        start_from(net, start)
     about = {
         "made_by": "imitation",
         "size": sizes[0] if len(sizes) == 1 else sizes,
@@ -112,6 +110,8 @@ def imitate(
     earlier = load_checkpoint(state_path(out)) if state_path(out).exists() else None
     if earlier:
         _check_same(earlier, about, network)
+    elif start is not None:
+        start_from(net, start)
     games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:

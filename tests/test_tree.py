@@ -310,6 +310,25 @@ def test_a_finished_game_is_scored_by_the_rules(color, komi):
     assert forest.root(0) == (forest.root(0)[0], -np.sign(score), -np.sign(score), -score)
 
 
+@pytest.mark.parametrize("color", (BLACK, WHITE))
+def test_a_pass_that_would_lose_the_count_is_seen_through(color):
+    """The network thinks that a pass wins, and that nobody would answer it with another."""
+
+    def like_passing(planes):
+        logits, value, score = know_nothing(planes)
+        last_was_pass = planes[:, PLANE_NAMES.index("last move was a pass"), 0, 0] > 0
+        logits[:, 9] = np.where(last_was_pass, -20, 3)
+        value[:] = np.where(last_was_pass, -0.9, 0)
+        return logits, value, score
+
+    board = Board(3, Rules(komi=0.5 if color == BLACK else -0.5))  # empty, it is the other's
+    board.to_play = color
+    assert searched(board, 64, like_passing).values(0)[9] < -0.5
+    board.play(4)
+    board.play(9)  # now it is the other way round: passing wins at once, whatever the network says
+    assert searched(board, 64, like_passing).best_move(0) == 9
+
+
 def test_a_search_of_a_finished_game_needs_no_evaluation():
     board = Board(3, Rules(komi=0.5))
     board.play_all([4, 9, 9])
@@ -680,7 +699,7 @@ def test_the_same_input_gives_the_same_tree(rng):
     assert run() == run()
 
 
-SIGNATURE = "d99e2b8b119651ae"
+SIGNATURE = "421c111c55a35342"
 
 
 def test_search_signature():
@@ -734,7 +753,9 @@ class SlowNode:
         if self.prior is None:
             value = self.first_visit()
         else:
-            move = max(np.flatnonzero(self.prior).tolist(), key=self.puct)
+            move, last = max(np.flatnonzero(self.prior).tolist(), key=self.puct), self.board.size**2
+            if self.board.num_passes and last not in self.children:
+                move = last
             if move not in self.children:
                 board = self.board.copy()
                 board.play(move)

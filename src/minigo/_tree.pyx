@@ -201,6 +201,18 @@ cdef int select_gumbel(
     return best
 
 
+cdef inline int select_end(const Tree* tree, int index, const Position* position) noexcept nogil:
+    """Return the edge of a pass that would end the game, if nobody looked at it yet, else -1.
+
+    What the rules count there is certain and costs no evaluation. A Gumbel root has its schedule.
+    """
+    cdef const Node* node = &tree.arena.nodes[index]
+    cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
+    if position.num_passes == 0 or tree.arena.edges[edge].child != NO_NODE:
+        return -1
+    return edge if index or tree.gumbels == NULL else -1
+
+
 cdef int select_root_edge(Tree* tree, const Constants* constants) noexcept nogil:
     cdef int edge = -1
     if tree.gumbels != NULL and tree.num_started < tree.num_scheduled:
@@ -223,11 +235,13 @@ cdef int select_leaf(
     copy_position(position, tree.position)
     tree.history.count = tree.num_root_keys
     while arena.nodes[node].state == EXPANDED:
-        if node == 0:
+        edge = select_end(tree, node, position)
+        if edge < 0 and node == 0:
             edge = select_root_edge(tree, constants)
-            tree.num_started += 1
-        else:
+        elif edge < 0:
             edge = select_edge(arena, node, constants, NULL, 0)
+        if node == 0:
+            tree.num_started += 1
         arena.nodes[node].visits += 1
         arena.nodes[node].value_sum += 1
         play_known(position, &tree.history, arena.edges[edge].move)

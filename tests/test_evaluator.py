@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from minigo import evaluator as module  # noqa: E402
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.evaluator import Evaluation, make_evaluator, plan_batches  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
@@ -41,7 +42,7 @@ def assert_same(ours: Evaluation, theirs: Evaluation, name: str):
 @pytest.mark.parametrize("size", [2, 3, 5, 9, 13, 19])
 def test_answers_are_the_networks(backend, size, rng):
     net = make_network()
-    evaluator = make_evaluator(net, size, device="cpu", backend=backend, max_batch=16)
+    evaluator = make_evaluator(net, size, "cpu", backend, max_batch=16, exact=True)
     for count in (1, 5, 8, 16):
         planes = make_planes(rng, count, size)
         assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
@@ -50,7 +51,7 @@ def test_answers_are_the_networks(backend, size, rng):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_rows(backend, rng):
     net = make_network()
-    evaluator = make_evaluator(net, 5, device="cpu", backend=backend, max_batch=12)
+    evaluator = make_evaluator(net, 5, "cpu", backend, max_batch=12, exact=True)
     planes = make_planes(rng, 41, 5)
     expected = ask(net, planes)
     for count in (0, 1, 2, 3, 7, 9, 11, 12, 13, 25, 40, 41):
@@ -61,7 +62,7 @@ def test_any_number_of_rows(backend, rng):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_load_swaps_the_weights(backend, rng):
     first, second = make_network(seed=1), make_network(seed=2)
-    evaluator = make_evaluator(first, 5, device="cpu", backend=backend, max_batch=4)
+    evaluator = make_evaluator(first, 5, "cpu", backend, max_batch=4, exact=True)
     planes = make_planes(rng, 4, 5)
     before = evaluator.evaluate(planes)
     for net in (second, first, make_network("b3c24"), second):
@@ -79,9 +80,31 @@ def test_a_network_still_trains_after_it_was_loaded(backend):
 
 def test_planes_that_are_not_contiguous(rng):
     net = make_network()
-    evaluator = make_evaluator(net, 5, device="cpu", max_batch=4)
+    evaluator = make_evaluator(net, 5, device="cpu", max_batch=4, exact=True)
     planes = make_planes(rng, 4, 5).transpose(0, 1, 3, 2)
     assert_same(evaluator.evaluate(planes), ask(net, planes.copy()), evaluator.name)
+
+
+@pytest.mark.skipif("openvino" not in BACKENDS, reason="OpenVINO isn't installed")
+@pytest.mark.parametrize("size", [2, 9, 19])
+def test_int8_is_used_and_close(size, monkeypatch):
+    monkeypatch.setattr(module, "is_int8_fast", lambda: True)
+    net, planes = make_network(seed=1), module.calibration_planes(size)
+    evaluator = make_evaluator(net, size, device="cpu")
+    for seed in (1, 2):  # its ranges follow the weights
+        net = make_network(seed=seed)
+        evaluator.load(net)
+        ours, exact = evaluator.evaluate(planes), ask(net, planes)
+        logs, others = (torch.from_numpy(x.logits).log_softmax(1) for x in (exact, ours))
+        assert 0 < (logs.exp() * (logs - others)).sum(1).mean() < 0.002  # nats
+        assert np.abs(ours.value - exact.value).mean() < 0.02
+    request, *_ = next(iter(evaluator.backend._requests.values()))
+    nodes = request.get_compiled_model().get_runtime_model().get_ordered_ops()
+    infos = [{key: value.astype(str) for key, value in node.rt_info.items()} for node in nodes]
+    precisions = [i["runtimePrecision"] for i in infos if i["layerType"] == "Convolution"]
+    assert sum(name in ("u8", "i8") for name in precisions) == len(evaluator.backend._ranges)
+    assert evaluator.name == "OpenVINO int8"
+    assert make_evaluator(net, size, device="cpu", exact=True).name != evaluator.name
 
 
 def test_batches_waste_little():

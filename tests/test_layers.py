@@ -20,8 +20,8 @@ LAYERS = [
     {"archive", "evaluator", "checkpoint", "replay"},
     {"search", "train"},
     {"selfplay", "imitation", "arena", "engine", "analyze"},
-    {"loop", "bench", "gtp", "rate"},
-    {"lessons"},
+    {"bench", "gtp", "rate"},
+    {"loop", "lessons"},
     {"cli"},
     {"__main__"},
 ]

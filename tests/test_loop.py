@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
-from minigo.record import load_folder, read_records  # noqa: E402
+from minigo.record import GameRecord, read_records  # noqa: E402
 
 RECIPE = """
 size = 5
@@ -43,6 +43,10 @@ def recipe_path(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(RECIPE)
     return path
+
+
+def load_folder(folder: Path) -> list[GameRecord]:
+    return [game for path in sorted(folder.glob("*.games")) for game in read_records(path)[0]]
 
 
 def load_log(root: Path) -> list[dict]:
@@ -71,7 +75,7 @@ def test_a_second_run_in_the_same_folder_is_refused(recipe_path, tmp_path):
 
 def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
     loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
-    with pytest.raises(ValueError, match="b1c8.*b1c16|no state of a b1c16"):
+    with pytest.raises(ValueError, match="of a run with b1c8, not b1c16"):
         loop.run(load_recipe(recipe_path, ["network=b1c16"]), "tiny", tmp_path)
 
 
@@ -84,7 +88,7 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     assert all((first[name] == w).all() for name, w in load_checkpoint(human).weights.items())
     human.unlink()  # needed to begin, not to go on
     assert loop.run(recipe, "tiny", tmp_path).name == "cycle-0001.pt"
-    with pytest.raises(ValueError, match="began by imitation, not by zero"):
+    with pytest.raises(ValueError, match="of a run with imitation, not zero"):
         loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
     overrides[-1] = f'start_from="{loop.cycle_path(human.parent, 0)}"'
     with pytest.raises(ValueError, match="is a b1c8, not a b1c16"):
@@ -118,31 +122,43 @@ def test_a_worker_that_plays_on_while_the_network_learns_loses_no_game(recipe_pa
     assert log[-1]["step"] == 20 * log[-1]["positions"] // 128 and log[-1]["positions"] == sum(last)
 
 
-def test_ratings_are_logged_and_drawn_with_gnu_go_at_zero(recipe_path, tmp_path, monkeypatch):
-    scores = {"level 1 ": [0.05, 0.5, 1.0], "level 5 ": [0.05, 0.75], "level 10 ": [0.25]}
-    played = []
+def test_ratings_are_logged_and_drawn(recipe_path, tmp_path, monkeypatch):
+    asked = []
 
-    def play_match(recipe, network, opponent, simulations, num_games):
-        played.append((network.stem, opponent))
-        fixed = [column for level, column in scores.items() if level in opponent]
-        return {"games": num_games, "score": fixed[0].pop(0) if fixed else 0.75}
+    def rate(players, folder, **options):
+        asked.append([player.name for player in players])
+        assert folder == tmp_path / "checkpoints" / "tiny" / "ladder" and options["max_games"] == 7
+        assert {player.simulations for player in players if player.checkpoint} == {64}
+        elos = {"elo": -300.0 + 100 * len(asked), "elo_low": -400.0, "elo_high": 50.0}
+        return {"anchor": players[0].name, "players": [{"name": players[-1].name} | elos]}
 
-    monkeypatch.setattr(loop, "play_match", play_match)
-    monkeypatch.setattr(loop, "find_gnugo", lambda level: f"gtp:gnugo level {level} ")
-    loop.run(load_recipe(recipe_path, ["rate_every=1", "rate_games=400"]), "tiny", tmp_path)
-    log, folder = load_log(tmp_path), tmp_path / "checkpoints" / "tiny"
-    assert [[match["opponent"] for match in row["matches"]] for row in log] == [
-        ["GNU Go level 1", "cycle-0000"],
-        ["GNU Go level 1", "GNU Go level 5", "cycle-0001"],
-        ["GNU Go level 1", "GNU Go level 5", "GNU Go level 10", "cycle-0001", "cycle-0002"],
+    monkeypatch.setattr(loop, "rate", rate)
+    monkeypatch.setattr(loop, "find_gnugo", lambda level: f"gtp:gnugo --level {level}")
+    recipe = load_recipe(recipe_path, ["rate_every=1", "rate_games=7"])
+    loop.run(recipe, "tiny", tmp_path)
+    gnugo = ["gnugo-1", "gnugo-5", "gnugo-10"]
+    assert asked == [
+        [*gnugo, "cycle-0001"],
+        [*gnugo, "cycle-0001", "cycle-0002"],
+        [*gnugo, "cycle-0001", "cycle-0002", "cycle-0003"],
     ]
-    assert played[1] == ("cycle-0001", str(loop.cycle_path(folder, 0)))
-    values, text = loop.describe_run(folder)
-    elos = [point["elo"] for point in values["ratings"]]
-    assert values["anchor"] == "GNU Go level 10" and elos == sorted(elos)
-    assert elos[-1] == pytest.approx(-191, abs=40)  # a quarter against level 10
-    assert text.count("#") > 40 and "0 = GNU Go level 10" in text
-    assert loop.rating_curve(log[:1])[0] == "GNU Go level 1"
+    values, text = loop.describe_run(tmp_path / "checkpoints" / "tiny")
+    assert [point["elo"] for point in values["ratings"]] == [-200, -100, 0]
+    assert text.count("#") > 40 and "0 = gnugo-1" in text
+    monkeypatch.setattr(loop, "find_gnugo", lambda level: None)
+    loop.rate_cycle(recipe, tmp_path / "checkpoints" / "tiny", load_log(tmp_path)[:1])
+    assert asked[-1] == ["cycle-0000", "cycle-0001", "cycle-0001"]
+
+
+@pytest.mark.slow
+def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "find_gnugo", lambda level: None)
+    overrides = ["cycles=1", "rate_every=1", "rate_games=6"]
+    network = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    ladder = json.loads((network.parent / "ladder" / "ladder.json").read_text())
+    rating = load_log(tmp_path)[0]["rating"]
+    assert ladder["games"] == 6 and rating["anchor"] == ladder["anchor"] == "cycle-0000"
+    assert rating["elo_low"] < rating["elo"] < rating["elo_high"]
 
 
 def test_one_run_plays_and_learns_several_board_sizes(recipe_path, tmp_path):

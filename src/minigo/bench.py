@@ -61,7 +61,7 @@ of 32.
   net_matmul_gflop_per_s_f32        (and _bf16 where the processor has it)
   net_evals_per_s_b6c96_9x9_b32     net_torch_evals_per_s_...       net_eager_fp32_evals_per_s_...
   net_speedup_over_eager_fp32_...   net_flops_over_matmul_...
-  net_two_over_one_thread_b6c96_9x9_b32, and net_torch_two_over_one_thread_...
+  net_two_over_one_thread_b6c96_9x9_b32
   selfplay_simulations_per_s_b6c64_9x9 (all processes)              selfplay_moves_per_s_...
   selfplay_net_evals_per_s_...      selfplay_games_per_hour_...     selfplay_processes
   selfplay_over_net                 selfplay_two_over_one_process
@@ -269,19 +269,13 @@ def _bench_network(
 
 
 def _bench_threads(name: str, size: int, batch: int) -> Iterator[Row]:
-    """Two threads over one, for each back end; PyTorch's number is the whole process's."""
-    net, planes, figures = PolicyValueNet(name), _random_planes(batch, size), {}
-    for backend in BACKENDS:
-        rates = []
-        for threads in (1, 2):
-            evaluator = make_evaluator(net, size, "cpu", backend, batch, threads)
-            rates += measure(functools.partial(evaluator.evaluate, planes))
-        key = (
-            "net_two_over_one_thread" if backend == "auto" else f"net_{backend}_two_over_one_thread"
-        )
-        figures[key] = rates[1] / rates[0]
-    torch.set_num_threads(1)
-    yield f"{name}_{size}x{size}_b{batch}", figures
+    """Two threads over one."""
+    net, planes = PolicyValueNet(name), _random_planes(batch, size)
+    rates = []
+    for threads in (1, 2):
+        evaluator = make_evaluator(net, size, "cpu", max_batch=batch, threads=threads)
+        rates += measure(functools.partial(evaluator.evaluate, planes))
+    yield f"{name}_{size}x{size}_b{batch}", {"net_two_over_one_thread": rates[1] / rates[0]}
 
 
 class Timer:

@@ -182,8 +182,8 @@ class Recipe:
     )
     window_exponent: float = 0.75  # the window grows as this power of all positions (KataGo)
     window_scale: float = 0.4  # slope of that growth at window_min (KataGo)
-    rate_every: int = 0  # cycles between ratings on the ladder of `loop.rate`; 0: never
-    rate_games: int = 20  # of each match
+    rate_every: int = 0  # cycles between ratings on a ladder, by `loop.rate_cycle`; 0: never
+    rate_games: int = 100  # of each rating
     rules: Rules = field(default_factory=Rules)
     search: SearchConfig = field(default_factory=SearchConfig)
     selfplay: SelfplayConfig = field(default_factory=SelfplayConfig)

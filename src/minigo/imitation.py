@@ -427,7 +427,8 @@ class _Run:
 
 
 def _make_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
-    return make_evaluator(net, size, device=device, max_batch=256, threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    return make_evaluator(net, size, device, max_batch=256, threads=threads, exact=True)
 
 
 def _choose(num_positions: int, most: int) -> np.ndarray:

@@ -24,9 +24,9 @@ from tqdm import tqdm
 from .arena import find_gnugo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
 from .config import Recipe
-from .elo import find_interval, fit_ratings
 from .machine import list_cores, write_whole
 from .network import PolicyValueNet, choose_device
+from .rate import ELOS, GNUGO_LEVELS, rate, read_results
 from .record import GameRecord, read_records
 from .replay import MixedReplay
 from .selfplay import STOP, Order, work
@@ -34,8 +34,6 @@ from .train import AveragedWeights, make_optimizer, train
 
 MATCH_SIMULATIONS = 16  # per move, of a run's last network against its first version
 GNUGO_SIMULATIONS = 64  # against GNU Go, and in ratings
-GNUGO_LEVELS = (1, 5, 10)  # the ladder's fixed rungs; the highest that was met has Elo 0
-OUT_OF_REACH = 0.1  # a score below which the next rung isn't tried
 
 
 @dataclass
@@ -69,10 +67,14 @@ class Learner:
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a `latest.pt`."""
-        if checkpoint.state is None or checkpoint.network != self.recipe.network:
-            raise ValueError(f"{checkpoint.path} is no state of a {self.recipe.network} run")
-        if (start := checkpoint.info["recipe"]["start"]) != self.recipe.start:
-            raise ValueError(f"{checkpoint.path} began by {start}, not by {self.recipe.start}")
+        if checkpoint.state is None:
+            raise ValueError(f"{checkpoint.path} is no state of a run")
+        new, old = self.recipe, checkpoint.info["recipe"]
+        wanted = (new.network, new.start, new.training.optimizer)
+        found = (old["network"], old["start"], old["training"]["optimizer"])
+        for theirs, ours in zip(found, wanted, strict=True):
+            if theirs != ours:
+                raise ValueError(f"{checkpoint.path} is of a run with {theirs}, not {ours}")
         self.net.load_state_dict(checkpoint.state["net"])
         self.average.load_state_dict(checkpoint.state["average"])
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])
@@ -324,7 +326,7 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
             learner.save(networks)
             tqdm.write(format_row(row), file=sys.stderr)
             if recipe.rate_every and progress.cycle % recipe.rate_every == 0:
-                row["matches"] = rate(recipe, networks, learner.log)
+                row["rating"] = rate_cycle(recipe, networks, learner.log)
                 learner.save(networks)
                 tqdm.write(format_curve(learner.log), file=sys.stderr)
             add_games(replay, games, recipe)  # of those who played on
@@ -360,58 +362,40 @@ def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> di
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 
 
-def rate(recipe: Recipe, networks: Path, log: list[dict]) -> list[dict]:
-    """Play the last cycle's network up the ladder; return a row with its "opponent" per match.
+def rate_cycle(recipe: Recipe, networks: Path, log: list[dict]) -> dict:
+    """Place the last cycle's network on the run's ladder, and return its Elo and whose Elo is 0.
 
-    The ladder: GNU Go where that is installed, its levels in turn until one is out of reach, and
-    the networks of the last two ratings, or the run's first.
+    The ladder, in the folder `ladder`, has GNU Go where that is installed, else the run's first
+    version, and the networks of the last two ratings. It chooses the games that tell most.
     """
-    network, rows = cycle_path(networks, log[-1]["cycle"]), []
-
-    def play(name: str, opponent: str) -> None:
-        result = play_match(recipe, network, opponent, GNUGO_SIMULATIONS, recipe.rate_games)
-        rows.append({"opponent": name, **result})
-
-    for level in GNUGO_LEVELS:
-        if (program := find_gnugo(level)) and (not rows or rows[-1]["score"] >= OUT_OF_REACH):
-            play(f"GNU Go level {level}", program)
-    for cycle in [row["cycle"] for row in log if "matches" in row][-2:] or [0]:
+    programs = filter(None, map(find_gnugo, GNUGO_LEVELS))
+    players = [parse_player(program) for program in programs]
+    cycles = [row["cycle"] for row in log if "rating" in row][-2:] + [log[-1]["cycle"]]
+    for cycle in cycles if players else [0, *cycles]:
         if (path := cycle_path(networks, cycle)).exists():
-            play(path.stem, str(path))
-    return rows
+            player = parse_player(str(path), GNUGO_SIMULATIONS)
+            players.append(dataclasses.replace(player, name=path.stem))
+    folder = networks / "ladder"
+    max_games = len(read_results(folder)) + recipe.rate_games
+    options = {"size": recipe.size, "rules": recipe.rules, "max_games": max_games}
+    ladder = rate(players, folder, sprt_elo=0, **options)
+    found = next(p for p in ladder["players"] if p["name"] == players[-1].name)
+    return {"anchor": ladder["anchor"]} | {key: found[key] for key in ELOS}
 
 
-def rating_curve(log: list[dict]) -> tuple[str, list[dict]]:
-    """Return whose Elo is 0, and "elo", "elo_low", "elo_high", "cycle", "elapsed_s" of ratings."""
-    rated = [row for row in log if row.get("matches")]
-    met = {result["opponent"] for row in rated for result in row["matches"]}
-    names = sorted(met | {cycle_path(Path(), row["cycle"]).stem for row in rated})
-    fixed = [name for level in GNUGO_LEVELS if (name := f"GNU Go level {level}") in met]
-    anchor = fixed[-1] if fixed else min(met, default="")
-    points, curve = np.zeros((len(names), len(names))), []
-    for row in rated:
-        i = names.index(cycle_path(Path(), row["cycle"]).stem)
-        for result in row["matches"]:
-            j, won = names.index(result["opponent"]), result["score"] * result["games"]
-            points[i, j] += won
-            points[j, i] += result["games"] - won
-    for row in rated:
-        i = names.index(cycle_path(Path(), row["cycle"]).stem)
-        low, high = find_interval(points, names.index(anchor), i)
-        elo = fit_ratings(points, names.index(anchor))[0][i]
-        elos = {"elo": elo, "elo_low": low, "elo_high": high}
-        place = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"]}
-        curve.append(place | {key: round(float(value), 1) for key, value in elos.items()})
-    return anchor, curve
+def rating_curve(log: list[dict]) -> list[dict]:
+    """Return "cycle", "elapsed_s" and what `rate_cycle` said, of each rating."""
+    rated = [row for row in log if "rating" in row]
+    return [{key: row[key] for key in ("cycle", "elapsed_s")} | row["rating"] for row in rated]
 
 
 def format_curve(log: list[dict]) -> str:
     """Draw the ratings of a log, one line and bar each."""
-    anchor, points = rating_curve(log)
+    points = rating_curve(log)
     if not points:
         return "no rating yet"
     low, high = (pick(point["elo"] for point in points) for pick in (min, max))
-    lines = [f"cycle  minutes  Elo (95 %), 0 = {anchor}"]
+    lines = [f"cycle  minutes  Elo (95 %), 0 = {points[-1]['anchor']}"]
     for point in points:
         bar = "#" * (1 + round(40 * (point["elo"] - low) / max(high - low, 1)))
         interval = f"({point['elo_low']:+.0f} to {point['elo_high']:+.0f})"
@@ -428,10 +412,10 @@ def describe_run(folder: str | Path) -> tuple[dict, str]:
     try:
         log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         text = f"{format_row(log[-1])}\n{format_curve(log)}" if log else "no cycle is done yet"
-        anchor, points = rating_curve(log)
+        points = rating_curve(log)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise ValueError(f"{path}: no log of a run") from None
-    return {**(log[-1] if log else {}), "anchor": anchor, "ratings": points}, text
+    return {**(log[-1] if log else {}), "ratings": points}, text
 
 
 def play_match(

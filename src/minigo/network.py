@@ -178,3 +178,8 @@ def is_bfloat16_fast(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def is_int8_fast() -> bool:
+    """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
+    return torch.cpu._is_vnni_supported() and not is_bfloat16_fast(torch.device("cpu"))

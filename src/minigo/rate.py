@@ -31,6 +31,7 @@ from .machine import list_cores, pin_to_core, write_whole
 
 SIMULATIONS = (0, 16, 64, 256, 1024)  # of each network, where a player's name doesn't say
 GNUGO_LEVELS = (1, 5, 10)
+ELOS = ("elo", "elo_low", "elo_high")  # of a player in a report, with the ends of its interval
 ANCHOR = "gnugo-10"  # whose rating is 0; without it, the first player's is
 SPRT_BOUND = math.log(0.95 / 0.05)  # of the log-likelihood ratio; both kinds of error 5 % (Wald)
 JOB_SIMULATIONS = 10_000  # a job has as many games as such a sum over both players allows,
@@ -178,7 +179,10 @@ class Ladder:
             a, b = (self.names.index(player.name) for player in (job.a, job.b))
             games[[a, b], [b, a]] += job.num_games
         works = np.full(len(self.names), np.inf)  # nobody plays whom only old results know
-        works[: len(self.players)] = [_work_per_move(player) for player in self.players]
+        works[: len(self.players)] = [
+            PROGRAM_SIMULATIONS if player.command else max(1, player.simulations)
+            for player in self.players
+        ]
         costs = (works[:, None] + works[None]) / 2 + GAME_SIMULATIONS
         most = np.clip(games.sum() / len(games) // 4 * 2, *JOB_GAMES)
         counts = np.clip(JOB_SIMULATIONS / costs // 2 * 2, JOB_GAMES[0], most)
@@ -201,7 +205,7 @@ class Ladder:
         players, pairs = [], []
         for i in order:
             elos = self.ratings[i], *find_interval(self.points, self.anchor, i)
-            figures = dict(zip(("elo", "elo_low", "elo_high"), map(_round, elos), strict=True))
+            figures = {key: round(float(elo), 1) for key, elo in zip(ELOS, elos, strict=True)}
             counts = {"games": int(games[i].sum()), "points": float(self.points[i].sum())}
             players.append({"name": self.names[i]} | figures | counts)
         for i, j in combinations(order, 2):
@@ -220,14 +224,6 @@ class Ladder:
         for name, text in texts.items():
             write_whole(self.folder / name, text + "\n")
         return report
-
-
-def _work_per_move(player: Player) -> int:
-    return PROGRAM_SIMULATIONS if player.command else max(1, player.simulations)
-
-
-def _round(elo: float) -> float:
-    return round(float(elo), 1)
 
 
 def _claim_number(folder: Path) -> int:

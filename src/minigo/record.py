@@ -8,7 +8,6 @@ import errno
 import math
 import os
 import struct
-import sys
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,22 +119,6 @@ def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
     """
     payloads, problem = _read_frames(path)
     return [_unpack(payload) for payload in payloads], problem
-
-
-def count_records(path: str | Path) -> int:
-    """Count the whole games of a record file."""
-    return len(_read_frames(path)[0])
-
-
-def load_folder(folder: str | Path) -> list[GameRecord]:
-    """Read every `*.games` file of a folder, in order of name; torn tails go to stderr."""
-    records = []
-    for path in sorted(Path(folder).glob("*.games")):
-        games, problem = read_records(path)
-        records += games
-        if problem:
-            print(problem, file=sys.stderr)
-    return records
 
 
 def _read_frames(path: str | Path) -> tuple[list[bytes], str | None]:

@@ -278,7 +278,9 @@ def test_names_tell_players_apart(text, name, without):
 
 
 def test_a_network_can_be_without_a_head(network):
-    evaluator = arena._make_evaluator(network, 5, 4, "cpu", 1)
+    from minigo.evaluator import load_evaluator
+
+    evaluator = load_evaluator(network, 5, device="cpu", max_batch=4)
     planes = np.random.default_rng(1).normal(size=(2, NUM_PLANES, 5, 5)).astype(np.float32)
     whole = evaluator.evaluate(planes)
     no_policy = arena.Blinded(evaluator, "policy").evaluate(planes)

@@ -317,13 +317,14 @@ def test_a_pass_that_would_lose_the_count_is_seen_through(color):
     def like_passing(planes):
         logits, value, score = know_nothing(planes)
         last_was_pass = planes[:, PLANE_NAMES.index("last move was a pass"), 0, 0] > 0
-        logits[:, 9] = np.where(last_was_pass, -20, 3)
+        logits[:, 9] = np.where(last_was_pass, -20, 6)
         value[:] = np.where(last_was_pass, -0.9, 0)
         return logits, value, score
 
     board = Board(3, Rules(komi=0.5 if color == BLACK else -0.5))  # empty, it is the other's
     board.to_play = color
-    assert searched(board, 64, like_passing).values(0)[9] < -0.5
+    forest = searched(board, 64, like_passing)
+    assert forest.best_move(0) != 9 and forest.visits(0)[9] < 8 and forest.priors(0)[9] > 0.95
     board.play(4)
     board.play(9)  # now it is the other way round: passing wins at once, whatever the network says
     assert searched(board, 64, like_passing).best_move(0) == 9
@@ -699,7 +700,7 @@ def test_the_same_input_gives_the_same_tree(rng):
     assert run() == run()
 
 
-SIGNATURE = "421c111c55a35342"
+SIGNATURE = "0f4a9d11099e9385"
 
 
 def test_search_signature():
@@ -753,7 +754,8 @@ class SlowNode:
         if self.prior is None:
             value = self.first_visit()
         else:
-            move, last = max(np.flatnonzero(self.prior).tolist(), key=self.puct), self.board.size**2
+            legal, last = np.flatnonzero(self.board.legal_moves()), self.board.size**2
+            move = max(legal.tolist(), key=self.puct)
             if self.board.num_passes and last not in self.children:
                 move = last
             if move not in self.children:
@@ -761,6 +763,9 @@ class SlowNode:
                 board.play(move)
                 self.children[move] = SlowNode(board, self.config, self.evaluate)
             value = -self.children[move].simulate()
+            answer = self.children[last].children.get(last) if last in self.children else None
+            if answer and answer.board.is_over and answer.value_sum < 0:
+                self.prior[last] = 0  # a pass that a pass refutes
         self.visits, self.value_sum = self.visits + 1, self.value_sum + value
         return value
 

@@ -28,6 +28,7 @@ cdef struct Node:
     int first_edge
     int num_edges       # legal moves, pass included; 0 while FRESH or if TERMINAL
     NodeState state
+    bint pass_loses     # a second pass, after one from here, would win for the opponent
 
 cdef struct Arena:
     Node* nodes         # nodes[0] is the root

@@ -103,7 +103,8 @@ cdef int select_edge(
     log((N(s) + c_base) / c_base) (AlphaZero, with KataGo's constants). An edge not visited yet has
     Q = Q(s) - fpu_reduction * sqrt(sum of P over visited edges), so that only the one with the
     largest prior counts. At a root with noise there is no reduction, and each visited move gets
-    sqrt(forced_playouts P(s, a) (N(s) - 1)) visits (KataGo, 3.2). Ties go to the first edge.
+    sqrt(forced_playouts P(s, a) (N(s) - 1)) visits (KataGo, 3.2). Ties go to the first edge. A pass
+    that a pass answers with a win has no prior left: no network's belief stands against the count.
     """
     cdef const Node* node = &arena.nodes[index]
     cdef double parent_visits = node.visits - 1
@@ -119,7 +120,9 @@ cdef int select_edge(
     for i in range(node.first_edge, node.first_edge + node.num_edges):
         edge = &arena.edges[i]
         prior = edge.prior
-        if noise != NULL:
+        if node.pass_loses and i == node.first_edge + node.num_edges - 1:
+            prior = 0
+        elif noise != NULL:
             prior += frac * (noise[edge.move] - prior)
         if edge.child == NO_NODE:
             if prior > fresh_prior:
@@ -307,6 +310,8 @@ cdef void finish_terminal(Tree* tree, int node, Position* position, double share
     leaf.value = utility_of(value, score, position.size, share)
     leaf.score = score
     backup(&tree.arena, node, leaf.value, leaf.score)
+    if value < 0 and leaf.parent > 0:   # who passed first has lost, and could have played on
+        tree.arena.nodes[tree.arena.nodes[leaf.parent].parent].pass_loses = True
 
 
 cdef int start_leaf(Tree* tree, int node, Position* position, float* planes) except -1 nogil:

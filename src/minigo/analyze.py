@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ._board import NUM_PLANES, Board
-from .checkpoint import choose_network, load_checkpoint, load_network
+from .checkpoint import choose_network
 from .config import SearchConfig
 from .coords import format_color, format_vertex, opponent
-from .evaluator import Evaluation, Evaluator, make_evaluator
+from .evaluator import Evaluation, Evaluator, load_evaluator
 from .record import GameRecord
 from .search import Search, SearchResult
 from .sgf import format_sgf, load_games, read_names
@@ -44,7 +44,8 @@ def look_at(
     threads: int = 1,
 ) -> list[Look]:
     """Search positions of one size with `checkpoint`, and ask `human` for its policy there."""
-    evaluators = [_make_evaluator(c, boards[0].size, device, threads) for c in (checkpoint, human)]
+    options = {"device": device, "max_batch": TREES_AT_ONCE, "threads": threads}
+    evaluators = [load_evaluator(c, boards[0].size, **options) for c in (checkpoint, human)]
     looks = []
     for start in range(0, len(boards), TREES_AT_ONCE):
         chunk = boards[start : start + TREES_AT_ONCE]
@@ -55,11 +56,6 @@ def look_at(
             policy = _policy(logits.logits[tree], board.legal_moves())
             looks.append(Look(board, search.result(tree), policy, ownership.ownership[tree]))
     return looks
-
-
-def _make_evaluator(checkpoint: str, size: int, device: str, threads: int) -> Evaluator:
-    net, batch = load_network(load_checkpoint(checkpoint)), TREES_AT_ONCE
-    return make_evaluator(net, size, device=device, max_batch=batch, threads=threads)
 
 
 def _evaluate(evaluator: Evaluator, boards: Sequence[Board]) -> Evaluation:

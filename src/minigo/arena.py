@@ -211,16 +211,17 @@ def match(
 
 
 def _make_sides(players, boards, search, rng, device: str, threads: int) -> list:
-    evaluators, sides = {}, []
+    evaluators, sides, size = {}, [], boards[0].size
     max_batch = len(boards) * max(1, *(player.leaves for player in players))
+    options = {"device": device, "max_batch": max_batch, "threads": threads}
     for player in players:
         if player.command:
             sides.append(ProgramSide(player, len(boards), rng))
             continue
         if player.checkpoint not in evaluators:
-            evaluators[player.checkpoint] = _make_evaluator(
-                player.checkpoint, boards[0].size, max_batch, device, threads
-            )
+            from .evaluator import load_evaluator
+
+            evaluators[player.checkpoint] = load_evaluator(player.checkpoint, size, **options)
         evaluator = evaluators[player.checkpoint]
         if player.without:
             evaluator = Blinded(evaluator, player.without)
@@ -249,14 +250,6 @@ def _default_width(players: tuple[Player, Player]) -> int:
         return max(2, len(list_cores()))
     most = max(player.simulations for player in players)
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
-
-
-def _make_evaluator(checkpoint: str, size: int, max_batch: int, device: str, threads: int):
-    from .checkpoint import load_checkpoint, load_network
-    from .evaluator import make_evaluator
-
-    net = load_network(load_checkpoint(checkpoint))
-    return make_evaluator(net, size, device=device, max_batch=max_batch, threads=threads)
 
 
 def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf, report) -> list[Game]:

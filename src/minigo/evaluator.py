@@ -14,18 +14,21 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ._board import NUM_PLANES, Board
+from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
 from .network import PolicyValueNet, choose_device, fold, is_bfloat16_fast, is_int8_fast
 
 BATCH_SIZES = (1, 8, 32)  # and `max_batch`; a program is made at its first use, in about 0.1 s
 CALL_ROWS = 2  # what a call costs beyond its rows, in rows (b4c32 on 9x9)
-CALIBRATION_GAMES = 8  # of random moves, in which int8 finds how large its numbers become
-CALIBRATION_STEPS = 8  # positions of each
+CALIBRATION_GAMES = (
+    8  # of random moves, 8 positions each, where int8 finds how large its numbers are
+)
 CALIBRATION_MARGIN = 1.25  # room for what larger numbers real games may hold
 
 
@@ -213,8 +216,7 @@ class OpenVinoBackend:
     def _find_ranges(self, planes: np.ndarray) -> list[np.float32]:
         """Return the largest input of each of the tower's convolutions, and some more."""
         model = self._make_model(len(planes))
-        result = self._openvino.opset13.result
-        inputs = [result(node.input_value(0)) for node in tower_convolutions(model)]
+        inputs = [node.input_value(0) for node in tower_convolutions(model)]
         model = self._openvino.Model(inputs, model.get_parameters(), "ranges")
         results = self._core.compile_model(model, "CPU", self._options)(planes)
         most = np.array([results[i].max() for i in range(len(inputs))], np.float32)
@@ -250,7 +252,7 @@ def tower_convolutions(model) -> list:
 def calibration_planes(size: int) -> np.ndarray:
     """Return (B, C, N, N): planes of positions from all stages of random games, always the same."""
     rng, rows = np.random.default_rng(0), []
-    steps = np.linspace(1, size * size, CALIBRATION_STEPS).astype(int)
+    steps = np.linspace(1, size * size, 8).astype(int)
     for _ in range(CALIBRATION_GAMES):
         board = Board(size)
         while board.num_moves < steps[-1] and not board.is_over:
@@ -323,3 +325,8 @@ def make_evaluator(
     evaluator = Evaluator(engine, size, max_batch)
     evaluator.load(net)
     return evaluator
+
+
+def load_evaluator(checkpoint: str | Path, size: int, **options) -> Evaluator:
+    """Make the network of a checkpoint ready, by path or shipped name; see `make_evaluator`."""
+    return make_evaluator(load_network(load_checkpoint(checkpoint)), size, **options)

@@ -178,11 +178,9 @@ class Ladder:
         for job in self.planned:
             a, b = (self.names.index(player.name) for player in (job.a, job.b))
             games[[a, b], [b, a]] += job.num_games
-        works = np.full(len(self.names), np.inf)  # nobody plays whom only old results know
-        works[: len(self.players)] = [
-            PROGRAM_SIMULATIONS if player.command else max(1, player.simulations)
-            for player in self.players
-        ]
+        works = [PROGRAM_SIMULATIONS if p.command else max(1, p.simulations) for p in self.players]
+        # Nobody plays whom only old results know.
+        works = np.array(works + [np.inf] * (len(self.names) - len(works)))
         costs = (works[:, None] + works[None]) / 2 + GAME_SIMULATIONS
         most = np.clip(games.sum() / len(games) // 4 * 2, *JOB_GAMES)
         counts = np.clip(JOB_SIMULATIONS / costs // 2 * 2, JOB_GAMES[0], most)

@@ -561,13 +561,10 @@ COMMANDS: dict[str, tuple[Callable, str]] = {
     "kata-set-rules": (_set_rules, f"RULES: {', '.join(RULES)}, or JSON"),
     "kgs-rules": (_kgs_rules, "RULES: by name"),
     "kata-raw-nn": (_raw_network, "the network's win rate, score, policy and ownership"),
-    "lz-analyze": (
-        partial(_analyze, is_kata=False),
-        "[COLOR] [HUNDREDTHS]: win rates to 10000, until the next line",
-    ),
+    "lz-analyze": (partial(_analyze, is_kata=False), "[COLOR] [HUNDREDTHS]: rates to 10000"),
     "kata-analyze": (
         partial(_analyze, is_kata=True),
-        "[COLOR] [HUNDREDTHS] [ownership true]: win rates to 1",
+        "[COLOR] [HUNDREDTHS] [ownership true]: win rates to 1, until the next line",
     ),
     "lz-genmove_analyze": (
         partial(_analyze_genmove, is_kata=False),
@@ -580,10 +577,7 @@ COMMANDS: dict[str, tuple[Callable, str]] = {
     "stop": (lambda session, arguments: None, "end an analysis, as any line does"),
     "minigo-set": (_set, "visits | time | threads NUMBER: from the next move on; none: no limit"),
     "cputime": (lambda session, arguments: f"{time.process_time():.3f}", "seconds used so far"),
-    "gogui-analyze_commands": (
-        lambda session, arguments: GOGUI_COMMANDS,
-        "what GoGui puts into its menu",
-    ),
+    "gogui-analyze_commands": (lambda session, arguments: GOGUI_COMMANDS, "GoGui's menu of them"),
 }
 
 

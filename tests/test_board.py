@@ -1231,8 +1231,28 @@ def test_pass_alive_is_what_no_moves_of_the_opponent_can_capture(suicide, rng):
 @pytest.mark.parametrize("ko", KO_RULES)
 @pytest.mark.parametrize("size", (2, 5, 9, 19))
 def test_random_playouts_end_and_are_fair(size, ko):
-    num_moves, score = random_playouts(size, 400, 1, ko)
-    assert random_playouts(size, 400, 1, ko) == (num_moves, score)
-    assert random_playouts(size, 400, 2, ko) != (num_moves, score)
+    board = Board(size, Rules(ko=ko))
+    num_moves, owned = random_playouts(board, 400, 1)
+    again, other = (random_playouts(board, 400, seed) for seed in (1, 2))
+    assert again[0] == num_moves and (again[1] == owned).all() and (other[1] != owned).any()
     assert size * size / 2 < num_moves / 400 <= 3 * size * size
-    assert abs(score + Rules().komi) < 8  # the first move is worth a little
+    assert abs(owned.sum()) < 8  # the first move is worth a little
+    assert board.num_moves == 0
+
+
+def test_random_playouts_tell_dead_stones_from_a_seki_of_two_eyes():
+    board = Board.from_diagram(
+        """
+        . X . X . O .
+        X X X X X O O
+        . O . . X O .
+        . . . X X O O
+        X X X X O O .
+        O O O O O . O
+        . O . O . O O
+        """,
+        BLACK,
+    )
+    _, owned = random_playouts(board, 200, 1)
+    assert owned[2, 1] > 0.9  # the white stone in Black's territory
+    assert (owned[:2, :4] == 1).all() and (owned[5:] == -1).all()

@@ -649,6 +649,27 @@ def test_where_dead_stones_come_off_it_passes_once_all_is_settled(player):
     assert player.respond("genmove w") == "= pass\n\n"
 
 
+DEAD_AND_ALIVE = """
+    . X . X . . .
+    X X X X X . .
+    . O . . X X X
+    . . . X O O O
+    X X X X O . O
+    O O O O O O O
+    . O . O . . X
+"""  # two dead stones: one on its own, one in an eye
+
+
+def test_where_the_network_never_learned_ownership_random_games_tell(player):
+    player.respond("boardsize 7")  # it was trained on 5x5
+    player.engine.restart(Board.from_diagram(DEAD_AND_ALIVE))
+    assert player.respond("final_status_list dead") == "= B5\nG1\n\n"
+    owner = player.engine.ownership(1)
+    assert owner[1] == 1 and owner[15] > 0.7 and owner[48] == -1
+    player.engine._owned = (None, 0, None)
+    assert (player.engine.ownership(2) == -owner).all()  # the other side's view
+
+
 def test_a_cleanup_captures_dead_stones_before_it_passes(player):
     player.respond("kata-set-rules chinese")
     settle(player)

@@ -1014,18 +1014,22 @@ cdef int random_move(Position* pos, const History* history, uint64_t* state) noe
     return pos.size * pos.size
 
 
-def random_playouts(int size, int num_playouts, uint64_t seed, str ko="positional"):
-    cdef Board empty = Board(size, Rules(ko=ko)), board = empty.copy()
+def random_playouts(Board start, int num_playouts, uint64_t seed):
+    cdef Board board = start.copy()
     cdef int8_t owner[MAX_MOVES]
-    cdef double score_sum = 0
+    cdef int point, area = start.pos.size * start.pos.size, last = start.pos.num_moves + 3 * area
     cdef long num_moves = 0
-    reserve_keys(&board.history, 3 * size * size + 1)
+    owned = np.zeros((start.pos.size, start.pos.size))
+    cdef double[::1] sums = owned.ravel()
+    reserve_keys(&board.history, start.history.count + 3 * area)
     with nogil:
         for _ in range(num_playouts):
-            copy_position(board.pos, empty.pos)
-            board.history.count = 1
-            while board.pos.num_passes < 2 and board.pos.num_moves < 3 * size * size:
+            copy_position(board.pos, start.pos)
+            board.history.count = start.history.count
+            while board.pos.num_passes < 2 and board.pos.num_moves < last:
                 play_known(board.pos, &board.history, random_move(board.pos, &board.history, &seed))
-            num_moves += board.pos.num_moves
-            score_sum += score_of(board.pos, owner)
-    return num_moves, score_sum / num_playouts
+            num_moves += board.pos.num_moves - start.pos.num_moves
+            score_of(board.pos, owner)
+            for point in range(area):
+                sums[point] += (owner[point] == BLACK) - (owner[point] == WHITE)
+    return num_moves, owned / num_playouts

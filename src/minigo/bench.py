@@ -181,7 +181,7 @@ def measure(*works: Callable[[], object], repeats: int = 0) -> list[float]:
 
 def bench_board() -> Iterator[Row]:
     for size, count in zip(SIZES, (1000, 200), strict=True):
-        (rate,) = measure(functools.partial(random_playouts, size, count, 1))
+        (rate,) = measure(functools.partial(random_playouts, Board(size), count, 1))
         yield f"{size}x{size}", {"board_playouts_per_s": count * rate}
 
 

@@ -137,6 +137,11 @@ def trained_sizes(info: dict) -> list[int]:
     return [sizes] if isinstance(sizes, int) else sizes or []
 
 
+def knows_ownership(info: dict, size: int) -> bool:
+    """Tell whether a network has learned who owns what on a board; people's games don't say."""
+    return info.get("made_by") != "imitation" and size in (trained_sizes(info) or [size])
+
+
 def describe(name: str | Path | None = None) -> dict:
     """Say what a checkpoint is and how it was made; None: each of the shipped ones."""
     if name is None:

@@ -119,11 +119,7 @@ def _parse_sizes(text: str) -> tuple[int, ...]:
 
 
 _SHARED = {  # options that several subcommands have
-    "--size": {
-        "type": _parse_size,
-        "help": "of the board; default: %(default)s",
-        "default": 9,
-    },
+    "--size": {"type": _parse_size, "default": 9, "help": "of the board; default: %(default)s"},
     "--rules": {
         "choices": tuple(RULES),
         "default": "tromp-taylor",

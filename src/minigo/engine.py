@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._board import NUM_PLANES, Board, IllegalMove
+from ._board import NUM_PLANES, Board, IllegalMove, random_playouts
 from .config import RULES, PlayConfig, Rules, SearchConfig
 from .coords import BLACK, EMPTY, WHITE, opponent, symmetry_table
 from .record import GameRecord
@@ -24,6 +24,7 @@ VISITS_PER_LEAF = 32  # so that a move needs this many visits for each
 LAG_S = 0.2  # kept back from every time limit
 RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
 SETTLED_OWNERSHIP = 0.5  # a point or chain that is owned more than this is settled
+PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 EYES_POINTS = 4  # a territory of so many points has room for two eyes
 MAX_EDGES = 20_000_000  # where a tree stops growing: about 0.4 GB
 LEVEL_VISITS = 16  # per move and level
@@ -192,10 +193,9 @@ class Engine:
 
         if name not in self._nets:
             checkpoint = load_checkpoint(name)
-            sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]
-            self._nets[name] = load_network(checkpoint), sizes
-        net, sizes = self._nets[name]
-        here = f"{size}x{size}"
+            self._nets[name] = load_network(checkpoint), checkpoint.info
+        net, info = self._nets[name]
+        sizes, here = [f"{n}x{n}" for n in trained_sizes(info)], f"{size}x{size}"
         if sizes and here not in sizes:
             better = choose_network(size, human=False)
             text = f"{name} was trained on {' and '.join(sizes)} alone: on {here} it guesses"
@@ -230,15 +230,24 @@ class Engine:
         return policy / policy.sum()
 
     def ownership(self, color: int) -> np.ndarray:
-        """Return (N * N,) whose points they will be, +1 = that colour's, over all symmetries."""
+        """Return (N * N,) whose points they will be, +1 = that colour's.
+
+        The network's mean over all symmetries; where it never learned that, random games tell.
+        """
         if self._owned[:2] == (self.board, color):
             return self._owned[2]
-        board, table = self.position(color), symmetry_table(self.board.size)
-        planes = np.zeros((len(table), NUM_PLANES, board.size, board.size), dtype=np.float32)
-        for symmetry in range(len(table)):
-            board.write_planes(planes[symmetry], symmetry)
-        owner = self.evaluator().evaluate(planes).ownership.reshape(len(table), -1)
-        owner = np.mean([row[to] for row, to in zip(owner, table[:, :-1], strict=True)], axis=0)
+        from .checkpoint import knows_ownership
+
+        size, board, evaluator = self.board.size, self.position(color), self.evaluator()
+        if knows_ownership(self._nets[self.config.checkpoint][1], size):
+            table = symmetry_table(size)
+            planes = np.zeros((len(table), NUM_PLANES, size, size), dtype=np.float32)
+            for symmetry in range(len(table)):
+                board.write_planes(planes[symmetry], symmetry)
+            owner = evaluator.evaluate(planes).ownership.reshape(len(table), -1)
+            owner = np.mean([row[to] for row, to in zip(owner, table[:, :-1], strict=True)], axis=0)
+        else:
+            owner = random_playouts(board, PLAYOUTS, 1)[1].ravel() * (1 if color == BLACK else -1)
         self._owned = self.board, color, owner
         return owner
 

@@ -21,13 +21,7 @@ import torch
 from tqdm import tqdm
 
 from .archive import read_games
-from .checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_network,
-    save_checkpoint,
-    start_from,
-)
+from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint, start_from
 from .config import TrainConfig
 from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
 from .evaluator import Evaluator, make_evaluator

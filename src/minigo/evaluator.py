@@ -26,9 +26,7 @@ from .network import PolicyValueNet, choose_device, fold, is_bfloat16_fast, is_i
 
 BATCH_SIZES = (1, 8, 32)  # and `max_batch`; a program is made at its first use, in about 0.1 s
 CALL_ROWS = 2  # what a call costs beyond its rows, in rows (b4c32 on 9x9)
-CALIBRATION_GAMES = (
-    8  # of random moves, 8 positions each, where int8 finds how large its numbers are
-)
+CALIBRATION_GAMES = 8  # of random moves, 8 positions each: how large int8's numbers become
 CALIBRATION_MARGIN = 1.25  # room for what larger numbers real games may hold
 
 

@@ -1240,7 +1240,7 @@ def test_random_playouts_end_and_are_fair(size, ko):
     assert board.num_moves == 0
 
 
-def test_random_playouts_tell_dead_stones_from_a_seki_of_two_eyes():
+def test_random_playouts_tell_dead_stones_from_living_ones():
     board = Board.from_diagram(
         """
         . X . X . O .

@@ -19,6 +19,7 @@ from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
+from test_record import make_record, write_file  # noqa: E402
 
 RECIPE = """
 size = 5
@@ -202,6 +203,18 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(recipe_path, 
     games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
     assert [line["cycle"] for line in log] == [1, 2] and log[-1]["games"] == len(games)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_folder_is_read_in_order_and_once_and_torn_tails_are_named(tmp_path, capsys):
+    write_file(tmp_path / "b.games", [make_record(2)])
+    write_file(tmp_path / "a.games", [make_record(1), make_record(3)])
+    (tmp_path / "note.txt").write_text("not a record file")
+    with open(tmp_path / "a.games", "ab") as file:
+        file.write(b"mGo1")
+    folder = loop.GameFolder(tmp_path)
+    assert [[len(game.moves) for game in games] for games in folder.read_new()] == [[1, 3], [2]]
+    assert capsys.readouterr().err.count("a.games: torn at byte") == 1
+    assert not list(folder.read_new()) and folder.num_games == 3
 
 
 def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd):

@@ -4,8 +4,8 @@ Two back ends give the same answers: OpenVINO, the default on a CPU where it is 
 PyTorch on any device. Both run a few fixed batch sizes only: OpenVINO is 5 to 25 % faster so
 than with one program for any size, and CUDA graphs need it. A batch is cut or padded to fit.
 
-A processor with VNNI but without bfloat16 gets its convolutions in int8: 1.5 to 2.5 times as fast,
-for a policy within 0.001 of the exact one by Kullback and Leibler (selfplay/LOG.md).
+A processor with VNNI but without bfloat16 gets its convolutions in int8: up to 3 times as fast, for
+a policy within 0.001 nats of the exact one by Kullback and Leibler (selfplay/LOG.md).
 """
 
 import copy

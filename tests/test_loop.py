@@ -96,6 +96,28 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
         loop.run(load_recipe(recipe_path, [*overrides, "network=b1c16"]), "other", tmp_path)
 
 
+def test_a_network_grows_and_first_learns_the_window(recipe_path, tmp_path):
+    overrides = [
+        "grow_to=b2c16",
+        "window_min=200",
+        "samples_per_position=2",
+        "training.batch_size=32",
+    ]
+    networks = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent
+    names = [load_checkpoint(loop.cycle_path(networks, cycle)).network for cycle in range(4)]
+    assert names == ["b1c8", "b1c8", "b1c8", "b2c16"]  # the third cycle begins at two thirds
+    recipe = load_recipe(recipe_path, [*overrides, "cycles=4"])
+    assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b2c16"
+    rows = load_log(tmp_path)
+    assert 0 == rows[1]["skipped"] < rows[2]["skipped"] == rows[3]["skipped"]
+    for row in rows:
+        assert row["step"] == 2 * (row["positions"] - row["skipped"]) // 32
+    with pytest.raises(ValueError, match="of a run with b2c16, not b1c8"):
+        loop.run(load_recipe(recipe_path, ["cycles=5"]), "tiny", tmp_path)
+    with pytest.raises(ValueError, match="'huge' is not a network"):
+        loop.run(load_recipe(recipe_path, ["grow_to=huge"]), "other", tmp_path)
+
+
 def test_the_window_grows_as_a_power_of_all_positions():
     recipe = Recipe(window_min=1000, window_exponent=0.75, window_scale=0.4)
     sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]

@@ -164,6 +164,10 @@ class Study:
         rows = {s: self.row.get(f"{network.name}@{s}") for s in self.simulations}
         return {s: self.ladder["players"][row] for s, row in rows.items() if row is not None}
 
+    def of_kind(self, kind: str) -> list[Network]:
+        """Return the networks of a kind, the least trained first."""
+        return sorted((n for n in self.networks if n.kind == kind), key=lambda n: n.minutes)
+
     def fit(self, rows: list[tuple[str, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
         """Fit Elo = X b to players with their rows of X; return b and its covariance.
 
@@ -223,7 +227,7 @@ class Study:
             axes["level"] = ("the imitator, no search", self.players(self.human)[0]["elo"])
         for simulations, how in ((MEASURED, f"{MEASURED} simulations"), (0, "no search")):
             for kind in LEARNED:
-                found = sorted((n for n in self.networks if n.kind == kind), key=_minutes)
+                found = self.of_kind(kind)
                 start = [self.human] if self.human and kind == "from imitation" else []
                 points = {n.minutes: self.players(n)[simulations] for n in start + found}
                 if found:
@@ -237,7 +241,7 @@ class Study:
         facts, rows, lines = [], [], []
         for kind in LEARNED:
             design = []
-            for network in sorted((n for n in self.networks if n.kind == kind), key=_minutes):
+            for network in self.of_kind(kind):
                 players = {s: player for s, player in self.players(network).items() if s}
                 cells = KINDS[kind], f"{network.minutes:.1f}"
                 rows += [(*cells, s, *_cells(player)[:2]) for s, player in players.items()]
@@ -310,10 +314,6 @@ def find_crossing(elos: dict[float, float], level: float) -> float | None:
             share = (level - low) / (high - low)
             return before * (after / before) ** share
     return None
-
-
-def _minutes(network: Network) -> float:
-    return network.minutes
 
 
 def _cells(player: dict) -> tuple[str, str, int]:

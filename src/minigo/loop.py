@@ -25,7 +25,7 @@ from .arena import find_gnugo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
 from .config import Recipe
 from .machine import list_cores, write_whole
-from .network import PolicyValueNet, choose_device
+from .network import PolicyValueNet, choose_device, parse_network
 from .rate import ELOS, GNUGO_LEVELS, rate, read_results
 from .record import GameRecord, read_records
 from .replay import MixedReplay
@@ -44,7 +44,8 @@ class Progress:
     step: int = 0  # optimiser steps
     elapsed_s: float = 0.0  # of self-play and training, all sittings together
     games: int = 0
-    positions: int = 0  # that the network was trained on at least once
+    positions: int = 0  # of all games
+    skipped: int = 0  # of them, those that had left the window when the network grew
 
 
 class Learner:
@@ -52,12 +53,23 @@ class Learner:
 
     def __init__(self, recipe: Recipe):
         torch.manual_seed(recipe.seed)
+        if recipe.grow_to:
+            parse_network(recipe.grow_to)  # now, not in the middle of the run
         self.recipe = recipe
-        self.net = PolicyValueNet(recipe.network).to(choose_device(recipe.device))
-        self.average = AveragedWeights(self.net, recipe.training.ema_decay)
-        self.optimizer = make_optimizer(self.net, recipe.training)
         self.progress = Progress()
         self.log: list[dict] = []  # a row for each cycle
+        self._take(recipe.network)
+
+    def _take(self, network: str) -> None:
+        """Take a network with random weights, and an average and optimiser for it."""
+        self.net = PolicyValueNet(network).to(choose_device(self.recipe.device))
+        self.average = AveragedWeights(self.net, self.recipe.training.ema_decay)
+        self.optimizer = make_optimizer(self.net, self.recipe.training)
+
+    def grow(self, num_skipped: int) -> None:
+        """Take the larger network, which learns first what the window holds of the games so far."""
+        self._take(self.recipe.grow_to)
+        self.progress.step, self.progress.skipped = 0, num_skipped
 
     def start(self) -> None:
         """Begin a run: from random weights, or from those learned by imitation."""
@@ -70,11 +82,13 @@ class Learner:
         if checkpoint.state is None:
             raise ValueError(f"{checkpoint.path} is no state of a run")
         new, old = self.recipe, checkpoint.info["recipe"]
-        wanted = (new.network, new.start, new.training.optimizer)
-        found = (old["network"], old["start"], old["training"]["optimizer"])
+        network = self.net.name if checkpoint.network != new.grow_to else new.grow_to
+        wanted = (network, new.start, new.training.optimizer)
+        found = (checkpoint.network, old["start"], old["training"]["optimizer"])
         for theirs, ours in zip(found, wanted, strict=True):
             if theirs != ours:
                 raise ValueError(f"{checkpoint.path} is of a run with {theirs}, not {ours}")
+        self._take(network)
         self.net.load_state_dict(checkpoint.state["net"])
         self.average.load_state_dict(checkpoint.state["average"])
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])
@@ -105,7 +119,7 @@ class Learner:
 
     def _content(self) -> dict:
         info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}
-        return {"network": self.recipe.network, "weights": self.average.weights(), "info": info}
+        return {"network": self.net.name, "weights": self.average.weights(), "info": info}
 
 
 def cycle_path(folder: Path, cycle: int) -> Path:
@@ -337,17 +351,19 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
 def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> dict:
     """Train as long as the new positions warrant, and return what to log.
 
-    All steps so far times the batch is `samples_per_position` times all positions so far. The
+    All steps of the network times the batch is `samples_per_position` times all its positions. The
     batches depend only on the seed, the cycle and the games, so that a resumed cycle is the same.
     """
     recipe, progress = learner.recipe, learner.progress
     replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
-    samples = recipe.samples_per_position * replay.num_positions
+    elapsed_s = progress.elapsed_s + selfplay_s
+    done = share_done(recipe, progress.cycle, elapsed_s)
+    if recipe.grow_to not in ("", learner.net.name) and done >= recipe.grow_at:
+        learner.grow(replay.num_positions - len(replay))
+    samples = recipe.samples_per_position * (replay.num_positions - progress.skipped)
     num_steps = int(samples / recipe.training.batch_size) - progress.step
     if num_steps <= 0:
         return {}
-    elapsed_s = progress.elapsed_s + selfplay_s
-    done = share_done(recipe, progress.cycle, elapsed_s)
     report = train(
         learner.net,
         learner.average,
@@ -418,15 +434,6 @@ def describe_run(folder: str | Path) -> tuple[dict, str]:
     return {**(log[-1] if log else {}), "ratings": points}, text
 
 
-def play_match(
-    recipe: Recipe, network: Path, opponent: str, simulations: int, num_games: int
-) -> dict:
-    """Play a network against an opponent as the recipe's rules say, both by PUCT without noise."""
-    players = (parse_player(str(player), simulations) for player in (network, opponent))
-    search = dataclasses.replace(recipe.search, root="puct")
-    return match(*players, num_games, recipe.size, recipe.rules, search=search)
-
-
 def format_row(row: dict) -> str:
     """Write a row of the log for people."""
     losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
@@ -442,11 +449,12 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
     opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_SIMULATIONS, 100)]
     if gnugo := find_gnugo(level=1):
         opponents.append(("GNU Go level 1", gnugo, GNUGO_SIMULATIONS, 20))
-    return [
-        {"opponent": name, "simulations": simulations}
-        | play_match(recipe, network, opponent, simulations, num_games)
-        for name, opponent, simulations, num_games in opponents
-    ]
+    rows, search = [], dataclasses.replace(recipe.search, root="puct")
+    for name, opponent, simulations, num_games in opponents:
+        players = (parse_player(str(player), simulations) for player in (network, opponent))
+        result = match(*players, num_games, recipe.size, recipe.rules, search=search)
+        rows.append({"opponent": name, "simulations": simulations} | result)
+    return rows
 
 
 def format_rows(rows: list[dict]) -> str:

@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,8 @@ _KO = ("simple", "positional", "situational")
 _SCORING = ("area", "territory")
 
 
-def _no_plies() -> np.ndarray:
-    return np.empty(0, np.int16)
-
-
-def _no_values() -> np.ndarray:
-    return np.empty(0, np.float32)
+def _none(dtype: type) -> np.ndarray:
+    return field(default_factory=partial(np.empty, 0, dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +47,10 @@ class GameRecord:
     result: float | None = None  # +1 Black won, -1 White won, 0 draw, None unknown
     score: float | None = None  # points, Black minus White, komi included; None unless counted
     ownership: np.ndarray | None = None  # (N * N,) int8 +1 Black, -1 White, 0; None unless certain
-    policy_plies: np.ndarray = field(default_factory=_no_plies)  # (K,) int16: those searched fully
+    policy_plies: np.ndarray = _none(np.int16)  # (K,): those searched fully
     policies: np.ndarray | None = None  # (K, A) float16, their targets; K = 0: the moves played
-    values: np.ndarray = field(default_factory=_no_values)  # (T,) float32 root values, for the
-    # player to move; (0,) for games without a search
+    values: np.ndarray = _none(np.float32)  # (T,) of the roots, for the player to move; (0,) for
+    # games without a search
     source: str = ""  # SGF's SO, or the network that played
     black_rank: str = ""
     white_rank: str = ""

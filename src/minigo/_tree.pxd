@@ -6,6 +6,7 @@ from ._board cimport History, Position
 
 cdef enum:
     NO_NODE = -1
+    TRUSTED = 8     # a root move with less than 1/8 of the most visits is not played (KataGo: 0.15)
 
 cdef enum NodeState:
     FRESH       # not reached yet

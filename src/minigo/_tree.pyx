@@ -564,20 +564,16 @@ cdef class Forest:
     def best_move(self, int tree):
         cdef Tree* t = self.tree_at(tree)
         cdef Arena* arena = &t.arena
-        cdef int i, best = 0, most = max_visits(arena)
-        if arena.nodes[0].num_edges == 0:
-            return self.size * self.size
-        if t.gumbels != NULL:
+        cdef int i, move = self.size * self.size, most = max_visits(arena)
+        cdef double mixed = mixed_value(arena), score, best_score = -INFINITY
+        if t.gumbels != NULL and arena.nodes[0].num_edges:
             return arena.edges[select_gumbel(t, &self.constants, most)].move
         for i in range(arena.nodes[0].num_edges):
-            if edge_visits(arena, &arena.edges[i]) == most:
-                best = i
-                break
-        if most == 0:
-            for i in range(arena.nodes[0].num_edges):
-                if arena.edges[i].prior > arena.edges[best].prior:
-                    best = i
-        return arena.edges[best].move
+            if TRUSTED * edge_visits(arena, &arena.edges[i]) >= most:
+                score = completed_logit(arena, &arena.edges[i], mixed, most, &self.constants)
+                if score > best_score:
+                    best_score, move = score, arena.edges[i].move
+        return move
 
     def principal_variation(self, int tree, int move, int max_length):
         cdef Arena* arena = &self.tree_at(tree).arena

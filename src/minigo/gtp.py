@@ -494,7 +494,7 @@ def _format_infos(search, is_kata: bool) -> str:
     result, size, infos = search.result(0), search.boards[0].size, []
     visits, priors = result.visits.tolist(), result.priors.tolist()
     moves = [move for move in range(len(visits)) if visits[move] > 0]
-    moves.sort(key=lambda move: (-visits[move], -priors[move]))
+    moves.sort(key=lambda move: (move != result.move, -visits[move], -priors[move]))
     for rank, move in enumerate(moves):
         win = min(1.0, max(0.0, (1 + float(result.values[move])) / 2))
         numbers = f"winrate {round(win * 10000)} prior {round(priors[move] * 10000)}"

@@ -72,8 +72,10 @@ def list_players(texts: Sequence[str], simulations: Sequence[int], size: int) ->
 
 
 def shipped_for(size: int) -> list[str]:
-    """Return the names of the networks that ship for a board size."""
-    return [name for name in list_shipped() if name.split("-")[0] == f"{size}x{size}"]
+    """Return the names of the networks that ship for a board size, each network's first one."""
+    names = [name for name in list_shipped() if name.split("-")[0] == f"{size}x{size}"]
+    files = {find_checkpoint(name).read_bytes(): name for name in reversed(names)}
+    return sorted(files.values())
 
 
 def _identify(player: Player) -> str:

@@ -60,7 +60,7 @@ class Forest:
         """
 
     def best_move(self, tree: int) -> int:
-        """Return the root move with the largest logit + sigma(Q) of those with 1/8 of the most visits.
+        """Return the root move of the largest logit + sigma(Q), if it has 1/8 of the most visits.
 
         sigma is that of a Gumbel root (Danihelka et al. 2022, section 5), which trusts values more
         than visits do: worth 40 Elo and more at 64 simulations (selfplay/LOG.md). With Gumbel

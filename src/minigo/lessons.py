@@ -27,7 +27,7 @@ from .sgf import load_games, read_names
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
 QUICK_SIMULATIONS = (0, 16, 64, 256)
-MINUTES_PER_PLAYER = 6.0  # of games in a full report
+MINUTES_PER_PLAYER = 2.0  # of games in a full report, on two cores
 MEASURED = 64  # simulations at which networks are compared, and heads left out
 RUN_NETWORKS = 6  # of a run's cycles, spread evenly over the logarithm of its time
 MAX_TICKS = 6  # of a logarithmic axis at the points themselves; more would overlap

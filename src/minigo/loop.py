@@ -52,7 +52,6 @@ class Learner:
     """The network that learns, with everything that outlives a cycle."""
 
     def __init__(self, recipe: Recipe):
-        torch.manual_seed(recipe.seed)
         if recipe.grow_to:
             parse_network(recipe.grow_to)  # now, not in the middle of the run
         self.recipe = recipe
@@ -62,6 +61,7 @@ class Learner:
 
     def _take(self, network: str) -> None:
         """Take a network with random weights, and an average and optimiser for it."""
+        torch.manual_seed(self.recipe.seed)
         self.net = PolicyValueNet(network).to(choose_device(self.recipe.device))
         self.average = AveragedWeights(self.net, self.recipe.training.ema_decay)
         self.optimizer = make_optimizer(self.net, self.recipe.training)

@@ -31,7 +31,7 @@ _KO = ("simple", "positional", "situational")
 _SCORING = ("area", "territory")
 
 
-def _none(dtype: type) -> np.ndarray:
+def _empty(dtype: type) -> np.ndarray:
     return field(default_factory=partial(np.empty, 0, dtype))
 
 
@@ -47,9 +47,9 @@ class GameRecord:
     result: float | None = None  # +1 Black won, -1 White won, 0 draw, None unknown
     score: float | None = None  # points, Black minus White, komi included; None unless counted
     ownership: np.ndarray | None = None  # (N * N,) int8 +1 Black, -1 White, 0; None unless certain
-    policy_plies: np.ndarray = _none(np.int16)  # (K,): those searched fully
+    policy_plies: np.ndarray = _empty(np.int16)  # (K,): those searched fully
     policies: np.ndarray | None = None  # (K, A) float16, their targets; K = 0: the moves played
-    values: np.ndarray = _none(np.float32)  # (T,) of the roots, for the player to move; (0,) for
+    values: np.ndarray = _empty(np.float32)  # (T,) of the roots, for the player to move; (0,) for
     # games without a search
     source: str = ""  # SGF's SO, or the network that played
     black_rank: str = ""

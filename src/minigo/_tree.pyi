@@ -63,8 +63,8 @@ class Forest:
         """Return the root move of the largest logit + sigma(Q), if it has 1/8 of the most visits.
 
         sigma is that of a Gumbel root (Danihelka et al. 2022, section 5), which trusts values more
-        than visits do: worth 40 Elo and more at 64 simulations (selfplay/LOG.md). With Gumbel
-        numbers theirs count, too, among the most visited; without any visit the largest prior.
+        than visits do: some 50 Elo at 64 simulations (selfplay/LOG.md). With Gumbel numbers
+        theirs count, too, among the most visited; without any visit the largest prior.
         Pass where there are no moves.
         """
 

@@ -565,9 +565,10 @@ cdef class Forest:
         cdef Tree* t = self.tree_at(tree)
         cdef Arena* arena = &t.arena
         cdef int i, move = self.size * self.size, most = max_visits(arena)
-        cdef double mixed = mixed_value(arena), score, best_score = -INFINITY
+        cdef double mixed, score, best_score = -INFINITY
         if t.gumbels != NULL and arena.nodes[0].num_edges:
             return arena.edges[select_gumbel(t, &self.constants, most)].move
+        mixed = mixed_value(arena)
         for i in range(arena.nodes[0].num_edges):
             if TRUSTED * edge_visits(arena, &arena.edges[i]) >= most:
                 score = completed_logit(arena, &arena.edges[i], mixed, most, &self.constants)

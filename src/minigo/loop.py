@@ -82,13 +82,14 @@ class Learner:
         if checkpoint.state is None:
             raise ValueError(f"{checkpoint.path} is no state of a run")
         new, old = self.recipe, checkpoint.info["recipe"]
-        network = self.net.name if checkpoint.network != new.grow_to else new.grow_to
+        network = new.grow_to if checkpoint.network == new.grow_to else new.network
         wanted = (network, new.start, new.training.optimizer)
         found = (checkpoint.network, old["start"], old["training"]["optimizer"])
         for theirs, ours in zip(found, wanted, strict=True):
             if theirs != ours:
                 raise ValueError(f"{checkpoint.path} is of a run with {theirs}, not {ours}")
-        self._take(network)
+        if network != self.net.name:
+            self._take(network)
         self.net.load_state_dict(checkpoint.state["net"])
         self.average.load_state_dict(checkpoint.state["average"])
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])

@@ -364,7 +364,7 @@ def _add_lessons(parser) -> None:
     parser.add_argument("--out", default="lessons", metavar="DIR", help="default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="within ten minutes on two cores")
     text = "of games, in this sitting; 0: only the page, from the games that are there; "
-    text += "default: 7.5 if quick, else 6 for each player"
+    text += "default: 7.5 if quick, else 2 for each player"
     parser.add_argument("--minutes", type=_number(float, 0), help=text)
     text = "a run's folder of networks, checkpoints/RECIPE, for strength against training time"
     parser.add_argument("--run", action="append", default=[], metavar="DIR", dest="runs", help=text)

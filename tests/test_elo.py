@@ -84,12 +84,12 @@ def test_the_pair_chosen_takes_most_from_the_variance(rng):
     gains = {
         (i, j): brute_force_gain(ratings, games, i, j, 8) for i in range(5) for j in range(i + 1, 5)
     }
-    chosen = choose_pair(ratings, games, 0, np.ones((5, 5)), np.full((5, 5), 8))
+    chosen = choose_pair(ratings, games, 0, np.ones((5, 5)), 8)
     assert chosen == max(gains, key=gains.get)
     costs = np.ones((5, 5))
     costs[chosen] = costs[chosen[::-1]] = np.inf
     gains.pop(chosen)
-    second = choose_pair(ratings, games, 0, costs, np.full((5, 5), 8))
+    second = choose_pair(ratings, games, 0, costs, 8)
     assert second == max(gains, key=gains.get)
 
 

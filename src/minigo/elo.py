@@ -83,12 +83,12 @@ def _covariance(ratings: np.ndarray, games: np.ndarray, anchor: int, prior_elo: 
 
 
 def choose_pair(
-    ratings: np.ndarray, games: np.ndarray, anchor: int, costs: np.ndarray, num_games: np.ndarray
+    ratings: np.ndarray, games: np.ndarray, anchor: int, costs: np.ndarray, num_games: int
 ) -> tuple[int, int]:
     """Return the pair whose next games should take most from the sum of variances, for their cost.
 
     ratings: Elo; games: (P, P) played or under way; costs: (P, P) of one game, inf where there
-    should be none; num_games: (P, P) how many would be played. n games between i and j add
+    should be none; num_games: how many would be played. n games between i and j add
     n p (1 - p) to the information along d = e_i - e_j; so the trace of the covariance C falls by
     w |C d|^2 / (1 + w d'C d) with w = n p (1 - p) (Sherman and Morrison 1950).
     """

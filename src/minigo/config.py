@@ -88,7 +88,8 @@ class SelfplayConfig:
     full_frac: float = 0.25  # share of moves with a full search, which become data (KataGo, 3.1)
     cheap_simulations: int = 0  # of the other moves; 0: every move gets the full search
     opening_moves: float = 4.0  # mean number of first moves drawn from the raw policy (KataGo, 5)
-    temperature: float = 1.0  # of the move choice in the opening; halves every `halflife` moves
+    # Of the move choice and a Gumbel root's numbers, in the opening; halves every `halflife` moves:
+    temperature: float = 1.0
     temperature_end: float = 0.2  # what it falls to
     halflife: float = 9.0  # moves, N of the board (KataGo's chosenMoveTemperatureHalflife is 19)
     komi_spread: float = 1.0  # standard deviation of komi around the recipe's, in points

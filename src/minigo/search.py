@@ -101,16 +101,17 @@ class Search:
         """Tell whether a root has no evaluation yet."""
         return self.forest.root(tree)[0] == 0
 
-    def explore(self, tree: int, simulations: int) -> None:
+    def explore(self, tree: int, simulations: int, temperature: float = 1.0) -> None:
         """Give a root noise or Gumbel numbers, as `config.root` says, for its next simulations.
 
-        A Gumbel root must have its evaluation: ValueError.
+        temperature: of Gumbel numbers; logits / T plus them has its maximum where logits plus T
+        times them has. A Gumbel root must have its evaluation: ValueError.
         """
         if self.boards[tree].is_over:
             return
         legal = self.boards[tree].legal_moves()
         if self.config.root == "gumbel":
-            gumbels = self.rng.gumbel(size=len(legal))
+            gumbels = temperature * self.rng.gumbel(size=len(legal))
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:

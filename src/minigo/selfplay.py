@@ -91,7 +91,7 @@ class SelfPlay:
 
     def _explore(self, tree: int) -> None:
         """Begin a full search: the root has its evaluation."""
-        self.search.explore(tree, self.simulations)
+        self.search.explore(tree, self.simulations, self._temperature(tree))
         self._awaits_root[tree], self._budget[tree] = False, self.simulations
 
     def _play(self, tree: int) -> None:
@@ -106,17 +106,18 @@ class SelfPlay:
 
     def _choose(self, tree: int) -> int:
         """Choose by Gumbel score where the root has one, else by visits and temperature."""
-        cfg, game, forest = self.recipe.selfplay, self.games[tree], self.search.forest
+        game, forest = self.games[tree], self.search.forest
         if game.is_opening:
             return choose_move(forest.priors(tree), 1.0, self.rng)
-        if game.is_full and self.recipe.search.root == "gumbel":
-            return forest.best_move(tree)
         visits = forest.visits(tree)
-        if not visits.any():
+        if not visits.any() or (game.is_full and self.recipe.search.root == "gumbel"):
             return forest.best_move(tree)
-        decay = 0.5 ** (len(game.moves) / cfg.halflife)
-        temperature = cfg.temperature_end + (cfg.temperature - cfg.temperature_end) * decay
-        return choose_move(visits, temperature, self.rng)
+        return choose_move(visits, self._temperature(tree), self.rng)
+
+    def _temperature(self, tree: int) -> float:
+        cfg = self.recipe.selfplay
+        decay = 0.5 ** (len(self.games[tree].moves) / cfg.halflife)
+        return cfg.temperature_end + (cfg.temperature - cfg.temperature_end) * decay
 
     def is_decided(self, game: Game) -> bool:
         """Tell whether one side has been all but won for so long that the rest is a formality."""

@@ -185,11 +185,11 @@ class Ladder:
         works = np.array(works + [np.inf] * (len(self.names) - len(works)))
         costs = (works[:, None] + works[None]) / 2 + GAME_SIMULATIONS
         most = np.clip(games.sum() / len(games) // 4 * 2, *JOB_GAMES)
-        counts = np.clip(JOB_SIMULATIONS / costs // 2 * 2, JOB_GAMES[0], most)
         # By what the first few would tell: more of them would make every job cost about the same.
         i, j = choose_pair(self.ratings, games, self.anchor, costs, JOB_GAMES[0])
         a, b = self.players[i], self.players[j]
-        num_games = int(min(counts[i, j], max_games - self.num_games()))
+        count = np.clip(JOB_SIMULATIONS / costs[i, j] // 2 * 2, JOB_GAMES[0], most)
+        num_games = int(min(count, max_games - self.num_games()))
         identities = self.identities[a.name], self.identities[b.name]
         number = _claim_number(self.folder / "games")
         return Job(a, b, num_games, self.size, self.rules, self.folder, number, identities)

@@ -104,8 +104,8 @@ class Search:
     def explore(self, tree: int, simulations: int, temperature: float = 1.0) -> None:
         """Give a root noise or Gumbel numbers, as `config.root` says, for its next simulations.
 
-        temperature: of Gumbel numbers; logits / T plus them has its maximum where logits plus T
-        times them has. A Gumbel root must have its evaluation: ValueError.
+        temperature: T of Gumbel numbers g; the largest logits + T g is a draw from softmax of
+        logits / T. A Gumbel root must have its evaluation: ValueError.
         """
         if self.boards[tree].is_over:
             return

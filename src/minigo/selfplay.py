@@ -109,8 +109,8 @@ class SelfPlay:
         game, forest = self.games[tree], self.search.forest
         if game.is_opening:
             return choose_move(forest.priors(tree), 1.0, self.rng)
-        visits = forest.visits(tree)
-        if not visits.any() or (game.is_full and self.recipe.search.root == "gumbel"):
+        is_gumbel = game.is_full and self.recipe.search.root == "gumbel"
+        if is_gumbel or not (visits := forest.visits(tree)).any():
             return forest.best_move(tree)
         return choose_move(visits, self._temperature(tree), self.rng)
 

@@ -49,7 +49,9 @@ def test_slopes_and_exchange_rate_of_a_plane():
         for s in (16, 64, 256)
     }
     study.take(make_ladder(elos | {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0, "9x9@64": 160.0}))
-    facts = study.search()["facts"]
+    section = study.search()
+    assert [line["label"] for line in section["lines"]] == ["b"]  # of its kind the most trained
+    facts = section["facts"]
     assert facts[0].startswith("a: +40 Elo (± ") and facts[1].startswith("b: +40 Elo (± ")
     (fact,) = study.exchange()["facts"]
     assert "+60 Elo for each doubling of the training, +40 " in fact and "saves 1.5 (± " in fact

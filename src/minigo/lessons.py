@@ -199,13 +199,15 @@ class Study:
 
     def search(self) -> dict:
         facts, rows, lines = [], [], []
+        longest = [found[-1].name for kind in KINDS if (found := self.of_kind(kind))]
         for network in self.networks:
             players = self.players(network)
             rows += [(network.name, s, *_cells(player)) for s, player in players.items()]
             searched = sorted(players)[1:]
             if len(searched) < 2:
                 continue
-            lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
+            if network.name in (self.main.name, *longest):  # all would hide each other
+                lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
             design = [(players[s]["name"], [1, math.log2(s)]) for s in searched]
             (_, slope), covariance = self.fit(design)
             low, high, error = searched[0], searched[-1], 1.96 * covariance[1, 1] ** 0.5
@@ -425,9 +427,7 @@ def _choose_game(rows: list[dict], a: str, b: str, seen: set, study: Study) -> d
         return is_clear + (row["moves"] < LONG_GAME * row["size"] ** 2), max(elos)
 
     def fits(one: str, other: str) -> bool:
-        return (
-            one.startswith(a) and other.startswith(b) and one != other and ":no" not in one + other
-        )
+        return one.startswith(a) and other.startswith(b) and ":no" not in one + other
 
     found = [row for row in rows if fits(row["a"], row["b"]) or fits(row["b"], row["a"])]
     return max((row for row in found if row["sgf"] not in seen), key=rank, default=None)

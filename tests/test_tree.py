@@ -330,6 +330,18 @@ def test_a_pass_that_would_lose_the_count_is_seen_through(color):
     assert searched(board, 64, like_passing).best_move(0) == 9
 
 
+@pytest.mark.parametrize("simulations", (8, 16, 64))
+def test_who_is_lost_plays_on_where_a_pass_would_end_it(simulations):
+    def like_passing(planes):
+        logits, value, score = white_wins(planes)
+        logits[:, 81] = 6
+        return logits, value, score
+
+    board = Board(9, Rules(komi=0.5))  # Black's pass, and White's, would count White's komi
+    forest = searched(board, simulations, like_passing)
+    assert forest.visits(0)[81] > 0 and forest.best_move(0) != 81
+
+
 def test_a_search_of_a_finished_game_needs_no_evaluation():
     board = Board(3, Rules(komi=0.5))
     board.play_all([4, 9, 9])

@@ -569,7 +569,8 @@ cdef class Forest:
         if t.gumbels != NULL and arena.nodes[0].num_edges:
             return arena.edges[select_gumbel(t, &self.constants, most)].move
         mixed = mixed_value(arena)
-        for i in range(arena.nodes[0].num_edges):
+        # A pass that a pass refutes, the last edge, is played only when nothing else was looked at.
+        for i in range(arena.nodes[0].num_edges - arena.nodes[0].pass_loses):
             if TRUSTED * edge_visits(arena, &arena.edges[i]) >= most:
                 score = completed_logit(arena, &arena.edges[i], mixed, most, &self.constants)
                 if score > best_score:

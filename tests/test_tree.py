@@ -330,7 +330,7 @@ def test_a_pass_that_would_lose_the_count_is_seen_through(color):
     assert searched(board, 64, like_passing).best_move(0) == 9
 
 
-@pytest.mark.parametrize("simulations", (8, 16, 64))
+@pytest.mark.parametrize("simulations", (4, 8, 16, 64))
 def test_who_is_lost_plays_on_where_a_pass_would_end_it(simulations):
     def like_passing(planes):
         logits, value, score = white_wins(planes)

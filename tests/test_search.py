@@ -115,10 +115,10 @@ def test_gumbel_gives_the_first_phase_to_as_many_moves_as_it_considers():
 def test_gumbel_target_prefers_what_turned_out_better():
     search = make_search(root="gumbel", simulations=64)
     search.run(explore=np.array([True]))
-    result = search.result(0)
-    assert result.policy.sum() == pytest.approx(1, abs=1e-5)
+    result, policy = search.result(0), search.policy_target(0)
+    assert policy.sum() == pytest.approx(1, abs=1e-5)
     best = np.nanargmax(result.values)
-    assert result.policy[best] > result.priors[best]
+    assert policy[best] > result.priors[best]
 
 
 def test_gumbel_numbers_follow_temperature():

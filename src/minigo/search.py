@@ -29,7 +29,6 @@ class SearchResult:
     values: np.ndarray  # (A,) Q(s, a), NaN where not visited
     scores: np.ndarray  # (A,) points, NaN where not visited
     priors: np.ndarray  # (A,) the network's policy over the legal moves
-    policy: np.ndarray  # (A,) what the search would teach the network
     value: float  # mean over all visits
     raw_value: float  # the network's own
     score: float  # mean over all visits, points
@@ -140,7 +139,6 @@ class Search:
             values=self.forest.values(tree),
             scores=self.forest.scores(tree),
             priors=self.forest.priors(tree),
-            policy=self.policy_target(tree),
             value=value,
             raw_value=raw_value,
             score=score,
@@ -213,6 +211,8 @@ def prune_visits(
     From each move but the most visited, up to sqrt(k P N) visits are taken off while its PUCT
     score stays below that move's; one left alone goes too. Scores use the prior without noise.
     """
+    priors = priors ** (1 / config.policy_temperature)
+    priors /= priors.sum()
     total = visits.sum()
     c_puct = config.c_puct + config.c_puct_log * math.log(
         (total + 1 + config.c_puct_base) / config.c_puct_base

@@ -647,7 +647,7 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
 
 
 def test_improved_policy_is_that_of_the_paper():
-    config = SearchConfig(root="gumbel", score_utility=0.0, c_visit=50.0, c_scale=1.0)
+    config = SearchConfig(score_utility=0.0, c_visit=50.0, c_scale=1.0)
     board = Board(3)
     forest = searched(board, 1, guess, config)
     forest.gumbel(0, np.random.default_rng(1).gumbel(size=10), SCHEDULE)
@@ -666,7 +666,7 @@ def test_improved_policy_is_that_of_the_paper():
 def test_without_a_visit_the_improved_policy_is_the_prior():
     board = Board.from_diagram(KO, BLACK)
     board.play(parse_vertex("C3", 4))
-    forest = searched(board, 1, guess, SearchConfig(root="gumbel"))
+    forest = searched(board, 1, guess)
     assert np.allclose(forest.improved_policy(0), forest.priors(0), atol=1e-6)
 
 
@@ -685,7 +685,7 @@ def test_the_best_move_is_the_better_one_of_those_searched_enough():
 
     def like_the_worse(planes):  # likes 13, where 3 and 8 are better for whoever has them
         logits, value, score = know_nothing(planes)
-        logits[:, [3, 8, 13]] = 2.6, -10, 6.5
+        logits[:, [3, 8, 13]] = 2, -8, 5
         stones = (planes[:, own] - planes[:, other]).reshape(len(planes), -1)
         value[:] = 0.3 * stones[:, 3] + 0.4 * stones[:, 8]
         return logits, value, score
@@ -763,8 +763,7 @@ class SlowNode:
             score = self.board.score() * (1 if self.board.to_play == BLACK else -1)
             return self.utility(float(np.sign(score)), score)
         logits, value, score = self.evaluate(root_planes(self.board))
-        logits = logits[0] / self.config.policy_temperature
-        weights = np.where(self.board.legal_moves(), np.exp(logits - logits.max()), 0)
+        weights = np.where(self.board.legal_moves(), np.exp(logits[0] - logits[0].max()), 0)
         self.prior = weights / weights.sum()
         return self.utility(float(value[0]), float(score[0]))
 

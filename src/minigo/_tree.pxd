@@ -78,7 +78,6 @@ cdef class Forest:
     cdef Leaf* waiting
     cdef int num_waiting
     cdef Constants constants
-    cdef double temperature             # of the network's policy, where it becomes a prior
     cdef object rules
 
     cdef Tree* tree_at(self, int tree) except NULL

@@ -348,13 +348,13 @@ cdef bint expand_leaf(
     return True
 
 
-def exponentials(logits, float scale):
-    """Return exp(scale * logits) up to a factor for each row; numpy is faster at it than libm.
+def exponentials(logits):
+    """Return exp(logits) up to a factor for each row; numpy's is several times as fast as libm's.
 
     No weight is so small that the legal moves of a row could sum up to 0.
     """
     with np.errstate(invalid="ignore"):     # infinities become NaN, which `expand` reports
-        return np.exp(scale * np.maximum(logits - logits.max(axis=1, keepdims=True), -80))
+        return np.exp(np.maximum(logits - logits.max(axis=1, keepdims=True), -80))
 
 
 # ---- Forest ----
@@ -389,7 +389,6 @@ cdef class Forest:
             config.forced_playouts, config.c_visit, config.c_scale, config.score_utility,
             config.leaves,
         )
-        self.temperature = config.policy_temperature if config.root == "puct" else 1
         self.num_trees = len(boards)
         self.trees = <Tree*>calloc(self.num_trees, sizeof(Tree))
         self.scratch = <Position*>calloc(1, sizeof(Position))
@@ -497,7 +496,7 @@ cdef class Forest:
         return num_rows
 
     def expand(self, logits, const float[::1] value, const float[::1] score):
-        cdef const float[:, ::1] weights = exponentials(logits, 1 / self.temperature)
+        cdef const float[:, ::1] weights = exponentials(logits)
         cdef int i, num_rows = self.num_waiting
         cdef Tree* tree
         cdef double share = self.constants.score_utility
@@ -554,8 +553,7 @@ cdef class Forest:
         return self.root_array(tree, SCORE, NAN)
 
     def priors(self, int tree):
-        weights = self.root_array(tree, PRIOR, 0) ** self.temperature
-        return weights / max(weights.sum(), 1e-30)
+        return self.root_array(tree, PRIOR, 0)
 
     def root(self, int tree):
         cdef Node* root = &self.tree_at(tree).arena.nodes[0]

@@ -211,8 +211,6 @@ def prune_visits(
     From each move but the most visited, up to sqrt(k P N) visits are taken off while its PUCT
     score stays below that move's; one left alone goes too. Scores use the prior without noise.
     """
-    priors = priors ** (1 / config.policy_temperature)
-    priors /= priors.sum()
     total = visits.sum()
     c_puct = config.c_puct + config.c_puct_log * math.log(
         (total + 1 + config.c_puct_base) / config.c_puct_base

@@ -27,7 +27,12 @@ from minigo.train import (  # noqa: E402
 )
 
 CONFIG = TrainConfig(
-    batch_size=8, optimizer="sgd", warmup_steps=0, learning_rate=0.02, weight_decay=1e-4
+    batch_size=8,
+    optimizer="sgd",
+    warmup_steps=0,
+    learning_rate=0.02,
+    weight_decay=1e-4,
+    bfloat16=False,
 )
 TARGETS = HEADS[1:]  # those that can be unknown
 
@@ -113,12 +118,14 @@ def test_sgd_learns_too(rng):
 
 def test_orthogonalize_keeps_directions_and_evens_out_lengths(rng):
     for shape in ((8, 72), (72, 8), (5, 5), (1, 9), (9, 1)):
-        matrix = rng.normal(size=shape).astype(np.float32)
-        left, _, right = np.linalg.svd(matrix, full_matrices=False)
-        lengths = left.T @ orthogonalize(torch.from_numpy(matrix)).numpy() @ right.T
-        assert np.all(np.abs(np.diag(lengths) - 1) < 0.35), shape
-        assert np.allclose(lengths, np.diag(np.diag(lengths)), atol=1e-4), shape
-    assert torch.equal(orthogonalize(torch.zeros(3, 4)), torch.zeros(3, 4))
+        matrices = rng.normal(size=(2, *shape)).astype(np.float32)
+        results = orthogonalize(torch.from_numpy(matrices)).numpy()
+        for matrix, result in zip(matrices, results, strict=True):
+            left, _, right = np.linalg.svd(matrix, full_matrices=False)
+            lengths = left.T @ result @ right.T
+            assert np.all(np.abs(np.diag(lengths) - 1) < 0.35), shape
+            assert np.allclose(lengths, np.diag(np.diag(lengths)), atol=1e-4), shape
+    assert torch.equal(orthogonalize(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
 
 
 def test_a_step_of_muon_is_as_long_as_its_rate_says(rng):

@@ -183,7 +183,7 @@ def match(
     """Play a match and return what `summarize` says of it, from A's point of view.
 
     A is Black in the even games. All games in flight advance together, so that a network sees them
-    as one batch. games_at_once: 0 means GAMES_AT_ONCE, one per core where a program plays, 1 where
+    as one batch. games_at_once: 0 means GAMES_AT_ONCE, two per core where a program plays, 1 where
     time is limited. sgf: a folder for the games. finished: called with each game at its end, after
     its SGF is written. Raises ValueError where a player doesn't start.
     """
@@ -247,7 +247,7 @@ def _default_width(players: tuple[Player, Player]) -> int:
     if any(player.time_s for player in players):
         return 1
     if any(player.command for player in players):
-        return max(2, len(list_cores()))
+        return 2 * len(list_cores())  # in half of the games the program waits for its opponent
     most = max(player.simulations for player in players)
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
 

@@ -80,32 +80,46 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    step = self._next_step(weight)
-                    weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * step)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            grads = [weight.grad for weight in weights]
+            means = [self._mean(weight) for weight in weights]
+            torch._foreach_lerp_(means, grads, 1 - self.momentum)
+            nesterov = torch._foreach_lerp(grads, means, self.momentum)
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            alike: dict[torch.Size, list] = {}  # weights of one shape: one product for all of them
+            for weight, direction in zip(weights, nesterov, strict=True):
+                alike.setdefault(weight.shape, []).append((weight, direction))
+            for pairs in alike.values():
+                self._take_steps(*zip(*pairs, strict=True), group["lr"])
 
-    def _next_step(self, weight: nn.Parameter) -> torch.Tensor:
+    def _mean(self, weight: nn.Parameter) -> torch.Tensor:
         state = self.state[weight]
         if not state:
             state["mean"] = torch.zeros_like(weight)
-        mean = state["mean"].lerp_(weight.grad, 1 - self.momentum)
-        nesterov = torch.lerp(weight.grad, mean, self.momentum)
-        matrix = orthogonalize(nesterov.reshape(len(weight), -1))
-        return (0.2 * math.sqrt(max(matrix.shape)) * matrix).reshape(weight.shape)
+        return state["mean"]
+
+    @staticmethod
+    def _take_steps(weights: list, directions: list, rate: float) -> None:
+        """Step along directions of one shape."""
+        matrices = torch.stack([x.reshape(len(x), -1) for x in directions])  # (K, C, D)
+        scale = 0.2 * rate * math.sqrt(max(matrices.shape[1:]))
+        for weight, step in zip(weights, orthogonalize(matrices), strict=True):
+            weight.sub_(step.reshape(weight.shape), alpha=scale)
 
 
-def orthogonalize(matrix: torch.Tensor) -> torch.Tensor:
-    """Return U V^T of the singular value decomposition U S V^T, within 0.3 of S = 1.
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    """Return U V^T of the singular value decompositions U S V^T, within 0.3 of S = 1.
 
-    Five steps of a Newton-Schulz iteration, whose coefficients are Jordan's (2024).
+    matrices: (K, C, D). Five steps of a Newton-Schulz iteration, whose coefficients are Jordan's
+    (2024); a vector needs none.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonalize(matrix.T).T
-    x = matrix / (matrix.norm() + 1e-7)
-    for _ in range(5):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonalize(matrices.mT).mT
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5 if matrices.shape[-2] > 1 else 0):
+        a = x @ x.mT
+        b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, b, x, beta=3.4445)
     return x
 
 

@@ -7,7 +7,7 @@ from minigo._board import NUM_PLANES
 from minigo.config import Rules
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table
 from minigo.record import GameRecord
-from minigo.replay import MixedReplay, Replay, value_target
+from minigo.replay import MixedReplay, Replay
 
 TABLE = symmetry_table(5)
 MOVES = np.array([1, 13, 25, 7, 20], np.int16)  # the third one is a pass
@@ -138,28 +138,6 @@ def test_trim_drops_the_oldest_games(window, left):
     assert len(replay) == left == 5 * replay.num_games and replay.num_positions == 15
     values = all_positions(replay).value.reshape(-1, 5)[:, 0]
     assert values.tolist() == [-1, 0, 1][3 - left // 5 :]
-
-
-@pytest.mark.parametrize(
-    ("value_lambda", "plies", "wanted"),
-    [
-        (1.0, (0, 1, 4), (-1, 1, -1)),  # White won
-        (0.0, (0, 1, 4), (0.5, -0.25, 0.125)),  # what the search said there
-        # 0.5 * 0.125 + 0.5 * -1; 0.5 * -0.5 + 0.25 * -0.125 + 0.25 * 1
-        (0.5, (4, 3), (-0.4375, -0.03125)),
-    ],
-)
-def test_value_target_is_the_lambda_return(value_lambda, plies, wanted):
-    values = np.array([0.5, -0.25, 0.75, -0.5, 0.125], np.float32)
-    record = human_game(result=-1.0, values=values)
-    for ply, value in zip(plies, wanted, strict=True):
-        assert value_target(record, ply, 1 - 2 * (ply % 2), value_lambda) == pytest.approx(value)
-
-
-def test_a_game_without_searches_has_only_its_result(rng):
-    replay = Replay(5, rng, value_lambda=0.5)
-    replay.add([human_game(result=1.0)])
-    assert all_positions(replay).value.tolist() == [1, -1, 1, -1, 1]
 
 
 def test_added_games_count_after_trimming():

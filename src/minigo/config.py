@@ -180,7 +180,6 @@ class Recipe:
     cycles: int = 0  # stop after so many instead; 0: by time
     games_per_cycle: int = 256
     samples_per_position: float = 4.0  # how often each new position is trained on, on average
-    value_lambda: float = 1.0  # of the value's target; 1: the result (`replay.value_target`)
     window_min: int = (
         20_000  # positions; below it the window is everything (KataGo, 2.2.2: 250,000)
     )
@@ -200,8 +199,6 @@ class Recipe:
         _choice("device", self.device, ("auto", "cpu", "cuda"))
         _at_least(self, 1, "games_per_cycle", "window_min", "rate_games")
         _at_least(self, 0, "cycles", "minutes", "seed", "samples_per_position", "rate_every")
-        if not 0 <= self.value_lambda <= 1:
-            raise ValueError(f"value_lambda = {self.value_lambda} is not in [0, 1]")
         if self.start == "imitation" and not self.start_from:
             raise ValueError('start = "imitation" needs start_from = "CHECKPOINT"')
 

@@ -312,8 +312,7 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
 
 def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
     recipe, progress = learner.recipe, learner.progress
-    rng = np.random.default_rng(recipe.seed)
-    replay = MixedReplay(recipe.sizes, rng, recipe.value_lambda)
+    replay = MixedReplay(recipe.sizes, np.random.default_rng(recipe.seed))
     add_games(replay, games, recipe)
     workers = Workers(recipe, networks, games.path, sitting=games.num_games)
     num_playing_on = recipe.selfplay.play_on

@@ -27,17 +27,16 @@ class Batch:
 
 
 class Replay:
-    """The most recent games of one size, sampled uniformly by position; see `value_target`.
+    """The most recent games of one size, sampled uniformly by position.
 
     The positions of a game are its `policy_plies`; of a game without any search, so without
     `values`, they are every ply, and the target is the move played. Boards and planes are made
     anew for every batch.
     """
 
-    def __init__(self, size: int, rng: np.random.Generator, value_lambda: float = 1.0) -> None:
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
         self.size = check_size(size)
         self.rng = rng
-        self.value_lambda = value_lambda
         self._table = symmetry_table(size).astype(np.int64)
         self._games: list[GameRecord] = []
         self._counts: list[int] = []  # positions of each game
@@ -114,7 +113,7 @@ class Replay:
             if ply + 1 < len(record.moves):
                 reply[i, record.moves[ply + 1]], known[0, i] = 1, 1
             if record.result is not None:
-                value[i], known[1, i] = value_target(record, ply, sign, self.value_lambda), 1
+                value[i], known[1, i] = sign * record.result, 1
             if record.score is not None:
                 score[i], known[2, i] = sign * record.score, 1
             if record.ownership is not None:
@@ -131,11 +130,9 @@ class Replay:
 class MixedReplay:
     """Games of several sizes; each batch is of one, a size as often as its share of positions."""
 
-    def __init__(
-        self, sizes: Iterable[int], rng: np.random.Generator, value_lambda: float = 1.0
-    ) -> None:
+    def __init__(self, sizes: Iterable[int], rng: np.random.Generator) -> None:
         self.rng = rng
-        self.replays = {size: Replay(size, rng, value_lambda) for size in sizes}
+        self.replays = {size: Replay(size, rng) for size in sizes}
 
     def __len__(self) -> int:
         """Count the positions in the window."""
@@ -168,21 +165,6 @@ class MixedReplay:
                 break
         replay.rng = self.rng
         return replay.sample(batch_size)
-
-
-def value_target(record: GameRecord, ply: int, sign: int, value_lambda: float) -> float:
-    """Return what the value at `ply` should have been, for the player to move there.
-
-    The lambda-return (Sutton and Barto 2018, equation 12.3): the mean of what the searches said
-    from this ply on, ever less of later ones, and the result z, as if it were said at all plies
-    after the end; 1 leaves only z. sign: +1 if Black is to move.
-    """
-    z, values = sign * record.result, record.values[ply:]
-    if value_lambda == 1 or not len(values):
-        return z
-    plies = np.arange(len(values))
-    said = value_lambda**plies * (1 - 2 * (plies % 2)) @ values
-    return float((1 - value_lambda) * said + value_lambda ** len(values) * z)
 
 
 def _count_positions(record: GameRecord) -> int:

@@ -121,22 +121,6 @@ def test_gumbel_target_prefers_what_turned_out_better():
     assert policy[best] > result.priors[best]
 
 
-def test_gumbel_numbers_follow_temperature():
-    """Cold ones leave the moves of the best priors; hot ones take any."""
-    considered = []
-    for temperature in (0.0, 0.0, 100.0, 100.0):
-        search = make_search(root="gumbel", num_considered=8)
-        search.rng = np.random.default_rng(len(considered))
-        search.simulate(np.array([1], np.int32))
-        search.explore(0, 8, temperature)
-        budget = np.array([8], np.int32)
-        while budget.any():
-            search.simulate(budget)
-        considered.append(set(np.flatnonzero(search.result(0).visits)))
-    best = np.argsort(-search.result(0).priors)[:8]
-    assert considered[0] == considered[1] == set(best) and considered[2] != considered[3]
-
-
 def test_considered_visits_halve():
     assert considered_visits(4, 8).tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
     assert considered_visits(1, 3).tolist() == [0, 1, 2]

@@ -329,8 +329,13 @@ def _flat(part) -> dict[str, torch.Tensor]:
 def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
     compiled = []
     monkeypatch.setattr(module.torch, "compile", lambda call: compiled.append(call) or call)
+    monkeypatch.setenv("CXX", "sh")  # is there
     for use_compiler in (False, True):
         cfg = dataclasses.replace(CONFIG, compile=use_compiler)
+        train(*make_learner(cfg), FixedReplay(make_batch(rng)), cfg, num_steps=1)
+    assert len(compiled) == 1
+    monkeypatch.setenv("CXX", "no-compiler")
+    with pytest.warns(UserWarning, match="no-compiler is installed: training isn't compiled"):
         train(*make_learner(cfg), FixedReplay(make_batch(rng)), cfg, num_steps=1)
     assert len(compiled) == 1
 

@@ -88,8 +88,8 @@ class SelfplayConfig:
     full_frac: float = 0.25  # share of moves with a full search, which become data (KataGo, 3.1)
     cheap_simulations: int = 0  # of the other moves; 0: every move gets the full search
     opening_moves: float = 4.0  # mean number of first moves drawn from the raw policy (KataGo, 5)
-    # Of the move choice and a Gumbel root's numbers, in the opening; halves every `halflife` moves:
-    temperature: float = 1.0
+    temperature: float = 1.0  # of the move choice in the opening, but for a Gumbel root;
+    # halves every `halflife` moves
     temperature_end: float = 0.2  # what it falls to
     halflife: float = 9.0  # moves, N of the board (KataGo's chosenMoveTemperatureHalflife is 19)
     komi_spread: float = 1.0  # standard deviation of komi around the recipe's, in points
@@ -128,7 +128,7 @@ class TrainConfig:
     ownership_weight: float = 1.5  # mean over points
     score_weight: float = 0.02  # Huber loss in points
     bfloat16: bool = True  # where the device is fast at it, else float32
-    compile: bool = False  # torch.compile the network
+    compile: bool = False  # torch.compile the network, which on a CPU needs a C++ compiler
 
     def __post_init__(self):
         _choice("training.optimizer", self.optimizer, ("muon", "sgd"))

@@ -100,17 +100,16 @@ class Search:
         """Tell whether a root has no evaluation yet."""
         return self.forest.root(tree)[0] == 0
 
-    def explore(self, tree: int, simulations: int, temperature: float = 1.0) -> None:
+    def explore(self, tree: int, simulations: int) -> None:
         """Give a root noise or Gumbel numbers, as `config.root` says, for its next simulations.
 
-        temperature: T of Gumbel numbers g; the largest logits + T g is a draw from softmax of
-        logits / T. A Gumbel root must have its evaluation: ValueError.
+        A Gumbel root must have its evaluation: ValueError.
         """
         if self.boards[tree].is_over:
             return
         legal = self.boards[tree].legal_moves()
         if self.config.root == "gumbel":
-            gumbels = temperature * self.rng.gumbel(size=len(legal))
+            gumbels = self.rng.gumbel(size=len(legal))
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:

@@ -91,7 +91,7 @@ class SelfPlay:
 
     def _explore(self, tree: int) -> None:
         """Begin a full search: the root has its evaluation."""
-        self.search.explore(tree, self.simulations, self._temperature(tree))
+        self.search.explore(tree, self.simulations)
         self._awaits_root[tree], self._budget[tree] = False, self.simulations
 
     def _play(self, tree: int) -> None:

@@ -4,9 +4,13 @@ What outlives a phase (network, averaged weights, optimiser, step) is the caller
 """
 
 import math
+import os
+import shutil
+import sys
 import time
+import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -202,7 +206,7 @@ def train(
     device = next(net.parameters()).device
     use_bfloat16 = cfg.bfloat16 and is_bfloat16_fast(device)
     net.train().to(memory_format=torch.channels_last)
-    forward = torch.compile(net.logits) if cfg.compile else net.logits
+    forward = _compile(net.logits, device) if cfg.compile else net.logits
     weights = torch.tensor([getattr(cfg, f"{head}_weight") for head in HEADS], device=device)
     sums = torch.zeros(2, len(HEADS), device=device)  # of losses and their weights, for the report
     worst = torch.zeros((), device=device)
@@ -231,6 +235,15 @@ def train(
     means = {head: loss / n for head, loss, n in zip(HEADS, *sums.tolist(), strict=True) if n}
     means["total"] = float(weights @ sums[0]) / max(num_samples, 1)
     return TrainReport(step, means, num_samples / elapsed_s, wait_s / elapsed_s)
+
+
+def _compile(function: Callable, device: torch.device) -> Callable:
+    """Compile a function of tensors, or warn that the machine lacks what it takes."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if device.type == "cpu" and not shutil.which(compiler):
+        warnings.warn(f"no {compiler} is installed: training isn't compiled", stacklevel=2)
+        return function
+    return torch.compile(function)
 
 
 def _take_step(net: nn.Module, optimizer, loss: torch.Tensor, grad_clip: float) -> None:

@@ -14,7 +14,6 @@ from minigo.coords import (
     format_vertex,
     opponent,
     parse_color,
-    parse_point,
     parse_vertex,
     symmetry_table,
 )
@@ -26,7 +25,6 @@ SIZES = range(MIN_SIZE, MAX_SIZE + 1)
 def test_text_forms_and_back_give_every_move(size):
     for move in range(size * size + 1):
         assert parse_vertex(format_vertex(move, size), size) == move
-        assert parse_point(format_point(move, size), size) == move
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -53,14 +51,12 @@ def test_every_move_has_its_own_text(size):
 )
 def test_known_moves(size, vertex, point, move):
     assert (format_vertex(move, size), format_point(move, size)) == (vertex, point)
-    assert (parse_vertex(vertex, size), parse_point(point, size)) == (move, move)
+    assert parse_vertex(vertex, size) == move
 
 
 def test_vertices_in_any_case_and_old_passes():
     assert parse_vertex("q16", 19) == parse_vertex("Q16", 19)
     assert parse_vertex("PASS", 9) == parse_vertex("Pass", 9) == 81
-    assert parse_point("tt", 19) == 361
-    assert parse_point("tt", 9) == 81
 
 
 @pytest.mark.parametrize(
@@ -70,12 +66,6 @@ def test_vertices_in_any_case_and_old_passes():
 def test_bad_vertices_are_refused_and_named(text):
     with pytest.raises(ValueError, match="is not a vertex of a 9x9 board"):
         parse_vertex(text, 9)
-
-
-@pytest.mark.parametrize("text", ["a", "aaa", "ja", "aj", "AA", "a1", "t", "ss", "``", "éa", " a"])
-def test_bad_points_are_refused_and_named(text):
-    with pytest.raises(ValueError, match="is not a point of a 9x9 board"):
-        parse_point(text, 9)
 
 
 def test_colors():

@@ -58,7 +58,7 @@ _over_, _share: a ratio without one), and then what with: the network, the board
 of 32.
 
   board_playouts_per_s_9x9          tree_simulations_per_s_9x9      tree_bytes_per_node_9x9
-  net_matmul_gflop_per_s_f32        (and _bf16 where the processor has it)
+  net_matmul_gflop_per_s_f32        net_matmul_gflop_per_s_bf16 (where the processor has it)
   net_evals_per_s_b6c96_9x9_b32     net_torch_evals_per_s_...       net_eager_fp32_evals_per_s_...
   net_speedup_over_eager_fp32_...   net_flops_over_matmul_...
   net_two_over_one_thread_b6c96_9x9_b32

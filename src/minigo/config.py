@@ -60,9 +60,7 @@ class SearchConfig:
     fpu_reduction: float = 0.2  # first-play value = Q - this * sqrt(visited prior) (KataGo)
     noise_frac: float = 0.25  # share of Dirichlet noise in a noised root's prior (AlphaZero)
     noise_alpha: float = 10.83  # spread over the legal moves (KataGo, section 3)
-    forced_playouts: float = (
-        2.0  # k of n_forced = sqrt(k P N) at a noised root (KataGo, 3.2); 0: off
-    )
+    forced_playouts: float = 2.0  # k of sqrt(k P N) at a noised root (KataGo, 3.2); 0: off
     num_considered: int = 16  # root moves that Gumbel's sequential halving starts from
     c_visit: float = 50.0  # Gumbel's sigma(q) = (c_visit + max N) * c_scale * q
     c_scale: float = 1.0
@@ -180,9 +178,7 @@ class Recipe:
     cycles: int = 0  # stop after so many instead; 0: by time
     games_per_cycle: int = 256
     samples_per_position: float = 4.0  # how often each new position is trained on, on average
-    window_min: int = (
-        20_000  # positions; below it the window is everything (KataGo, 2.2.2: 250,000)
-    )
+    window_min: int = 20_000  # positions; below it the window is everything (KataGo: 250,000)
     window_exponent: float = 0.75  # the window grows as this power of all positions (KataGo)
     window_scale: float = 0.4  # slope of that growth at window_min (KataGo)
     rate_every: int = 0  # cycles between ratings on a ladder, by `loop.rate_cycle`; 0: never

@@ -56,16 +56,6 @@ def format_vertex(move: int, size: int) -> str:
     return f"{COLUMNS[move % size]}{size - move // size}"
 
 
-def parse_point(text: str, size: int) -> int:
-    """Read an SGF point such as "cc" as a move; "" is pass, and so is "tt" up to 19x19."""
-    if text in ("", "tt"):
-        return size * size
-    col, row = (ord(c) - ord("a") for c in text) if len(text) == 2 else (-1, -1)
-    if not (0 <= col < size and 0 <= row < size):
-        raise ValueError(f"{text!r} is not a point of a {size}x{size} board")
-    return row * size + col
-
-
 def format_point(move: int, size: int) -> str:
     """Write a move as an SGF point: "cc", or "" for pass."""
     if move == size * size:

@@ -6,7 +6,6 @@ What outlives a phase (network, averaged weights, optimiser, step) is the caller
 import math
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections import deque
@@ -86,29 +85,19 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             grads = [weight.grad for weight in weights]
-            means = [self._mean(weight) for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["mean"] = torch.zeros_like(weight)
+            means = [self.state[weight]["mean"] for weight in weights]
             torch._foreach_lerp_(means, grads, 1 - self.momentum)
             nesterov = torch._foreach_lerp(grads, means, self.momentum)
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-            alike: dict[torch.Size, list] = {}  # weights of one shape: one product for all of them
-            for weight, direction in zip(weights, nesterov, strict=True):
-                alike.setdefault(weight.shape, []).append((weight, direction))
-            for pairs in alike.values():
-                self._take_steps(*zip(*pairs, strict=True), group["lr"])
-
-    def _mean(self, weight: nn.Parameter) -> torch.Tensor:
-        state = self.state[weight]
-        if not state:
-            state["mean"] = torch.zeros_like(weight)
-        return state["mean"]
-
-    @staticmethod
-    def _take_steps(weights: list, directions: list, rate: float) -> None:
-        """Step along directions of one shape."""
-        matrices = torch.stack([x.reshape(len(x), -1) for x in directions])  # (K, C, D)
-        scale = 0.2 * rate * math.sqrt(max(matrices.shape[1:]))
-        for weight, step in zip(weights, orthogonalize(matrices), strict=True):
-            weight.sub_(step.reshape(weight.shape), alpha=scale)
+            for shape in {weight.shape for weight in weights}:  # one product for all that are alike
+                alike = [i for i, weight in enumerate(weights) if weight.shape == shape]
+                matrices = torch.stack([nesterov[i].reshape(shape[0], -1) for i in alike])
+                scale = 0.2 * group["lr"] * math.sqrt(max(matrices.shape[1:]))
+                for i, step in zip(alike, orthogonalize(matrices), strict=True):
+                    weights[i].sub_(step.reshape(shape), alpha=scale)
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -239,7 +228,7 @@ def train(
 
 def _compile(function: Callable, device: torch.device) -> Callable:
     """Compile a function of tensors, or warn that the machine lacks what it takes."""
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and not shutil.which(compiler):
         warnings.warn(f"no {compiler} is installed: training isn't compiled", stacklevel=2)
         return function

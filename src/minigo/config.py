@@ -169,7 +169,7 @@ class Recipe:
     min_size: int = 0  # of smaller boards that are played and learned from, too; 0: only `size`
     start: str = "zero"  # "zero": random weights; "imitation": from `start_from`
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
-    network: str = "b6c64"
+    network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
     grow_to: str = ""  # larger network that takes its place during the run; "": none
     grow_at: float = 0.5  # after this share of the run, as KataGo's grew from b6c96 to b20c256
     device: str = "auto"  # "auto", "cpu" or "cuda"

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from .arena import find_gnugo, match, parse_player
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
+from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from .config import Recipe
 from .machine import list_cores, write_whole
 from .network import PolicyValueNet, choose_device, parse_network
@@ -57,39 +57,42 @@ class Learner:
         self.recipe = recipe
         self.progress = Progress()
         self.log: list[dict] = []  # a row for each cycle
-        self._take(recipe.network)
+        self._take(self._make(recipe.network))
 
-    def _take(self, network: str) -> None:
-        """Take a network with random weights, and an average and optimiser for it."""
+    def _make(self, network: str) -> PolicyValueNet:
+        """Return a network with the seed's random weights."""
         torch.manual_seed(self.recipe.seed)
-        self.net = PolicyValueNet(network).to(choose_device(self.recipe.device))
-        self.average = AveragedWeights(self.net, self.recipe.training.ema_decay)
-        self.optimizer = make_optimizer(self.net, self.recipe.training)
+        return PolicyValueNet(network)
+
+    def _take(self, net: PolicyValueNet) -> None:
+        """Take a network, and an average and optimiser for it."""
+        self.net = net.to(choose_device(self.recipe.device))
+        self.average = AveragedWeights(net, self.recipe.training.ema_decay)
+        self.optimizer = make_optimizer(net, self.recipe.training)
 
     def grow(self, num_skipped: int) -> None:
         """Take the larger network, which learns first what the window holds of the games so far."""
-        self._take(self.recipe.grow_to)
+        self._take(self._make(self.recipe.grow_to))
         self.progress.step, self.progress.skipped = 0, num_skipped
 
     def start(self) -> None:
-        """Begin a run: from random weights, or from those learned by imitation."""
+        """Begin a run: from random weights, or with a network that learned by imitation."""
         if self.recipe.start == "imitation":
-            start_from(self.net, self.recipe.start_from)
-            self.average = AveragedWeights(self.net, self.recipe.training.ema_decay)
+            self._take(load_network(load_checkpoint(self.recipe.start_from)))
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a `latest.pt`."""
         if checkpoint.state is None:
             raise ValueError(f"{checkpoint.path} is no state of a run")
-        new, old = self.recipe, checkpoint.info["recipe"]
-        network = new.grow_to if checkpoint.network == new.grow_to else new.network
-        wanted = (network, new.start, new.training.optimizer)
-        found = (checkpoint.network, old["start"], old["training"]["optimizer"])
-        for theirs, ours in zip(found, wanted, strict=True):
+        new, old, network = self.recipe, checkpoint.info["recipe"], checkpoint.network
+        pairs = [(old["start"], new.start), (old["training"]["optimizer"], new.training.optimizer)]
+        if new.start == "zero" and network != new.grow_to:
+            pairs.append((network, new.network))
+        for theirs, ours in pairs:
             if theirs != ours:
                 raise ValueError(f"{checkpoint.path} is of a run with {theirs}, not {ours}")
         if network != self.net.name:
-            self._take(network)
+            self._take(self._make(network))
         self.net.load_state_dict(checkpoint.state["net"])
         self.average.load_state_dict(checkpoint.state["average"])
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])

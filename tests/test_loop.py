@@ -83,6 +83,7 @@ def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
 def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     human = loop.run(load_recipe(recipe_path, ["cycles=1"]), "human", tmp_path)
     overrides = ["cycles=1", 'start="imitation"', f'start_from="{human}"', "network=b2c16"]
+    overrides += ["grow_to=b2c8", "grow_at=0"]  # only for a run from zero
     recipe = load_recipe(recipe_path, overrides)
     loop.run(recipe, "tiny", tmp_path)
     first = load_checkpoint(loop.cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights

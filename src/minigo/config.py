@@ -170,7 +170,7 @@ class Recipe:
     start: str = "zero"  # "zero": random weights; "imitation": from `start_from`
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
-    grow_to: str = ""  # larger network that takes its place during the run; "": none
+    grow_to: str = ""  # larger network that takes its place during a run from zero; "": none
     grow_at: float = 0.5  # after this share of the run, as KataGo's grew from b6c96 to b20c256
     device: str = "auto"  # "auto", "cpu" or "cuda"
     seed: int = 1

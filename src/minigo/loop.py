@@ -362,7 +362,8 @@ def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> di
     replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
     elapsed_s = progress.elapsed_s + selfplay_s
     done = share_done(recipe, progress.cycle, elapsed_s)
-    if recipe.grow_to not in ("", learner.net.name) and done >= recipe.grow_at:
+    may_grow = recipe.start == "zero" and recipe.grow_to not in ("", learner.net.name)
+    if may_grow and done >= recipe.grow_at:
         learner.grow(replay.num_positions - len(replay))
     samples = recipe.samples_per_position * (replay.num_positions - progress.skipped)
     num_steps = int(samples / recipe.training.batch_size) - progress.step

@@ -198,7 +198,7 @@ class Study:
         return _section(facts, ("minutes", "first choice", "first five"), rows, lines, axes)
 
     def search(self) -> dict:
-        facts, rows, lines = [], [], []
+        slopes, rows, lines = [], [], []
         longest = [found[-1].name for kind in KINDS if (found := self.of_kind(kind))]
         for network in self.networks:
             players = self.players(network)
@@ -210,12 +210,14 @@ class Study:
                 lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
             design = [(players[s]["name"], [1, math.log2(s)]) for s in searched]
             (_, slope), covariance = self.fit(design)
-            low, high, error = searched[0], searched[-1], 1.96 * covariance[1, 1] ** 0.5
-            facts.append(
-                f"{network.name}: {slope:+.0f} Elo (± {error:.0f}) for each doubling of the "
-                f"simulations between {low} and {high}; from none to {high} it is "
-                f"{players[high]['elo'] - players[0]['elo']:+.0f}."
-            )
+            slopes.append(f"{network.name} {slope:+.0f} (± {1.96 * covariance[1, 1] ** 0.5:.0f})")
+        main = self.players(self.main)
+        low, high = min(filter(None, main)), max(main)
+        gain = main[high]["elo"] - main[0]["elo"]
+        facts = [
+            f"From none to {high} simulations is {gain:+.0f} Elo for {self.main.name}.",
+            f"Elo for each doubling between {low} and {high}: {', '.join(slopes)}.",
+        ]
         columns = ("network", "simulations", "Elo", "95 %", "games")
         axes = {"x": "simulations per move (1: the bare policy)", "log": 2}
         return _section(facts, columns, rows, lines, axes)

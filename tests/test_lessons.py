@@ -51,8 +51,8 @@ def test_slopes_and_exchange_rate_of_a_plane():
     study.take(make_ladder(elos | {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0, "9x9@64": 160.0}))
     section = study.search()
     assert [line["label"] for line in section["lines"]] == ["b"]  # of its kind the most trained
-    facts = section["facts"]
-    assert "a +40 (± " in facts[1] and "b +40 (± " in facts[1]
+    (fact,) = section["facts"]
+    assert "a +40 (± " in fact and "b +40 (± " in fact
     (fact,) = study.exchange()["facts"]
     assert "+60 Elo for each doubling of the training, +40 " in fact and "saves 1.5 (± " in fact
     facts = study.reinforcement()["facts"]  # 64 simulations: 447 at 10 minutes, without: -300

@@ -213,11 +213,7 @@ class Study:
             slopes.append(f"{network.name} {slope:+.0f} (± {1.96 * covariance[1, 1] ** 0.5:.0f})")
         main = self.players(self.main)
         low, high = min(filter(None, main)), max(main)
-        gain = main[high]["elo"] - main[0]["elo"]
-        facts = [
-            f"From none to {high} simulations is {gain:+.0f} Elo for {self.main.name}.",
-            f"Elo for each doubling between {low} and {high}: {', '.join(slopes)}.",
-        ]
+        facts = [f"Elo for each doubling between {low} and {high}: {', '.join(slopes)}."]
         columns = ("network", "simulations", "Elo", "95 %", "games")
         axes = {"x": "simulations per move (1: the bare policy)", "log": 2}
         return _section(facts, columns, rows, lines, axes)

@@ -45,19 +45,6 @@ def test_a_settled_game_ends_and_dead_stones_count_for_who_holds_the_territory()
     assert any(record.score != board.score() for record, board in settled)
 
 
-def test_a_decided_game_is_played_out_with_few_simulations_and_little_data():
-    decided = dict(decided_value=0.5, decided_moves=3, decided_frac=0.0, decided_simulations=2)
-    shares = []
-    for record in play(num_games=12, opening_moves=0.0, **decided):
-        lead = np.abs(record.values) > 0.5
-        is_decided = [bool(lead[max(0, i - 3) : i].all()) and i >= 3 for i in range(len(lead))]
-        assert not np.array(is_decided)[record.policy_plies].any()
-        assert len(record.policy_plies) == len(record.moves) - sum(is_decided)
-        shares.append(np.mean(is_decided))
-    assert max(shares) > 0.2
-    assert all(len(r.policy_plies) == len(r.moves) for r in play(opening_moves=0, decided_value=1))
-
-
 def test_every_searched_move_has_a_target_and_openings_have_none():
     records = play(opening_moves=3.0)
     for record in records:

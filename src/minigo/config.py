@@ -93,17 +93,11 @@ class SelfplayConfig:
     komi_spread: float = 1.0  # standard deviation of komi around the recipe's, in points
     max_moves_per_point: float = 1.75  # a game ends, and is counted, at this times N * N moves
     end_settled: bool = True  # ends it once every point is pass-alive (KataGo does the like)
-    # Decided games played out cheaply instead of resigned (KataGo, Appendix D, whose 5 % of
-    # winning for 5 turns is value 0.9); off, since it costs positions (selfplay/LOG.md):
-    decided_value: float = 1.0  # decided while either side's root value is beyond this (1: never)
-    decided_moves: int = 5  # for so many moves in a row
-    decided_simulations: int = 4  # per move then
-    decided_frac: float = 0.1  # share of the full searches, and so of the data, that is left then
 
     def __post_init__(self):
         _at_least(self, 0, "workers", "play_on", "simulations_end", "cheap_simulations")
-        _at_least(self, 0, "opening_moves", "komi_spread", "decided_value", "decided_frac")
-        _at_least(self, 1, "games_at_once", "decided_moves", "decided_simulations")
+        _at_least(self, 0, "opening_moves", "komi_spread")
+        _at_least(self, 1, "games_at_once")
         _at_least(self, 0.01, "full_frac", "temperature_end", "halflife", "max_moves_per_point")
 
 

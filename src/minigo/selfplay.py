@@ -79,8 +79,6 @@ class SelfPlay:
         cfg, game = self.recipe.selfplay, self.games[tree]
         game.is_opening = len(game.moves) < game.num_opening_moves
         full_frac, cheap = cfg.full_frac if cfg.cheap_simulations else 1.0, cfg.cheap_simulations
-        if self.is_decided(game):
-            full_frac, cheap = full_frac * cfg.decided_frac, cfg.decided_simulations
         game.is_full = not game.is_opening and self.rng.random() < full_frac
         if not game.is_full:
             self._budget[tree] = 1 if game.is_opening else cheap
@@ -118,12 +116,6 @@ class SelfPlay:
         cfg = self.recipe.selfplay
         decay = 0.5 ** (len(self.games[tree].moves) / cfg.halflife)
         return cfg.temperature_end + (cfg.temperature - cfg.temperature_end) * decay
-
-    def is_decided(self, game: Game) -> bool:
-        """Tell whether one side has been all but won for so long that the rest is a formality."""
-        cfg = self.recipe.selfplay
-        last = game.values[-cfg.decided_moves :]
-        return len(last) == cfg.decided_moves and min(map(abs, last)) > cfg.decided_value
 
     def is_finished(self, tree: int) -> bool:
         """Tell whether a game is over, settled, or at the recipe's last move."""

@@ -56,9 +56,7 @@ def test_slopes_and_exchange_rate_of_a_plane():
     (fact,) = study.exchange()["facts"]
     assert "+60 Elo for each doubling of the training, +40 " in fact and "saves 1.5 (± " in fact
     facts = study.reinforcement()["facts"]  # 64 simulations: 447 at 10 minutes, without: -300
-    assert any(
-        "no search: the imitator is not passed between 10.0 and 80.0" in fact for fact in facts
-    )
+    assert any("search is not passed between 10.0 and 80.0 minutes" in fact for fact in facts)
 
 
 def test_networks_are_found_with_their_kind_and_time(tmp_path):

@@ -296,13 +296,13 @@ def _compare(who: str, kind: str, elos: dict[float, float], axes: dict) -> list[
     """Say when self-play passed the imitator without search, the ratings taken as exact."""
     if "level" not in axes:
         return []
-    level, last = axes["level"][1], max(elos)
+    level, last, whom = axes["level"][1], max(elos), "the imitator without search"
     minutes = find_crossing(elos, level)
-    text = f"the imitator is not passed between {min(elos):.1f} and {last:.1f} minutes"
+    text = f"{whom} is not passed between {min(elos):.1f} and {last:.1f} minutes"
     if kind == "from imitation":
-        text = f"{elos[last] - level:+.0f} Elo from the imitator after {last:.0f} minutes in all"
+        text = f"{elos[last] - level:+.0f} Elo from {whom} after {last:.0f} minutes in all"
     elif minutes:
-        text = f"passes the imitator after {minutes:.1f} minutes"
+        text = f"passes {whom} after {minutes:.1f} minutes"
     return [f"{who}: {text}."]
 
 

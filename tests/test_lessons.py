@@ -52,7 +52,8 @@ def test_slopes_and_exchange_rate_of_a_plane():
     section = study.search()
     assert [line["label"] for line in section["lines"]] == ["b"]  # of its kind the most trained
     (fact,) = section["facts"]
-    assert "a +40 (± " in fact and "b +40 (± " in fact
+    assert "b +40 (± " in fact and "a +40" not in fact
+    assert [row[2] for row in section["rows"] if row[1] == "each doubling"] == ["+40", "+40"]
     (fact,) = study.exchange()["facts"]
     assert "+60 Elo for each doubling of the training, +40 " in fact and "saves 1.5 (± " in fact
     facts = study.reinforcement()["facts"]  # 64 simulations: 447 at 10 minutes, without: -300

@@ -206,11 +206,13 @@ class Study:
             searched = sorted(players)[1:]
             if len(searched) < 2:
                 continue
-            if network.name in (self.main.name, *longest):  # all would hide each other
-                lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
             design = [(players[s]["name"], [1, math.log2(s)]) for s in searched]
             (_, slope), covariance = self.fit(design)
-            slopes.append(f"{network.name} {slope:+.0f} (± {1.96 * covariance[1, 1] ** 0.5:.0f})")
+            error = 1.96 * covariance[1, 1] ** 0.5
+            rows.append((network.name, "each doubling", f"{slope:+.0f}", f"± {error:.0f}", ""))
+            if network.name in (self.main.name, *longest):  # all would hide each other
+                lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
+                slopes.append(f"{network.name} {slope:+.0f} (± {error:.0f})")
         main = self.players(self.main)
         low, high = min(filter(None, main)), max(main)
         facts = [f"Elo for each doubling between {low} and {high}: {', '.join(slopes)}."]

@@ -272,6 +272,21 @@ def test_a_log_that_a_kill_left_behind_catches_up(recipe_path, tmp_path):
     assert log.read_text() == whole
 
 
+def test_an_interrupt_whose_exception_is_dropped_ends_the_run_all_the_same(
+    recipe_path, tmp_path, monkeypatch
+):
+    def drop(row):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr(loop, "format_row", drop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+    assert [row["cycle"] for row in load_log(tmp_path)] == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.slow
 def test_a_run_that_is_suspended_or_interrupted_goes_on(recipe_path, tmp_path):
     command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]

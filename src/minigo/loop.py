@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -309,11 +311,28 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
             learner.save_network(networks)
             learner.save(networks)
         if not is_done(recipe, learner.progress):
-            _run_cycles(learner, networks, GameFolder(root / "selfplay" / name))
+            with remembered_interrupts() as interrupts:
+                _run_cycles(learner, networks, GameFolder(root / "selfplay" / name), interrupts)
     return cycle_path(networks, learner.progress.cycle)
 
 
-def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
+@contextlib.contextmanager
+def remembered_interrupts() -> Iterator[list]:
+    """Yield a list that fills with each Ctrl-C, besides the exception that it raises.
+
+    Python drops the exception where the signal comes in a finaliser or in some library's callback,
+    and the run would go on.
+    """
+    interrupts, handler = [], signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    with contextlib.ExitStack() as stack:
+        if is_main and callable(handler):  # under nohup it is not: Ctrl-C is ignored there
+            signal.signal(signal.SIGINT, lambda *args: interrupts.append(args) or handler(*args))
+            stack.callback(signal.signal, signal.SIGINT, handler)
+        yield interrupts
+
+
+def _run_cycles(learner: Learner, networks: Path, games: GameFolder, interrupts: list) -> None:
     recipe, progress = learner.recipe, learner.progress
     replay = MixedReplay(recipe.sizes, np.random.default_rng(recipe.seed))
     add_games(replay, games, recipe)
@@ -323,6 +342,8 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder) -> None:
         torch.set_num_threads(max(1, len(list_cores()) - num_playing_on))
     try:
         while not is_done(recipe, progress):
+            if interrupts:
+                raise KeyboardInterrupt
             start = time.monotonic()
             missing = (progress.cycle + 1) * recipe.games_per_cycle - games.num_games
             share = share_done(recipe, progress.cycle, progress.elapsed_s)
@@ -369,16 +390,9 @@ def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> di
     num_steps = int(samples / recipe.training.batch_size) - progress.step
     if num_steps <= 0:
         return {}
-    report = train(
-        learner.net,
-        learner.average,
-        learner.optimizer,
-        replay,
-        recipe.training,
-        num_steps=num_steps,
-        step=progress.step,
-        progress=(done, done),
-    )
+    net, average, optimizer = learner.net, learner.average, learner.optimizer
+    steps = {"num_steps": num_steps, "step": progress.step, "progress": (done, done)}
+    report = train(net, average, optimizer, replay, recipe.training, **steps)
     progress.step = report.step
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 

@@ -36,5 +36,5 @@ def test_figures_are_those_of_the_readme_and_the_diary():
         lesson = re.sub(
             r"\([^()]*Silver.*?\)|AlphaGo Zero's makers.*?\)", "", lesson, flags=re.DOTALL
         )
-        for figure in re.findall(r"[+-]\d+|\d+\.\d+ %|\d{1,3}(?:,\d{3})+", lesson):
+        for figure in re.findall(r"[+-]\d+|\d+\.\d+ %|\d[\d,]{2,}\d", lesson):
             assert figure in sources, figure

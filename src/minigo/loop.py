@@ -391,8 +391,9 @@ def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> di
     if num_steps <= 0:
         return {}
     net, average, optimizer = learner.net, learner.average, learner.optimizer
-    steps = {"num_steps": num_steps, "step": progress.step, "progress": (done, done)}
-    report = train(net, average, optimizer, replay, recipe.training, **steps)
+    report = train(
+        net, average, optimizer, replay, recipe.training, num_steps, progress.step, (done, done)
+    )
     progress.step = report.step
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 

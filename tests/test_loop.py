@@ -78,6 +78,26 @@ def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
     loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
     with pytest.raises(ValueError, match="of a run with b1c8, not b1c16"):
         loop.run(load_recipe(recipe_path, ["network=b1c16"]), "tiny", tmp_path)
+    with pytest.raises(ValueError, match="of a run with seed 1, not seed 2"):
+        loop.run(load_recipe(recipe_path, ["seed=2"]), "tiny", tmp_path)
+
+
+def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):
+    rows = []
+    for cycle, games in enumerate((24, 6, 30), start=1):
+        overrides = [f"cycles={cycle}", f"samples_per_position={5 - cycle}"]
+        overrides += [f"games_per_cycle={games}", f"training.weight_decay=0.0{cycle}"]
+        overrides += [f"training.batch_size={192 // cycle}"]
+        state = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent / "latest.pt"
+        optimizer = load_checkpoint(state).state["optimizer"]
+        assert optimizer["param_groups"][0]["weight_decay"] == cycle / 100
+        rows = load_log(tmp_path)
+    assert [row["games"] for row in rows] == [24, 30, 60]
+    before = {"positions": 0, "step": 0, "owed": 0}
+    for cycle, row in enumerate(rows, start=1):
+        samples = (row["step"] - before["step"]) * (192 // cycle) + row["owed"] - before["owed"]
+        assert samples == (5 - cycle) * (row["positions"] - before["positions"]) > 0
+        before = row
 
 
 def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
@@ -91,6 +111,8 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     human.unlink()  # needed to begin, not to go on
     recipe = load_recipe(recipe_path, [*overrides, "cycles=2"])
     assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b1c8"  # start_from's
+    with pytest.raises(ValueError, match="of a run with .*cycle-0001.pt, not 9x9-human"):
+        loop.run(load_recipe(recipe_path, [*overrides, "start_from=9x9-human"]), "tiny", tmp_path)
     with pytest.raises(ValueError, match="of a run with imitation, not zero"):
         loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
 

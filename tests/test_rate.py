@@ -95,10 +95,12 @@ def test_a_ladder_stops_when_the_order_is_known(network, tmp_path, monkeypatch):
     row = {"a": f"{network}@2", "b": f"{network}@0", "black": "", "moves": 9, "size": 5, "komi": 7}
     players = list_players([network], (0, 2), 5)
     row |= {"points": 1, "sgf": "", "ending": "", "identities": [module._identify(players[0])] * 2}
-    (tmp_path / "results.jsonl").write_text((json.dumps(row) + "\n") * 40)
+    retired = row | {"a": "retired", "points": 0}  # nobody waits for what he can't play any more
+    lines = [json.dumps(row)] * 40 + [json.dumps(retired), ""]
+    (tmp_path / "results.jsonl").write_text("\n".join(lines))
     monkeypatch.setattr(Ladder, "next_job", lambda *_: pytest.fail("a game too many"))
     report = rate(players, tmp_path, size=5, workers=1)
-    assert report["games"] == 40 and report["players"][0]["name"] == row["a"]
+    assert report["games"] == 41 and report["players"][0]["name"] == row["a"]
     assert report["players"][0]["elo_low"] > 0
 
 

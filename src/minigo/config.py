@@ -85,7 +85,7 @@ class SelfplayConfig:
     # search.simulations (progressive simulation, Wu et al. 2024); 0: it doesn't grow
     full_frac: float = 0.25  # share of moves with a full search, which become data (KataGo, 3.1)
     cheap_simulations: int = 0  # of the other moves; 0: every move gets the full search
-    opening_moves: float = 4.0  # mean number of first moves drawn from the raw policy (KataGo, 5)
+    opening_moves: float = 4.0  # mean number of first moves drawn from the raw policy (KataGo, D)
     temperature: float = 1.0  # of the move choice in the opening, but for a Gumbel root;
     # halves every `halflife` moves
     temperature_end: float = 0.2  # what it falls to
@@ -189,6 +189,7 @@ class Recipe:
         _choice("device", self.device, ("auto", "cpu", "cuda"))
         _at_least(self, 1, "games_per_cycle", "window_min", "rate_games")
         _at_least(self, 0, "cycles", "minutes", "seed", "samples_per_position", "rate_every")
+        _at_least(self, 0.01, "window_exponent")
         if self.start == "imitation" and not self.start_from:
             raise ValueError('start = "imitation" needs start_from = "CHECKPOINT"')
 

@@ -39,7 +39,7 @@ MIN_PHASE_S = 20.0  # between them at least
 SAVE_S = 180.0  # between two savings of a run's state at most
 FIRST_STEPS = 10  # that tell how fast this machine trains
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
-# left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). Points in proportion.
+# left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). So do points.
 IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
 # The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
 RANK_BANDS = ((-99, "30k to 10k"), (-8, "9k to 5k"), (-3, "4k to 1k"), (1, "1d to 3d"))

@@ -48,6 +48,7 @@ class Progress:
     games: int = 0
     positions: int = 0  # of all games
     skipped: int = 0  # of them, those that had left the window when the network grew
+    owed: float = 0.0  # samples that they warrant, and that didn't make a batch yet
 
 
 class Learner:
@@ -75,7 +76,7 @@ class Learner:
     def grow(self, num_skipped: int) -> None:
         """Take the larger network, which learns first what the window holds of the games so far."""
         self._take(self._make(self.recipe.grow_to))
-        self.progress.step, self.progress.skipped = 0, num_skipped
+        self.progress.step, self.progress.skipped, self.progress.owed = 0, num_skipped, 0.0
 
     def start(self) -> None:
         """Begin a run: from random weights, or with a network that learned by imitation."""
@@ -88,6 +89,9 @@ class Learner:
             raise ValueError(f"{checkpoint.path} is no state of a run")
         new, old, network = self.recipe, checkpoint.info["recipe"], checkpoint.network
         pairs = [(old["start"], new.start), (old["training"]["optimizer"], new.training.optimizer)]
+        pairs.append((f"seed {old['seed']}", f"seed {new.seed}"))
+        if new.start == old["start"] == "imitation":
+            pairs.append((old["start_from"], new.start_from))
         if new.start == "zero" and network != new.grow_to:
             pairs.append((network, new.network))
         for theirs, ours in pairs:
@@ -97,7 +101,8 @@ class Learner:
             self._take(self._make(network))
         self.net.load_state_dict(checkpoint.state["net"])
         self.average.load_state_dict(checkpoint.state["average"])
-        self.optimizer.load_state_dict(checkpoint.state["optimizer"])
+        moments = {"state": checkpoint.state["optimizer"]["state"]}  # the rest is the recipe's
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | moments)
         self.progress = Progress(**checkpoint.state["progress"])
         self.log = checkpoint.state["log"]
 
@@ -345,7 +350,7 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder, interrupts:
             if interrupts:
                 raise KeyboardInterrupt
             start = time.monotonic()
-            missing = (progress.cycle + 1) * recipe.games_per_cycle - games.num_games
+            missing = recipe.games_per_cycle - max(0, games.num_games - progress.games)
             share = share_done(recipe, progress.cycle, progress.elapsed_s)
             order = (progress.cycle, full_simulations(recipe, share))
             if missing > 0:
@@ -376,24 +381,25 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder, interrupts:
 def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> dict:
     """Train as long as the new positions warrant, and return what to log.
 
-    All steps of the network times the batch is `samples_per_position` times all its positions. The
-    batches depend only on the seed, the cycle and the games, so that a resumed cycle is the same.
+    That is `samples_per_position` for each, and what earlier cycles left over. The batches depend
+    only on the seed, the cycle and the games, so that a resumed cycle is the same.
     """
     recipe, progress = learner.recipe, learner.progress
     replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
+    num_new = max(0, replay.num_positions - progress.positions)
     elapsed_s = progress.elapsed_s + selfplay_s
     done = share_done(recipe, progress.cycle, elapsed_s)
     may_grow = recipe.start == "zero" and recipe.grow_to not in ("", learner.net.name)
     if may_grow and done >= recipe.grow_at:
         learner.grow(replay.num_positions - len(replay))
-    samples = recipe.samples_per_position * (replay.num_positions - progress.skipped)
-    num_steps = int(samples / recipe.training.batch_size) - progress.step
-    if num_steps <= 0:
+        num_new = len(replay)
+    progress.owed += recipe.samples_per_position * num_new
+    num_steps, progress.owed = divmod(progress.owed, recipe.training.batch_size)
+    if not num_steps:
         return {}
     net, average, optimizer = learner.net, learner.average, learner.optimizer
-    report = train(
-        net, average, optimizer, replay, recipe.training, num_steps, progress.step, (done, done)
-    )
+    steps = int(num_steps), progress.step
+    report = train(net, average, optimizer, replay, recipe.training, *steps, (done, done))
     progress.step = report.step
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 

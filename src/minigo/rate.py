@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -113,6 +113,8 @@ class Job:
         with open(self.folder / "results.jsonl", "ab", buffering=0) as file:
             file.write(line)  # one write(): lines of several processes don't mix
             os.fsync(file.fileno())
+        if parent_process() and not parent_process().is_alive():
+            sys.exit()  # the ladder was killed, and may have been started again
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -195,8 +197,11 @@ class Ladder:
         return Job(a, b, num_games, self.size, self.rules, self.folder, number, identities)
 
     def decided(self, elo: float) -> int:
-        """Count the neighbours on the ladder of whom a sequential test knows the stronger."""
-        neighbours = pairwise(np.argsort(-self.ratings))
+        """Count the neighbours on the ladder of whom a sequential test knows the stronger.
+
+        Among those who still play: the folder may know others.
+        """
+        neighbours = pairwise(np.argsort(-self.ratings[: len(self.players)]))
         ratios = [sprt(self.points, self.anchor, i, j, elo) for i, j in neighbours]
         return sum(ratio >= SPRT_BOUND for ratio in ratios)
 
@@ -282,7 +287,7 @@ def _play(ladder: Ladder, idle: list[Connection], max_games, deadline, sprt_elo,
     busy: dict[Connection, Job] = {}
     while time.monotonic() < deadline:
         if sprt_elo and len(ladder.rows) > bar.n:
-            num_decided, most = ladder.decided(sprt_elo), len(ladder.names) - 1
+            num_decided, most = ladder.decided(sprt_elo), len(ladder.players) - 1
             bar.set_postfix_str(f"{num_decided}/{most} decided", refresh=False)
             if num_decided == most:
                 return
@@ -305,7 +310,7 @@ def _receive(pipe: Connection) -> None:
     """Take a worker's word that its job is done; raises what went wrong."""
     try:
         error = pipe.recv()
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         raise ValueError("a worker of the ladder died; its message is above") from None
     if error:
         raise ValueError(error)

@@ -48,9 +48,9 @@ class GameRecord:
     score: float | None = None  # points, Black minus White, komi included; None unless counted
     ownership: np.ndarray | None = None  # (N * N,) int8 +1 Black, -1 White, 0; None unless certain
     policy_plies: np.ndarray = _empty(np.int16)  # (K,): those searched fully
-    policies: np.ndarray | None = None  # (K, A) float16, their targets; K = 0: the moves played
+    policies: np.ndarray | None = None  # (K, A) float16, their targets
     values: np.ndarray = _empty(np.float32)  # (T,) of the roots, for the player to move; (0,) for
-    # games without a search
+    # games without a search, whose target is the move played
     source: str = ""  # SGF's SO, or the network that played
     black_rank: str = ""
     white_rank: str = ""

@@ -48,10 +48,6 @@ class Replay:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
-    def num_games(self) -> int:
-        return len(self._games)
-
-    @property
     def num_positions(self) -> int:
         """Positions added so far, those that left the window included."""
         return self._num_dropped + len(self)

@@ -171,9 +171,9 @@ STOP = "stop"
 def work(worker: int, recipe: Recipe, seed: list[int], pipe: Connection) -> None:
     """Carry out the orders that come through the pipe, until it closes.
 
-    Each finished game is on disk before it is answered by True; False answers the end of an order.
-    Games under way then wait for the next one, and go on with its network. Where a file can't be
-    read or written, the last answer says so in one line.
+    Each finished game is written before it is answered by True; False answers the end of an order,
+    when they are safe from a power cut, too. Games under way then wait for the next one, and go on
+    with its network. Where a file can't be read or written, the last answer says so in one line.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which closes the pipe
     pin_to_core(worker)

@@ -17,6 +17,7 @@ import pytest
 import minigo
 from minigo._board import Board
 from minigo.config import RULES, PlayConfig, Rules
+from minigo.coords import BLACK
 from minigo.engine import Clock
 from minigo.gtp import COMMANDS, Session, describe_commands, parse_line, serve
 
@@ -226,6 +227,16 @@ def test_rules(session):
         assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
 
 
+def test_rules_as_json_are_taken_whole_or_not_at_all(session):
+    own = session.respond("kata-get-rules")[2:].strip()
+    assert session.respond(f"kata-set-rules {own}") == "= \n\n"
+    for text in ('{"suicide": "false"}', '{"koRule": "SIMPLE"}', '{"ko": "SIMPLE", "tax": "SEKI"}'):
+        assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
+    assert session.respond("kata-get-rules")[2:].strip() == own
+    assert session.respond('kata-set-rules {"suicide": false, "tax": "NONE"}') == "= \n\n"
+    assert not session.engine.board.rules.suicide
+
+
 def test_rules_by_kgs_names(session):
     check(
         session,
@@ -378,6 +389,16 @@ def test_loadsgf_takes_set_up_stones_and_any_move_number(
     assert session.respond("list_stones w") == f"= {white}\n\n"
 
 
+def test_a_game_that_goes_on_after_two_passes_comes_back_whole(session, tmp_path):
+    for line in ("boardsize 5", "play b pass", "play b D4", "play w C3"):
+        session.respond(line)
+    stones = str(session.engine.board)
+    session.respond(f"printsgf {tmp_path}/game.sgf")
+    session.respond("clear_board")
+    assert session.respond(f"loadsgf {tmp_path}/game.sgf") == "= \n\n"
+    assert str(session.engine.board) == stones and "D4" in session.respond("list_stones b")
+
+
 def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
     path = tmp_path / "broken.sgf"
     path.write_bytes(b"(;SZ[9];B[aa];W[aa])")
@@ -500,6 +521,9 @@ def test_the_clock():
     )
     assert session.respond("time_left b 8 4") == "= \n\n"
     assert session.engine.clock.limit(1, 0, 9) == pytest.approx(0.9 * 2 - 0.2)
+    session.engine.clock.spend(2, 59)
+    session.respond("clear_board")  # a new game: all have their time again
+    assert session.engine.clock.limit(1, 0, 9) == session.engine.clock.limit(2, 0, 9) > 1
     assert session.respond("time_settings 60 0").startswith("? no number of stones")
 
 
@@ -732,6 +756,21 @@ def test_the_winrate_is_that_of_the_colour_asked_about():
     assert wins[0] > 0.7 and wins[1] < 0.3 and wins[2] > 7000 and wins[3] < 3000
 
 
+def test_a_win_by_half_a_point_is_a_certain_win(player):
+    for line in ("komi 24.5", "play b C3", "play w pass"):
+        player.respond(line)
+    assert (
+        " winrate 1.000000 "
+        in re.search("info move pass .*", player.respond("kata-analyze b 1"))[0]
+    )
+
+
+def test_each_colour_resigns_for_its_own_moves(player):
+    player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
+    moves = [player.respond(f"genmove {color}") for color in "bwbwb"]
+    assert moves[-1] == "= resign\n\n" and "= resign\n\n" not in moves[:-1]
+
+
 def test_it_resigns_when_it_has_looked_lost_for_some_moves(player, monkeypatch):
     player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
     moves = [player.respond("genmove b") for _ in range(3)]
@@ -797,7 +836,7 @@ def test_analysis_with_a_move(player):
     answer = player.respond("lz-genmove_analyze w 10 ownership true")
     assert re.fullmatch(rf"=\n({LZ}( {LZ})*{OWNERSHIP}\n)+play ([A-E][1-5]|pass)\n\n", answer)
     player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
-    player.engine._num_lost = 2
+    player.engine._num_lost[BLACK] = 2
     assert player.respond("kata-genmove_analyze b").endswith("play resign\n\n")
     assert len(player.engine.moves) == 2
 

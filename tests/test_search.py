@@ -86,14 +86,22 @@ def test_search_takes_the_capture():
     search = Search(FakeEvaluator(), SearchConfig(), [board], np.random.default_rng(0))
     search.run(200)
     result = search.result(0)
-    assert result.move == 3 and result.value > result.raw_value
+    assert result.move == 3 and result.value > search.forest.root(0)[2]
+
+
+def explore(search):
+    """Do a search of `config.simulations` as self-play does: a Gumbel root is evaluated first."""
+    if search.config.root == "gumbel":
+        search.run(1)
+    search.explore(0, search.config.simulations)
+    search.run()
 
 
 @pytest.mark.parametrize("root", ["puct", "gumbel"])
 def test_exploration_differs_by_seed_and_repeats_with_it(root):
     def visits(seed):
         search = make_search(seed=seed, root=root, simulations=32)
-        search.run(explore=np.array([True]))
+        explore(search)
         search.forest.check()
         return search.result(0).visits.tolist()
 
@@ -102,11 +110,11 @@ def test_exploration_differs_by_seed_and_repeats_with_it(root):
 
 def test_gumbel_gives_the_first_phase_to_as_many_moves_as_it_considers():
     search = make_search(root="gumbel", simulations=8, num_considered=8)
-    search.run(explore=np.array([True]))
+    explore(search)
     visits = search.result(0).visits
     assert visits.sum() == 8 and search.evaluator.num_rows == 9  # and one for the root itself
     search = make_search(root="gumbel", simulations=16, num_considered=4)
-    search.run(explore=np.array([True]))
+    explore(search)
     visits = sorted(search.result(0).visits[search.result(0).visits > 0].tolist())
     assert visits == [2, 2, 6, 6]
     assert search.result(0).visits[search.result(0).move] == 6
@@ -114,7 +122,7 @@ def test_gumbel_gives_the_first_phase_to_as_many_moves_as_it_considers():
 
 def test_gumbel_target_prefers_what_turned_out_better():
     search = make_search(root="gumbel", simulations=64)
-    search.run(explore=np.array([True]))
+    explore(search)
     result, policy = search.result(0), search.policy_target(0)
     assert policy.sum() == pytest.approx(1, abs=1e-5)
     best = np.nanargmax(result.values)

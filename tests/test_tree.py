@@ -98,12 +98,15 @@ def test_visits_of_a_node_are_one_and_those_of_its_moves(size, leaves):
 @pytest.mark.parametrize("leaves", (1, 4, 16))
 def test_no_virtual_loss_is_left_behind(leaves):
     forest = searched(Board(5), 300, guess, SearchConfig(leaves=leaves))
-    num_visits, value, raw_value, score = forest.root(0)
+    num_visits, value, raw_value, win, score = forest.root(0)
     visits, values, scores = forest.visits(0), forest.values(0), forest.scores(0)
-    raw_score = guess(root_planes(Board(5)))[2][0]
+    _, (raw_win,), (raw_score,) = guess(root_planes(Board(5)))
     assert value * num_visits == pytest.approx(raw_value + np.nansum(visits * values), abs=1e-3)
+    wins = forest.wins(0)
+    assert win * num_visits == pytest.approx(raw_win + np.nansum(visits * wins), abs=1e-3)
     assert score * num_visits == pytest.approx(raw_score + np.nansum(visits * scores), abs=1e-2)
-    assert (np.isnan(values) == (visits == 0)).all() and (np.isnan(scores) == (visits == 0)).all()
+    for statistic in (values, wins, scores):
+        assert (np.isnan(statistic) == (visits == 0)).all()
     assert (abs(values[visits > 0]) <= 1).all()
 
 
@@ -179,7 +182,7 @@ def test_boards_are_copied_and_given_back():
     copy.play(3)
     assert forest.board(0).num_moves == 1
     forest.reset(0, copy)
-    assert str(forest.board(0)) == str(copy) and forest.root(0) == (0, 0.0, 0.0, 0.0)
+    assert str(forest.board(0)) == str(copy) and forest.root(0) == (0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_what_is_no_forest_or_no_tree_is_refused():
@@ -266,8 +269,8 @@ def white_wins(planes: np.ndarray):
 def test_values_are_for_the_player_to_move(color):
     sign = 1 if color == WHITE else -1
     forest = searched(Board(9, to_play=color), 60, white_wins)
-    num_visits, value, raw_value, score = forest.root(0)
-    assert (num_visits, value, raw_value, score) == (60, sign, sign, 10 * sign)
+    num_visits, value, raw_value, win, score = forest.root(0)
+    assert (num_visits, value, raw_value, win, score) == (60, sign, sign, sign, 10 * sign)
     visited = forest.visits(0) > 0
     assert (forest.values(0)[visited] == sign).all()
     assert (forest.scores(0)[visited] == 10 * sign).all()
@@ -288,10 +291,24 @@ def test_a_good_move_is_found_by_either_colour(color):
     assert forest.visits(0)[good] > 100
 
 
+def test_leaves_under_way_dont_speak_for_moves_never_tried():
+    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
+
+    def black_loses(planes):
+        logits, value, score = know_nothing(planes)
+        num_stones = (planes[:, own] + planes[:, other]).sum(axis=(1, 2))
+        value[:] = np.where(num_stones % 2, 0.5, -0.5)
+        logits[:, 12] = 4
+        return logits, value, score
+
+    forest = searched(Board(5), 64, black_loses, SearchConfig(leaves=8))
+    assert (forest.visits(0) > 0).sum() < 8  # one leaf at a time: only move 12
+
+
 def test_utility_mixes_winning_and_points():
     forest = searched(Board(9), 1, white_wins, SearchConfig(score_utility=0.25))
     expected = -(0.75 + 0.25 * 2 / math.pi * math.atan(10 / 9))
-    assert forest.root(0) == (1, pytest.approx(expected), pytest.approx(expected), -10)
+    assert forest.root(0) == (1, pytest.approx(expected), pytest.approx(expected), -1, -10)
 
 
 @pytest.mark.parametrize("komi", (-1.5, 8.5, 9, 9.5))
@@ -307,7 +324,7 @@ def test_a_finished_game_is_scored_by_the_rules(color, komi):
     assert forest.values(0)[pass_move] == np.sign(score)
     assert forest.scores(0)[pass_move] == score
     forest.advance(0, pass_move)
-    assert forest.root(0) == (forest.root(0)[0], -np.sign(score), -np.sign(score), -score)
+    assert forest.root(0)[1:] == (-np.sign(score),) * 3 + (-score,)
 
 
 @pytest.mark.parametrize("color", (BLACK, WHITE))
@@ -347,7 +364,7 @@ def test_a_search_of_a_finished_game_needs_no_evaluation():
     board.play_all([4, 9, 9])
     forest = Forest([board], SearchConfig(leaves=4, score_utility=0.0))
     assert simulate(forest, 12, leaves=4) == 0
-    assert forest.root(0) == (12, -1, -1, -8.5) and not forest.visits(0).any()
+    assert forest.root(0) == (12, -1, -1, -1, -8.5) and not forest.visits(0).any()
     assert forest.best_move(0) == 9
     forest.advance(0, 0)  # a client may go on
     assert forest.root(0)[0] == 0
@@ -449,14 +466,14 @@ def test_the_tree_of_the_move_played_is_kept(leaves):
     forest = searched(Board(5), 500, guess, SearchConfig(leaves=leaves))
     for _ in range(6):
         move = forest.best_move(0)
-        visits, value, score = (
-            x[move] for x in (forest.visits(0), forest.values(0), forest.scores(0))
-        )
+        visits = forest.visits(0)[move]
+        value, win, score = forest.values(0)[move], forest.wins(0)[move], forest.scores(0)[move]
         line = forest.principal_variation(0, move, 10)
         forest.advance(0, move)
         forest.check()
         assert forest.root(0)[0] == visits == 1 + forest.visits(0).sum()
-        assert forest.root(0)[1::2] == pytest.approx((-value, -score))
+        root = forest.root(0)
+        assert (root[1], root[3], root[4]) == pytest.approx((-value, -win, -score))
         if len(line) > 1:
             assert forest.principal_variation(0, line[1], 9) == line[1:]
         simulate(forest, 500 - visits, guess, leaves)
@@ -493,7 +510,7 @@ def test_a_move_not_searched_begins_a_new_tree():
     forest = searched(Board(9), 10)
     move = int(np.flatnonzero(forest.visits(0) == 0)[0])
     forest.advance(0, move)
-    assert forest.root(0) == (0, 0.0, 0.0, 0.0) and forest.board(0).last_move == move
+    assert forest.root(0) == (0, 0.0, 0.0, 0.0, 0.0) and forest.board(0).last_move == move
     assert not forest.priors(0).any() and not forest.visits(0).any()
 
 
@@ -641,7 +658,7 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
     raw_value = forest.root(0)[2]
     forest.gumbel(0, gumbels, SCHEDULE)
     forest.check()
-    num_visits, value, raw_again, _ = forest.root(0)
+    num_visits, value, raw_again, *_ = forest.root(0)
     assert (num_visits, raw_again) == (1, raw_value) and value == pytest.approx(raw_value)
     assert not forest.visits(0).any()
 
@@ -730,7 +747,7 @@ def test_the_same_input_gives_the_same_tree(rng):
     assert run() == run()
 
 
-SIGNATURE = "0cba54c31cacc9a9"
+SIGNATURE = "699308aa2a5e0067"
 
 
 def test_search_signature():

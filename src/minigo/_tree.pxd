@@ -20,11 +20,14 @@ cdef struct Edge:
     uint16_t move       # 0 .. size * size; edges stand in ascending order of moves
 
 cdef struct Node:
-    double value_sum    # its own value and those below it, for the player to move here: -W(s, a)
+    double value_sum    # its own utility and those below it, for the player to move here: -W(s, a)
+    double win_sum      # the same of winning alone, without points
     double score_sum    # the same of scores, in points
     float value         # utility of its own evaluation, from EXPANDED or TERMINAL on
+    float win           # the same of winning alone, in [-1, 1]
     float score         # the same in points
     int visits          # N(s) = 1 + sum of N(s, a), simulations under way included
+    int pending         # how many are under way: visits that have no value yet
     int parent          # node index, NO_NODE at the root
     int first_edge
     int num_edges       # legal moves, pass included; 0 while FRESH or if TERMINAL
@@ -67,7 +70,7 @@ cdef struct Constants:  # of SearchConfig
     int leaves
 
 cdef enum Statistic:    # of a root move
-    PRIOR, VISITS, VALUE, SCORE
+    PRIOR, VISITS, VALUE, WIN, SCORE
 
 cdef class Forest:
     cdef Tree* trees

@@ -44,7 +44,10 @@ class Forest:
         """Return (A,) int32 visits N(s, a) of the root's moves."""
 
     def values(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 Q(s, a) for the player to move; NaN where not visited."""
+        """Return (A,) float32 Q(s, a), utilities for the player to move; NaN where not visited."""
+
+    def wins(self, tree: int) -> np.ndarray:
+        """Return (A,) float32 mean result of each move, +1 = the player to move wins, or NaN."""
 
     def scores(self, tree: int) -> np.ndarray:
         """Return (A,) float32 mean score of each move, points for the player to move, or NaN."""
@@ -52,11 +55,11 @@ class Forest:
     def priors(self, tree: int) -> np.ndarray:
         """Return (A,) float32 network policy over the legal moves, without noise; sums to 1."""
 
-    def root(self, tree: int) -> tuple[int, float, float, float]:
-        """Return (visits, mean value, network value, mean score) of the root.
+    def root(self, tree: int) -> tuple[int, float, float, float, float]:
+        """Return (visits, mean value, network value, mean result, mean score) of the root.
 
         All for the player to move there; zeros where it has no visit. The values are utilities:
-        they hold the share `score_utility` of points.
+        they hold the share `score_utility` of points; the result is winning alone, in [-1, 1].
         """
 
     def best_move(self, tree: int) -> int:
@@ -74,8 +77,8 @@ class Forest:
     def noise(self, tree: int, noise: np.ndarray | None, frac: float = 0.25) -> None:
         """Mix (A,) float32 noise into the root's prior until the next move; None takes it out."""
 
-    def gumbel(self, tree: int, gumbels: np.ndarray | None, schedule: np.ndarray | None) -> None:
-        """Choose root moves by (A,) Gumbel noise and a schedule of visit counts; None: by PUCT.
+    def gumbel(self, tree: int, gumbels: np.ndarray, schedule: np.ndarray) -> None:
+        """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.
 
         schedule: (n,) int32: simulation i goes to the best move that has schedule[i] visits
         (sequential halving, as a table). The root starts again from its own evaluation, which it

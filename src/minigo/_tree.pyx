@@ -90,8 +90,12 @@ cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 no
 # ---- select ----
 
 cdef inline double edge_value(const Arena* arena, const Edge* edge) noexcept nogil:
-    """Return Q(s, a) of a visited edge, for the player to move at s."""
-    return -arena.nodes[edge.child].value_sum / arena.nodes[edge.child].visits
+    """Return Q(s, a) of a visited edge, for the player to move at s; what is under way counts as lost.
+
+    That virtual loss puts the next simulation off the same way (AlphaGo's n_vl = 1).
+    """
+    cdef const Node* child = &arena.nodes[edge.child]
+    return -(child.value_sum + child.pending) / child.visits
 
 
 cdef int select_edge(
@@ -137,7 +141,7 @@ cdef int select_edge(
             best_score, best = score, i
     if fresh < 0:
         return best
-    fpu = node.value_sum / node.visits
+    fpu = node.value_sum / (node.visits - node.pending)
     if noise == NULL:
         fpu -= constants.fpu_reduction * sqrt(visited_prior)
     score = fpu + scale * fresh_prior
@@ -228,10 +232,9 @@ cdef int select_root_edge(Tree* tree, const Constants* constants) noexcept nogil
 cdef int select_leaf(
     Tree* tree, Position* position, const Constants* constants
 ) except -1 nogil:
-    """Go down to a node that isn't expanded, leaving a virtual loss on the way; return its index.
+    """Go down to a node that isn't expanded, with a pending visit on the way; return its index.
 
-    `position` and the tree's history follow. A virtual loss is a visit whose value is a win for the
-    player to move below, so that the one who chose it is put off (AlphaGo's n_vl = 1).
+    `position` and the tree's history follow.
     """
     cdef Arena* arena = &tree.arena
     cdef int node = 0, edge
@@ -246,13 +249,13 @@ cdef int select_leaf(
         if node == 0:
             tree.num_started += 1
         arena.nodes[node].visits += 1
-        arena.nodes[node].value_sum += 1
+        arena.nodes[node].pending += 1
         play_known(position, &tree.history, arena.edges[edge].move)
         if arena.edges[edge].child == NO_NODE:
             arena.edges[edge].child = add_node(arena, node)
         node = arena.edges[edge].child
     arena.nodes[node].visits += 1
-    arena.nodes[node].value_sum += 1
+    arena.nodes[node].pending += 1
     return node
 
 
@@ -263,20 +266,25 @@ cdef inline double utility_of(double value, double score, int size, double share
     return (1 - share) * value + share * 2 / M_PI * atan(score / size)
 
 
-cdef void backup(Arena* arena, int node, double value, double score) noexcept nogil:
-    """Replace the virtual losses on the way to `node` by its utility and score; both flip at each step."""
+cdef void backup(Arena* arena, int leaf) noexcept nogil:
+    """Give the pending visits on the way to a leaf its numbers, which change sign at each step."""
+    cdef double value = arena.nodes[leaf].value, win = arena.nodes[leaf].win
+    cdef double score = arena.nodes[leaf].score
+    cdef int node = leaf
     while node != NO_NODE:
-        arena.nodes[node].value_sum += value - 1
+        arena.nodes[node].pending -= 1
+        arena.nodes[node].value_sum += value
+        arena.nodes[node].win_sum += win
         arena.nodes[node].score_sum += score
-        value, score = -value, -score
+        value, win, score = -value, -win, -score
         node = arena.nodes[node].parent
 
 
 cdef void undo_select(Tree* tree, int node) noexcept nogil:
-    """Take back the visits and virtual losses of a `select_leaf` that ended at `node`."""
+    """Take back the visits of a `select_leaf` that ended at `node`."""
     while node != NO_NODE:
         tree.arena.nodes[node].visits -= 1
-        tree.arena.nodes[node].value_sum -= 1
+        tree.arena.nodes[node].pending -= 1
         node = tree.arena.nodes[node].parent
     tree.num_started -= 1
 
@@ -302,15 +310,14 @@ cdef void finish_terminal(Tree* tree, int node, Position* position, double share
     """Back up the result of a finished game, counted by the rules."""
     cdef int8_t owner[MAX_MOVES]
     cdef Node* leaf = &tree.arena.nodes[node]
-    cdef double score = score_of(position, owner), value
+    leaf.score = score_of(position, owner)
     if position.to_play == 2:   # WHITE
-        score = -score
-    value = (score > 0) - (score < 0)
+        leaf.score = -leaf.score
+    leaf.win = (leaf.score > 0) - (leaf.score < 0)
+    leaf.value = utility_of(leaf.win, leaf.score, position.size, share)
     leaf.state = TERMINAL
-    leaf.value = utility_of(value, score, position.size, share)
-    leaf.score = score
-    backup(&tree.arena, node, leaf.value, leaf.score)
-    if value < 0 and leaf.parent > 0:   # who passed first has lost, and could have played on
+    backup(&tree.arena, node)
+    if leaf.win < 0 and leaf.parent > 0:   # who passed first has lost, and could have played on
         tree.arena.nodes[tree.arena.nodes[leaf.parent].parent].pass_loses = True
 
 
@@ -326,7 +333,7 @@ cdef int start_leaf(Tree* tree, int node, Position* position, float* planes) exc
 
 
 cdef bint expand_leaf(
-    Arena* arena, int node, const float* weights, double value, double score
+    Arena* arena, int node, const float* weights, float win, float score, double value
 ) noexcept nogil:
     """Share the prior among the node's edges by weight and back up; False if something isn't a number."""
     cdef Node* leaf = &arena.nodes[node]
@@ -343,8 +350,9 @@ cdef bint expand_leaf(
         edges[i].prior *= total
     leaf.state = EXPANDED
     leaf.value = value
+    leaf.win = win
     leaf.score = score
-    backup(arena, node, value, score)
+    backup(arena, node)
     return True
 
 
@@ -497,9 +505,9 @@ cdef class Forest:
 
     def expand(self, logits, const float[::1] value, const float[::1] score):
         cdef const float[:, ::1] weights = exponentials(logits)
-        cdef int i, num_rows = self.num_waiting
+        cdef int i, node, num_rows = self.num_waiting
         cdef Tree* tree
-        cdef double share = self.constants.score_utility
+        cdef double utility, share = self.constants.score_utility
         cdef bint is_number = True
         if not (weights.shape[0] == value.shape[0] == score.shape[0] == num_rows) or (
             num_rows and weights.shape[1] != self.size * self.size + 1
@@ -508,15 +516,12 @@ cdef class Forest:
         self.num_waiting = 0
         with nogil:
             for i in range(num_rows):
-                tree = &self.trees[self.waiting[i].tree]
+                tree, node = &self.trees[self.waiting[i].tree], self.waiting[i].node
+                utility = utility_of(value[i], score[i], self.size, share)
                 if not expand_leaf(
-                    &tree.arena,
-                    self.waiting[i].node,
-                    &weights[i, 0],
-                    utility_of(value[i], score[i], self.size, share),
-                    score[i],
+                    &tree.arena, node, &weights[i, 0], value[i], score[i], utility
                 ):
-                    forget_leaf(tree, self.waiting[i].node)
+                    forget_leaf(tree, node)
                     is_number = False
         if not is_number:
             raise ValueError("the network's answer holds NaN or infinity")
@@ -540,7 +545,7 @@ cdef class Forest:
                 view[edge.move] = edge_value(&t.arena, edge)
             elif edge.child != NO_NODE:
                 child = &t.arena.nodes[edge.child]
-                view[edge.move] = -child.score_sum / child.visits
+                view[edge.move] = -(child.win_sum if what == WIN else child.score_sum) / child.visits
         return array
 
     def visits(self, int tree):
@@ -548,6 +553,9 @@ cdef class Forest:
 
     def values(self, int tree):
         return self.root_array(tree, VALUE, NAN)
+
+    def wins(self, int tree):
+        return self.root_array(tree, WIN, NAN)
 
     def scores(self, int tree):
         return self.root_array(tree, SCORE, NAN)
@@ -558,8 +566,10 @@ cdef class Forest:
     def root(self, int tree):
         cdef Node* root = &self.tree_at(tree).arena.nodes[0]
         if root.visits == 0:
-            return 0, 0.0, 0.0, 0.0
-        return root.visits, root.value_sum / root.visits, root.value, root.score_sum / root.visits
+            return 0, 0.0, 0.0, 0.0, 0.0
+        cdef double visits = root.visits
+        value, win, score = root.value_sum / visits, root.win_sum / visits, root.score_sum / visits
+        return root.visits, value, root.value, win, score
 
     def best_move(self, int tree):
         cdef Tree* t = self.tree_at(tree)
@@ -611,8 +621,6 @@ cdef class Forest:
         cdef const int[::1] visits
         cdef int i
         clear_root_choice(t)
-        if gumbels is None:
-            return
         if root.state != EXPANDED:
             raise ValueError("Gumbel numbers need a root that is evaluated")
         visits = np.ascontiguousarray(schedule, dtype=np.int32)
@@ -679,6 +687,7 @@ cdef class Forest:
                 assert arena.nodes[edge.child].visits > 0, f"a child of node {index} has no visit"
                 assert arena.nodes[edge.child].parent == index, f"parent of {edge.child}"
         assert node.visits == num_visits, f"visits of node {index}"
+        assert node.pending == 0, f"node {index} waits for a value"
         assert abs(node.value_sum - value_sum) < 1e-6 * num_visits, f"values of node {index}"
         assert abs(prior_sum - 1) < 1e-4, f"priors of node {index}"
         return 0
@@ -689,6 +698,7 @@ cdef void forget_simulations(Arena* arena) noexcept nogil:
     cdef Node* root = &arena.nodes[0]
     cdef int i
     arena.num_nodes, arena.num_edges = 1, root.num_edges
-    root.visits, root.value_sum, root.score_sum = 1, root.value, root.score
+    root.visits, root.value_sum = 1, root.value
+    root.win_sum, root.score_sum = root.win, root.score
     for i in range(root.num_edges):
         arena.edges[i].child = NO_NODE

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ._board import NUM_PLANES, Board
+from ._board import Board
 from .checkpoint import choose_network
 from .config import SearchConfig
 from .coords import format_color, format_vertex, opponent
-from .evaluator import Evaluation, Evaluator, load_evaluator
+from .evaluator import legal_policy, load_evaluator
 from .record import GameRecord
 from .search import Search, SearchResult
 from .sgf import format_sgf, load_games, read_names
@@ -51,23 +51,11 @@ def look_at(
         chunk = boards[start : start + TREES_AT_ONCE]
         search = Search(evaluators[0], SearchConfig(), chunk, np.random.default_rng(1))
         search.run(simulations)
-        ownership, logits = (_evaluate(e, chunk) for e in evaluators)
+        ownership, logits = (e.evaluate_boards(chunk) for e in evaluators)
         for tree, board in enumerate(chunk):
-            policy = _policy(logits.logits[tree], board.legal_moves())
+            policy = legal_policy(logits.logits[tree], board.legal_moves())
             looks.append(Look(board, search.result(tree), policy, ownership.ownership[tree]))
     return looks
-
-
-def _evaluate(evaluator: Evaluator, boards: Sequence[Board]) -> Evaluation:
-    planes = np.empty((len(boards), NUM_PLANES, evaluator.size, evaluator.size), np.float32)
-    for row, board in zip(planes, boards, strict=True):
-        board.write_planes(row)
-    return evaluator.evaluate(planes)
-
-
-def _policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
-    weights = np.where(legal, np.exp(logits - logits[legal].max()), 0)
-    return weights / weights.sum()
 
 
 def analyze(
@@ -136,8 +124,8 @@ def _describe(record: GameRecord, ply: int, before: Look, after: Look) -> dict:
         "best_human_prior": float(before.human[best]),
         "best_prior": float(result.priors[best]),
         "best_visits": float(shares[best]),
-        "value_before": result.value,
-        "value_after": -after.result.value,
+        "value_before": result.win,
+        "value_after": -after.result.win,
         "score_before": result.score,
     }
 

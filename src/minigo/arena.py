@@ -111,7 +111,6 @@ class Game:
     board: Board
     black: int  # who plays Black: 0 for A, 1 for B
     moves: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)  # by the mover's search, 0 where it has none
     firm_passes: int = 0  # in a row, without those that may leave dead stones behind
     has_pass: bool = False  # did anybody pass yet?
     winner: int | None = None  # a colour, EMPTY for a draw, None until the end
@@ -129,11 +128,10 @@ class Game:
         self.winner = WHITE if self.black == player else BLACK
         self.ending = f"{self.names[player]} {ending}"
 
-    def play(self, move: int, value: float, is_firm: bool) -> None:
+    def play(self, move: int, is_firm: bool) -> None:
         """Play a move, and count the game if it ends. Raises IllegalMove."""
         self.board.play(move)
         self.moves.append(move)
-        self.values.append(value)
         is_pass = move == self.board.size**2
         self.has_pass |= is_pass
         self.firm_passes = self.firm_passes + is_firm if is_pass else 0
@@ -159,7 +157,6 @@ class Reply:
     """What a side does in a game."""
 
     move: int = -1
-    value: float = 0.0  # for the mover
     is_firm: bool = True  # a pass that leaves no dead stones behind, as far as the side knows
     loses: str = ""  # why the side loses instead of moving
 
@@ -286,7 +283,7 @@ def _advance(sides, games: list[Game]) -> None:
                 game.lose(player, reply.loses)
                 continue
             try:
-                game.play(reply.move, reply.value, reply.is_firm)
+                game.play(reply.move, reply.is_firm)
             except IllegalMove:
                 game.lose(player, f"played the illegal move {format_color(color)} {vertex}")
                 continue
@@ -306,12 +303,10 @@ def _finish(game: Game, sides, sgf) -> None:
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
     if not sgf:
         return
-    arrays = np.array(game.moves, np.int16), np.array(game.values, np.float32)
+    moves = np.array(game.moves, np.int16)
     result = {BLACK: 1.0, WHITE: -1.0, EMPTY: 0.0}[game.winner]
     board = game.board
-    record = GameRecord(
-        board.size, board.rules, arrays[0], result=result, score=game.score, values=arrays[1]
-    )
+    record = GameRecord(board.size, board.rules, moves, result=result, score=game.score)
     black, white = (game.names[game.player(color)] for color in (BLACK, WHITE))
     remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
     how = "R" if game.ending.endswith(" resigned") else "F"
@@ -360,13 +355,13 @@ class NetworkSide:
         board, result = game.board, self.search.result(game.slot)
         sign, passes = 1 if board.to_play == BLACK else -1, board.size**2
         if board.last_move == passes and sign * board.score() > 0:
-            return Reply(passes, 1.0)  # that ends the game, and wins it
+            return Reply(passes)  # that ends the game, and wins it
         has_search = bool(self.player.simulations or self.player.time_s) and result.visits.any()
         weights = result.visits if has_search else result.priors
         move = result.move if has_search else int(weights.argmax())
         if len(game.moves) < 2 * OPENING_MOVES_PER_SIZE * board.size and move != passes:
             move = choose_move(weights[:-1], OPENING_TEMPERATURE, self.rng)
-        return Reply(move, result.value if has_search else result.raw_value)
+        return Reply(move)
 
     def observe(self, game: Game, color: int, move: int) -> str:
         self.search.play(game.slot, move)

@@ -49,8 +49,8 @@ selfplay  whole games, Gumbel root, 16 simulations, 64 games a process, a proces
           go on to the last move that the recipe allows. The shares are of a process's time;
           waiting is when something else had its core
 train     batches of 256, all heads, with a thread per core; one thread next to it
-gtp       one search, 1 leaf and 8 leaves at a time (as `minigo gtp` has from 256 visits on), and
-          the seconds until `minigo gtp` gives its first answer and its first move
+gtp       one search, 1 leaf and 8 leaves at a time (as `minigo gtp` has by default, and from 256
+          visits on), and the seconds until `minigo gtp` gives its first answer and its first move
 
 --json ends with one flat object: machine, versions, evaluator and settings as text, then numbers.
 A key is what was measured, with its unit (_per_s, _per_hour, _s, _gflop_per_s, _bytes_per_node;

@@ -74,7 +74,7 @@ class Engine:
         self.is_interrupted: Callable[[], bool] = lambda: True  # has another line arrived?
         self.must_hurry: Callable[[], bool] = lambda: False  # has `quit` arrived?
         self.waits = False  # was the last command a move of its own?
-        self._num_lost = 0  # own moves in a row that looked lost
+        self._num_lost = {BLACK: 0, WHITE: 0}  # own moves in a row that looked lost
         self._nets, self._evaluators = {}, {}  # by checkpoint; by checkpoint and size
         self._search, self._searched = None, ()  # and the game as the search knows it
         self._owned = NOTHING  # board, colour and points of the last `ownership`
@@ -96,8 +96,9 @@ class Engine:
 
     def restart(self, board: Board) -> None:
         """Begin a game at a position."""
-        self.boards, self.moves, self._num_lost, self._searched = [board], [], 0, ()
-        self.waits = False
+        self.boards, self.moves, self._searched = [board], [], ()
+        self._num_lost, self.waits = {BLACK: 0, WHITE: 0}, False
+        self.clock.left.clear()
 
     def play(self, move: int, color: int) -> None:
         """Play a move of either colour; a colour may move twice in a row. Raises ValueError."""
@@ -116,7 +117,7 @@ class Engine:
             raise ValueError("cannot undo")
         self.boards.pop()
         self.moves.pop()
-        self._num_lost, self.waits = 0, False
+        self._num_lost, self.waits = {BLACK: 0, WHITE: 0}, False
 
     def change_rules(self, rules: Rules) -> None:
         """Go on under other rules or komi."""
@@ -137,7 +138,7 @@ class Engine:
 
         if not Path(path).is_file():
             raise ValueError(f"cannot load file {path!r}")
-        record = next(iter(load_games([path], may_be_empty=True)), None)
+        record = next(iter(load_games([path], is_session=True)), None)
         if not isinstance(record, GameRecord):
             reason = record.reason if isinstance(record, Skipped) else "no game"
             raise ValueError(f"cannot load file {path!r}: {reason}")
@@ -207,9 +208,13 @@ class Engine:
         """Load the network now if there is a clock, so that no move of the game pays for it."""
         if self.clock.main_s is None:
             return
+        from .checkpoint import choose_network
+
+        people = [choose_network(self.board.size, human=True)] if self.config.level else []
         with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
             shape = (LEAVES + 1, NUM_PLANES, self.board.size, self.board.size)
-            self.evaluator().evaluate(np.zeros(shape, np.float32))
+            for checkpoint in [None, *people]:
+                self.evaluator(checkpoint).evaluate(np.zeros(shape, np.float32))
 
     def start_clock(self, clock: Clock) -> None:
         """Play with these time settings."""
@@ -218,16 +223,13 @@ class Engine:
 
     def evaluate(self, board: Board, checkpoint: str | None = None):
         """Return a network's own opinion of a position, for the player to move: (1, ...)."""
-        planes = np.zeros((1, NUM_PLANES, board.size, board.size), dtype=np.float32)
-        board.write_planes(planes[0])
-        return self.evaluator(checkpoint).evaluate(planes)
+        return self.evaluator(checkpoint).evaluate_boards([board])
 
     def policy(self, board: Board, checkpoint: str | None = None) -> np.ndarray:
         """Return (A,) the probabilities that a network gives the moves, 0 where illegal."""
-        logits = self.evaluate(board, checkpoint).logits[0].astype(np.float64)
-        logits[~board.legal_moves()] = -np.inf
-        policy = np.exp(logits - logits.max())
-        return policy / policy.sum()
+        from .evaluator import legal_policy
+
+        return legal_policy(self.evaluate(board, checkpoint).logits[0], board.legal_moves())
 
     def ownership(self, color: int) -> np.ndarray:
         """Return (N * N,) whose points they will be, +1 = that colour's.
@@ -348,9 +350,9 @@ class Engine:
         if self.boards[0].stones().any() and len(self.moves) < self.board.size**2 // 4:
             return move
         if move != self.board.size**2:
-            win = (self.search_at(color).result(0).value + 1) / 2
-            self._num_lost = self._num_lost + 1 if win < self.config.resign else 0
-        return RESIGN if self._num_lost >= RESIGN_MOVES else move
+            win = (self.search_at(color).result(0).win + 1) / 2
+            self._num_lost[color] = self._num_lost[color] + 1 if win < self.config.resign else 0
+        return RESIGN if self._num_lost[color] >= RESIGN_MOVES else move
 
     def _move_like_a_person(self, board: Board, result) -> int:
         """Draw as many moves as the level from what people play; return what the search likes best.

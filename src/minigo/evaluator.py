@@ -12,7 +12,7 @@ import copy
 import functools
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,13 @@ class Evaluator:
         """Take the weights of `net` from now on."""
         self.backend.load(fold(net))
 
+    def evaluate_boards(self, boards: Sequence[Board]) -> Evaluation:
+        """Evaluate positions for their players to move, in no symmetry but their own."""
+        planes = np.empty((len(boards), NUM_PLANES, self.size, self.size), np.float32)
+        for row, board in zip(planes, boards, strict=True):
+            board.write_planes(row)
+        return self.evaluate(planes)
+
     def evaluate(self, planes: np.ndarray) -> Evaluation:
         """Evaluate (B, C, N, N) float32 planes; any B, the arrays returned are the caller's."""
         n = self.size
@@ -70,6 +77,13 @@ class Evaluator:
                 output[start : start + batch_size] = result[: len(rows)]
             start += batch_size
         return Evaluation(*outputs)
+
+
+def legal_policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
+    """Return (A,) float64 the probabilities of the moves, 0 where illegal."""
+    logits = np.where(legal, logits.astype(np.float64), -np.inf)
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
 
 
 @functools.lru_cache(maxsize=4096)

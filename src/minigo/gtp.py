@@ -40,6 +40,8 @@ IDLE_S = 0.5  # without a line, before it prepares itself for a first move
 MAX_LINE_BYTES = 1 << 20  # of a line, the rest is dropped
 MIN_VISITS = 9  # before a line of analysis: it has moves in it
 PV_LENGTH = 15
+# Of KataGo's rules, those that minigo has no others of:
+FIXED = {"tax": "NONE", "whiteHandicapBonus": "0", "hasButton": False, "friendlyPassOk": False}
 
 
 class Session:
@@ -260,10 +262,6 @@ def _vertices(engine, moves: list[int]) -> str:
     return " ".join(format_vertex(move, engine.board.size) for move in moves)
 
 
-def _vertices(engine, moves: list[int]) -> str:
-    return " ".join(format_vertex(move, engine.board.size) for move in moves)
-
-
 def _list_stones(engine, arguments: list[str]) -> str:
     color, stones = _color(arguments), engine.board.stones().ravel().tolist()
     return _vertices(engine, [move for move, stone in enumerate(stones) if stone == color])
@@ -328,32 +326,27 @@ def _printsgf(engine, arguments: list[str]) -> str | None:
 def _get_rules(engine, arguments: list[str]) -> str:
     rules = engine.board.rules
     values = {"ko": rules.ko.upper(), "score": rules.scoring.upper(), "suicide": rules.suicide}
-    return json.dumps(values | {"tax": "NONE", "whiteHandicapBonus": "0", "hasButton": False})
+    return json.dumps(values | FIXED)
 
 
-def _set_rules(engine, arguments: list[str]) -> None:
-    engine.change_rules(parse_rules(" ".join(arguments), engine.board.rules))
+def _set_rules(engine, arguments: list[str], is_kgs: bool = False) -> None:
+    engine.change_rules(parse_rules(" ".join(arguments), engine.board.rules, not is_kgs))
 
 
-def parse_rules(text: str, rules: Rules) -> Rules:
-    """Read a preset's name, or JSON that changes `rules`; komi stays."""
+def parse_rules(text: str, rules: Rules, may_be_json: bool = True) -> Rules:
+    """Read a preset's name, or JSON as of `kata-get-rules` that changes `rules`; komi stays."""
     preset = RULES.get(text.strip().lower().replace("_", "-"))
     if preset:
         return replace(preset, komi=rules.komi)
     try:
-        values = json.loads(text)
-        ko, scoring = values.get("ko", rules.ko), values.get("score", rules.scoring)
-        suicide = bool(values.get("suicide", rules.suicide))
+        values = json.loads(text if may_be_json else "")
+        ko, scoring = values.pop("ko", rules.ko), values.pop("score", rules.scoring)
+        suicide = values.pop("suicide", rules.suicide)
+        if not isinstance(suicide, bool) or not values.items() <= FIXED.items():
+            raise ValueError
         return replace(rules, ko=ko.lower(), scoring=scoring.lower(), suicide=suicide)
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"unknown rules {text[:60]!r}; there are {', '.join(RULES)}") from None
-
-
-def _kgs_rules(engine, arguments: list[str]) -> None:
-    name = " ".join(arguments)
-    if name.lower().replace("_", "-") not in RULES:
-        raise ValueError(f"unknown rules {name[:60]!r}; there are {', '.join(RULES)}")
-    engine.change_rules(parse_rules(name, engine.board.rules))
 
 
 def _start_clock(engine, arguments: list[str], is_byoyomi: bool = False) -> None:
@@ -496,13 +489,14 @@ def _format_infos(search, is_kata: bool) -> str:
     moves = [move for move in range(len(visits)) if visits[move] > 0]
     moves.sort(key=lambda move: (move != result.move, -visits[move], -priors[move]))
     for rank, move in enumerate(moves):
-        win = min(1.0, max(0.0, (1 + float(result.values[move])) / 2))
+        win = min(1.0, max(0.0, (1 + float(result.wins[move])) / 2))
         numbers = f"winrate {round(win * 10000)} prior {round(priors[move] * 10000)}"
         if is_kata:
             lead = float(result.scores[move])
             numbers = f"winrate {win:.6f} prior {priors[move]:.6f}"
             numbers += f" scoreMean {lead:.3f} scoreLead {lead:.3f}"
-        line = [format_vertex(m, size) for m in search.principal_variation(0, move, PV_LENGTH)]
+        moves_after = search.forest.principal_variation(0, move, PV_LENGTH)
+        line = [format_vertex(m, size) for m in moves_after]
         infos.append(
             f"info move {line[0]} visits {visits[move]} {numbers} order {rank} pv {' '.join(line)}"
         )
@@ -559,7 +553,7 @@ COMMANDS: dict[str, tuple[Callable, str]] = {
     "printsgf": (_printsgf, "[FILE]: write the game as SGF, or as the answer"),
     "kata-get-rules": (_get_rules, "the rules as JSON"),
     "kata-set-rules": (_set_rules, f"RULES: {', '.join(RULES)}, or JSON"),
-    "kgs-rules": (_kgs_rules, "RULES: by name"),
+    "kgs-rules": (partial(_set_rules, is_kgs=True), "RULES: by name"),
     "kata-raw-nn": (_raw_network, "the network's win rate, score, policy and ownership"),
     "lz-analyze": (partial(_analyze, is_kata=False), "[COLOR] [HUNDREDTHS]: rates to 10000"),
     "kata-analyze": (

@@ -444,7 +444,7 @@ def _encode(look: Look) -> dict:
         "network": _sparse(look.result.priors),
         "search": _sparse(shares),
         "owners": "".join(chr(ord("a") + owner) for owner in owners),
-        "black": round(50 + 50 * sign * look.result.value),
+        "black": round(50 + 50 * sign * look.result.win),
     }
 
 

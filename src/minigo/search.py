@@ -21,16 +21,18 @@ from .evaluator import Evaluator
 class SearchResult:
     """What a search found at one root; values and scores are the player to move's.
 
-    Values are utilities in [-1, 1]: winning, with a share `score_utility` of points.
+    Values are utilities in [-1, 1]: winning, with a share `score_utility` of points. Wins are
+    without it: +1 is a certain win.
     """
 
     move: int  # the one to play without any randomness
     visits: np.ndarray  # (A,) int32 N(s, a)
     values: np.ndarray  # (A,) Q(s, a), NaN where not visited
+    wins: np.ndarray  # (A,) in [-1, 1], NaN where not visited
     scores: np.ndarray  # (A,) points, NaN where not visited
     priors: np.ndarray  # (A,) the network's policy over the legal moves
     value: float  # mean over all visits
-    raw_value: float  # the network's own
+    win: float  # mean over all visits
     score: float  # mean over all visits, points
     num_visits: int  # 1 + the sum of `visits`, 0 before the first
 
@@ -58,29 +60,18 @@ class Search:
         self,
         simulations: int | np.ndarray | None = None,
         *,
-        explore: np.ndarray | None = None,
         deadline: float | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         """Add simulations to every tree, the same number or (T,) one number each.
 
-        explore: (T,) bool, the trees whose root gets noise or Gumbel numbers first, as
-        `config.root` says; a Gumbel root needs its own evaluation first, one more simulation if
-        it has none. Stops early at `deadline` (of time.monotonic) or when `stop()` is true, looking
+        Stops early at `deadline` (of time.monotonic) or when `stop()` is true, looking
         at both after each batch: however late it is, there is a move.
         """
         if simulations is None:
             simulations = self.config.simulations
         budget = np.zeros(len(self.boards), dtype=np.int32)
         budget[:] = simulations
-        trees = [] if explore is None else np.flatnonzero(explore & (budget > 0)).tolist()
-        if self.config.root == "gumbel":
-            first = np.zeros_like(budget)
-            first[[tree for tree in trees if self.is_new(tree)]] = 1
-            while first.any():
-                self.simulate(first)
-        for tree in trees:
-            self.explore(tree, int(budget[tree]))
         while budget.any():
             self.simulate(budget)
             if (deadline and time.monotonic() >= deadline) or (stop and stop()):
@@ -131,15 +122,16 @@ class Search:
 
     def result(self, tree: int) -> SearchResult:
         """Return what the search knows about a root."""
-        num_visits, value, raw_value, score = self.forest.root(tree)
+        num_visits, value, _, win, score = self.forest.root(tree)
         return SearchResult(
             move=self.forest.best_move(tree),
             visits=self.forest.visits(tree),
             values=self.forest.values(tree),
+            wins=self.forest.wins(tree),
             scores=self.forest.scores(tree),
             priors=self.forest.priors(tree),
             value=value,
-            raw_value=raw_value,
+            win=win,
             score=score,
             num_visits=num_visits,
         )
@@ -155,10 +147,6 @@ class Search:
             values, priors = self.forest.values(tree), self.forest.priors(tree)
             visits = prune_visits(visits, values, priors, self.config)
         return (visits / visits.sum()).astype(np.float32)
-
-    def principal_variation(self, tree: int, move: int, max_length: int = 10) -> list[int]:
-        """Return `move` and the most visited moves after it."""
-        return self.forest.principal_variation(tree, move, max_length)
 
 
 def choose_move(visits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:

@@ -63,7 +63,7 @@ class Skipped:
 
 
 def load_games(
-    paths: Iterable[str | Path], strict: bool = False, may_be_empty: bool = False
+    paths: Iterable[str | Path], strict: bool = False, is_session: bool = False
 ) -> Iterator[GameRecord | Skipped]:
     """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
 
@@ -72,13 +72,13 @@ def load_games(
     passes is cut and reported as `Skipped` after the game. `result` is None where the game ended
     on time or by forfeit: that says nothing about the position. A komi that is not stated is
     the default of `Rules`, 0.5 with handicap. Raises ValueError for a path that doesn't exist;
-    with `strict` also for the first thing that would be `Skipped`. `may_be_empty`: a board
-    without a stone or move is a game, too.
+    with `strict` also for the first thing that would be `Skipped`. `is_session`: a game as a
+    client edits it, which may have no stone or move yet, and goes on after two passes.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
             is_broken = isinstance(data, str)
-            games = [Skipped(name, data)] if is_broken else _games(name, data, may_be_empty)
+            games = [Skipped(name, data)] if is_broken else _games(name, data, is_session)
             for game in games:
                 if strict and isinstance(game, Skipped):
                     raise ValueError(f"{game.name}: {game.reason}")
@@ -178,11 +178,11 @@ def _tar_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]
 # ---- one file: its games as root properties and moves, then as records ----
 
 
-def _games(name: str, data: bytes, may_be_empty: bool) -> Iterator[GameRecord | Skipped]:
+def _games(name: str, data: bytes, is_session: bool) -> Iterator[GameRecord | Skipped]:
     number = 0
     for number, game in enumerate(_parse_collection(_transcode(data)), start=1):
         try:
-            record, is_cut = _build_record(*game, may_be_empty)
+            record, is_cut = _build_record(*game, is_session)
         except ValueError as error:
             yield Skipped(f"{name} game {number}", str(error))
             continue
@@ -262,7 +262,7 @@ def _main_line(tokens: list[tuple[str, bytes]]) -> tuple:
 
 
 def _build_record(
-    root: dict | None, colors: bytes | str, points: list[bytes] | None, may_be_empty: bool
+    root: dict | None, colors: bytes | str, points: list[bytes] | None, is_session: bool
 ) -> tuple[GameRecord, bool]:
     """Return the game, and whether moves after two passes were cut off; ValueError(reason)."""
     if root is None:
@@ -274,12 +274,12 @@ def _build_record(
     plies = _parse_moves(points, size)
     setup, num_free = _parse_setup(root, text.get(b"HA", ""), colors, plies, size)
     colors, plies = colors[num_free:], plies[num_free:]
-    if not plies and setup is None and not may_be_empty:
+    if not plies and setup is None and not is_session:
         raise ValueError("no moves")
     first = colors[:1] or _parse_text(root.get(b"PL", [b"B"])[0]).encode().upper()[:1]
     if b"BB" in colors or b"WW" in colors:
         raise ValueError("colours don't alternate")
-    end = _find_end(plies, size)
+    end = len(plies) if is_session else _find_end(plies, size)
     result = text.get(b"RE", "")
     record = GameRecord(
         size,

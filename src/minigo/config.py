@@ -85,7 +85,8 @@ class SelfplayConfig:
     # search.simulations (progressive simulation, Wu et al. 2024); 0: it doesn't grow
     full_frac: float = 0.25  # share of moves with a full search, which become data (KataGo, 3.1)
     cheap_simulations: int = 0  # of the other moves; 0: every move gets the full search
-    opening_moves: float = 4.0  # mean number of first moves drawn from the raw policy (KataGo, D)
+    opening_moves: float = 4.0  # mean of the exponential that says how many first moves are drawn
+    # from the raw policy, rounded down (KataGo, Appendix D)
     temperature: float = 1.0  # of the move choice in the opening, but for a Gumbel root;
     # halves every `halflife` moves
     temperature_end: float = 0.2  # what it falls to

@@ -74,7 +74,7 @@ class Engine:
         self.is_interrupted: Callable[[], bool] = lambda: True  # has another line arrived?
         self.must_hurry: Callable[[], bool] = lambda: False  # has `quit` arrived?
         self.waits = False  # was the last command a move of its own?
-        self._num_lost = {BLACK: 0, WHITE: 0}  # own moves in a row that looked lost
+        self._num_lost = {}  # by colour: own moves in a row that looked lost
         self._nets, self._evaluators = {}, {}  # by checkpoint; by checkpoint and size
         self._search, self._searched = None, ()  # and the game as the search knows it
         self._owned = NOTHING  # board, colour and points of the last `ownership`
@@ -97,7 +97,7 @@ class Engine:
     def restart(self, board: Board) -> None:
         """Begin a game at a position."""
         self.boards, self.moves, self._searched = [board], [], ()
-        self._num_lost, self.waits = {BLACK: 0, WHITE: 0}, False
+        self._num_lost, self.waits = {}, False
         self.clock.left.clear()
 
     def play(self, move: int, color: int) -> None:
@@ -117,7 +117,7 @@ class Engine:
             raise ValueError("cannot undo")
         self.boards.pop()
         self.moves.pop()
-        self._num_lost, self.waits = {BLACK: 0, WHITE: 0}, False
+        self._num_lost, self.waits = {}, False
 
     def change_rules(self, rules: Rules) -> None:
         """Go on under other rules or komi."""
@@ -350,9 +350,9 @@ class Engine:
         if self.boards[0].stones().any() and len(self.moves) < self.board.size**2 // 4:
             return move
         if move != self.board.size**2:
-            win = (self.search_at(color).result(0).win + 1) / 2
-            self._num_lost[color] = self._num_lost[color] + 1 if win < self.config.resign else 0
-        return RESIGN if self._num_lost[color] >= RESIGN_MOVES else move
+            is_lost = (self.search_at(color).result(0).win + 1) / 2 < self.config.resign
+            self._num_lost[color] = self._num_lost.get(color, 0) + 1 if is_lost else 0
+        return RESIGN if self._num_lost.get(color, 0) >= RESIGN_MOVES else move
 
     def _move_like_a_person(self, board: Board, result) -> int:
         """Draw as many moves as the level from what people play; return what the search likes best.

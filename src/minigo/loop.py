@@ -47,7 +47,7 @@ class Progress:
     elapsed_s: float = 0.0  # of self-play and training, all sittings together
     games: int = 0
     positions: int = 0  # of all games
-    skipped: int = 0  # of them, those that had left the window when the network grew
+    skipped: int = 0  # of them, those that the larger network never saw; for the log
     owed: float = 0.0  # samples that they warrant, and that didn't make a batch yet
 
 
@@ -88,8 +88,8 @@ class Learner:
         if checkpoint.state is None:
             raise ValueError(f"{checkpoint.path} is no state of a run")
         new, old, network = self.recipe, checkpoint.info["recipe"], checkpoint.network
-        pairs = [(old["start"], new.start), (old["training"]["optimizer"], new.training.optimizer)]
-        pairs.append((f"seed {old['seed']}", f"seed {new.seed}"))
+        pairs = [(old["start"], new.start), (f"seed {old['seed']}", f"seed {new.seed}")]
+        pairs.append((old["training"]["optimizer"], new.training.optimizer))
         if new.start == old["start"] == "imitation":
             pairs.append((old["start_from"], new.start_from))
         if new.start == "zero" and network != new.grow_to:

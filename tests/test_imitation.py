@@ -150,8 +150,11 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     path = write_games(tmp_path / "a.zip", [play_close(rng, result=1.0) for _ in range(400)])
     out = tmp_path / "human.pt"
     config = replace(IMITATION, batch_size=64, warmup_steps=20)
-    options = {"network": "b1c16", "minutes": 0.2, "device": "cpu", "config": config}
-    info = imitate([path], size=5, out=out, **options)
+    options = {"network": "b1c16", "device": "cpu", "config": config}
+    for minutes in (0.2, 1.0, 3.0):  # a busy machine needs longer; it goes on where it was
+        info = imitate([path], size=5, out=out, minutes=minutes, **options)
+        if info["step"] >= 100:
+            break
     assert info["top1"] > 0.15 and info["top5"] > 0.5
     assert info["cross_entropy"] < np.log(26) - 0.5  # what a uniform choice has
     assert info["samples"] > 0 and info["curve"][-1]["top1"] == info["top1"]
@@ -160,7 +163,9 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     held_out = evaluate(out, [path], held_out=True, device="cpu")
     assert held_out.keys() >= {"top1", "top5", "cross_entropy", "value_mse", "positions"}
     assert held_out["positions"] == info["positions"] == 12 * info["held_out_games"]
-    assert abs(held_out["top1"] - info["top1"]) < 0.05  # half precision
+    # Half precision. Not of top1: of neighbours that are equally good the first may change.
+    assert held_out["cross_entropy"] == pytest.approx(info["cross_entropy"], abs=0.01)
+    assert held_out["value_mse"] == pytest.approx(info["value_mse"], abs=0.01)
     other = path.with_name("other" + path.suffix)
     shutil.copy(path, other)
     everything = evaluate(out, [other], held_out=True, device="cpu")  # it never saw that archive

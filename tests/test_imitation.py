@@ -181,11 +181,28 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     assert "5x5: 100 of" in capsys.readouterr().err
 
 
-def save_random_network(path: Path) -> Path:
+def save_random_network(path: Path, **info) -> Path:
     torch.manual_seed(1)
     net = PolicyValueNet("b1c16")
-    save_checkpoint(path, network=net.name, weights=net.state_dict(), info={})
+    save_checkpoint(path, network=net.name, weights=net.state_dict(), info=info)
     return path
+
+
+def test_what_a_teacher_may_have_learned_is_not_held_out(rng, tmp_path):
+    path = write_games(tmp_path / "a.zip", [play_close(rng) for _ in range(200)])
+    games = load_human_games([path])
+    held_out = 12 * len(games.held_out)
+    everything = held_out + 12 * len(games.training)
+    assert 0 < held_out < everything / 10
+    for info, positions in (
+        ({"start": "9x9-human"}, held_out),
+        ({"recipe": {"start": "imitation"}}, held_out),
+        ({"start": None}, everything),
+        ({"recipe": {"start": "zero"}}, everything),
+    ):
+        checkpoint = save_random_network(tmp_path / "a.pt", **info)
+        found = evaluate(checkpoint, [path], held_out=True, device="cpu")
+        assert found["positions"] == positions
 
 
 def test_accuracy_is_told_by_rank(rng, tmp_path):

@@ -227,7 +227,7 @@ def _imitate(json, **options) -> None:
 def _add_evaluate(parser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
-    text = "of archives that it learned from, only the games that were left out"
+    text = "of archives that it learned from, or may have, only the games that were left out"
     parser.add_argument("--held-out", action="store_true", help=text)
     text = "at most so many of a board size, a random choice; default: %(default)s"
     parser.add_argument(

@@ -154,8 +154,9 @@ def evaluate(
     """Measure how well a checkpoint predicts the moves and results of games.
 
     `held_out`: of archives that it was trained on, known by name, only the share of the games that
-    imitation left out, with its filters; of others all games. Of more than `max_positions`
-    positions of a board size, a fixed random choice.
+    imitation left out, with its filters; of others all games, unless it began as another network,
+    which may have learned from any. Of more than `max_positions` positions of a board size, a fixed
+    random choice.
     Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
     result is known) and positions, with no symmetry averaged and no illegal move masked; top1 in
     each third of a game and by the rank of who moves; "by_size" of several sizes; and
@@ -163,10 +164,12 @@ def evaluate(
     """
     loaded, paths = load_checkpoint(checkpoint), list(paths)
     sizes, records = None if size is None else [size], []
-    learned = loaded.info.get("data", []) if held_out else []
-    known = [path for path in paths if Path(path).name in learned]
-    others = [path for path in paths if Path(path).name not in learned]
-    for part, filters in ((others, {"holdout_frac": 1.0}), (known, loaded.info.get("filters"))):
+    info, known, others = loaded.info, [], []
+    had_teacher = info.get("start") or info.get("recipe", {}).get("start") == "imitation"
+    for path in paths:
+        may_know = had_teacher or Path(path).name in info.get("data", [])
+        (known if held_out and may_know else others).append(path)
+    for part, filters in ((others, {"holdout_frac": 1.0}), (known, info.get("filters", {}))):
         if part:
             records += load_human_games(part, sizes=sizes, **filters).held_out
     if not records:

@@ -1,6 +1,7 @@
 """What several test files share: seeded randomness; GPU tests are skipped where there is none."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 # One thread for PyTorch, here and in the programs that tests start: tiny networks need no more,
 # and several processes with a thread per core hold each other up.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Some tests send Ctrl-C, which a shell that starts pytest in the background has it ignore.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def lessons(
     QUICK_MINUTES, or else MINUTES_PER_PLAYER for each. runs: folders of networks, as `minigo train`
     leaves them, for strength against training time. Returns the report, without the games.
     """
-    _check_matplotlib()
+    if find_spec("matplotlib") is None:
+        raise ValueError("figures need matplotlib: pip install 'minigo[plots]'")
     out, networks = Path(out), find_networks(size, runs)
     if not networks:
         raise ValueError(f"no network ships for {size}x{size}; name a run's folder with --run")
@@ -113,13 +115,6 @@ def lessons(
     write_whole(out / "lessons.json", json.dumps(report, indent=1))
     write_whole(out / "lessons.html", render(report | {"figures": figures, "games": games}))
     return report
-
-
-def _check_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ValueError("figures need matplotlib: pip install 'minigo[plots]'") from None
 
 
 def _announce(num_players: int, minutes: float, num_workers: int) -> None:

@@ -266,11 +266,13 @@ def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd
     whole = next(folder.glob("*.games")).read_bytes()
     (folder / "a.games").write_bytes(b"not games at all")
     (folder / "b.games").write_bytes(whole[:3000] + b"?" + whole[3001:])
-    num_kept = len(read_records(folder / "b.games")[0])
+    (folder / "c.games").write_bytes(whole + b"mGo1\1\0\0\0" + b"\xb7\xef\xdc\x83" + b"1")
+    num_kept = sum(len(read_records(folder / f"{name}.games")[0]) for name in "bc")
     loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
     errors = capfd.readouterr().err
     assert f"{folder / 'a.games'}: not a file of game records; left out" in errors
     assert f"{folder / 'b.games'}: corrupt at byte" in errors
+    assert f"{folder / 'c.games'}: corrupt at byte {len(whole)} (Error" in errors
     num_games = sum(len(read_records(path)[0]) for path in folder.glob("cycle*.games"))
     assert load_log(tmp_path)[-1]["games"] == num_games + num_kept
 

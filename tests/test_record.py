@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 
+from minigo import record as record_module
 from minigo.config import Rules
 from minigo.coords import BLACK, WHITE
 from minigo.record import (
@@ -167,3 +169,66 @@ def test_arrays_that_do_not_fit_are_refused(fields):
 def test_records_need_no_torch():
     code = "import sys, minigo.record, minigo.replay; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def pack(record: GameRecord) -> bytes:
+    """Return a game as it is inside its frame, still uncompressed."""
+    return record_module._pack(record)
+
+
+def frame(data: bytes) -> bytes:
+    return record_module._FRAME.pack(b"mGo1", len(data), zlib.crc32(data)) + data
+
+
+def change(byte: int, value: bytes) -> bytes:
+    """Return a game's contents with some bytes overwritten."""
+    data = pack(make_full_record())
+    return data[:byte] + value + data[byte + len(value) :]
+
+
+def altered(**fields) -> bytes:
+    return pack(dataclasses.replace(make_full_record(), **fields))
+
+
+CONTENTS = {
+    "empty": (b"", "unpack_from"),
+    "text": (b"hello, world", "unpack_from"),
+    "a later version": (change(0, b"\x02"), "version 2; this minigo reads 1"),
+    "size": (change(1, b"\x4d"), "board size 77 is not between"),
+    "colour": (change(2, b"\x00"), "0"),
+    "ko": (change(4, b"\x07"), "index out of range"),
+    "komi": (change(8, b"\xff" * 8), "komi nan"),
+    "too many moves": (change(32, b"\xff" * 4), "buffer"),
+    "text that isn't UTF-8": (change(len(pack(make_full_record())) - 3, b"\xff"), "utf-8"),
+    "cut": (pack(make_full_record())[:-1], "buffer"),
+    "longer": (pack(make_full_record()) + b"?", "bytes, not"),
+    "beyond the board": (altered(moves=np.array([0, 1, 26, 3], np.int16)), "26"),
+    "a negative move": (altered(moves=np.array([0, 1, -1, 3], np.int16)), "-1"),
+    "an illegal move": (altered(moves=np.array([0, 1, 1, 3], np.int16)), "B5"),
+    "set-up": (altered(setup=np.full(25, 3, np.int8)), "setup 3 is not between 0 and 2"),
+    "set-up without liberties": (altered(setup=np.ones(25, np.int8)), "libert"),
+    "result": (altered(result=2.0), "result 2 is not between -1 and 1"),
+    "score": (altered(score=np.inf), "score inf is not between"),
+    "owner": (altered(ownership=np.full(25, -2, np.int8)), "ownership -2 is not between -1 and 1"),
+    "ply": (altered(policy_plies=np.array([1, 4], np.int16)), "policy_plies 4 is not between 0"),
+    "plies": (altered(policy_plies=np.array([3, 1], np.int16)), "policy_plies don't ascend"),
+    "policy": (altered(policies=np.full((2, 26), np.nan, np.float16)), "policies nan is not"),
+}
+
+
+@pytest.mark.parametrize(("contents", "reason"), CONTENTS.values(), ids=CONTENTS)
+def test_a_frame_of_other_contents_is_corrupt(tmp_path, contents, reason):
+    path = tmp_path / "a.games"
+    write_file(path, [make_record()])
+    whole = path.read_bytes()
+    path.write_bytes(whole + frame(zlib.compress(contents)) + whole)
+    records, problem = read_records(path)
+    assert len(records) == 1 and reason in problem and "\n" not in problem
+    assert problem.startswith(f"{path}: corrupt at byte {len(whole)} (")
+
+
+def test_a_frame_that_is_not_compressed_is_corrupt(tmp_path):
+    path = tmp_path / "a.games"
+    path.write_bytes(frame(pack(make_record())))
+    records, problem = read_records(path)
+    assert not records and problem.startswith(f"{path}: corrupt at byte 0 (Error -3")

@@ -17,7 +17,7 @@ import numpy as np
 
 from ._board import Board
 from .config import Rules
-from .coords import BLACK, WHITE, check_size
+from .coords import BLACK, EMPTY, WHITE, check_size
 
 _MAGIC = b"mGo1"
 _FRAME = struct.Struct("<4sII")  # magic, bytes of the compressed game, their CRC-32
@@ -114,28 +114,26 @@ def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
 
     Games after a corrupt one are lost. Raises ValueError for a file that isn't a record file.
     """
-    payloads, problem = _read_frames(path)
-    return [_unpack(payload) for payload in payloads], problem
-
-
-def _read_frames(path: str | Path) -> tuple[list[bytes], str | None]:
     data = Path(path).read_bytes()
     if not data.startswith(_MAGIC[: len(data)]):
         raise ValueError(f"{path}: not a file of game records")
-    payloads, offset = [], 0
+    records, offset = [], 0
     while offset < len(data):
         start = offset + _FRAME.size
         if start > len(data):
-            return payloads, f"{path}: torn at byte {offset}"
+            return records, f"{path}: torn at byte {offset}"
         magic, length, crc = _FRAME.unpack_from(data, offset)
         block = data[start : start + length]
         if magic != _MAGIC or len(block) == length and zlib.crc32(block) != crc:
-            return payloads, f"{path}: corrupt at byte {offset}"
+            return records, f"{path}: corrupt at byte {offset}"
         if len(block) < length:
-            return payloads, f"{path}: torn at byte {offset}"
-        payloads.append(zlib.decompress(block))
+            return records, f"{path}: torn at byte {offset}"
+        try:
+            records.append(_unpack(zlib.decompress(block)))
+        except (ValueError, IndexError, struct.error, zlib.error) as error:
+            return records, f"{path}: corrupt at byte {offset} ({error})"
         offset = start + length
-    return payloads, None
+    return records, None
 
 
 def _pack(record: GameRecord) -> bytes:
@@ -158,6 +156,7 @@ def _pack(record: GameRecord) -> bytes:
 
 
 def _unpack(data: bytes) -> GameRecord:
+    """Read what `_pack` wrote; of anything else one of the errors that `read_records` names."""
     version, size, to_play, flags, ko, suicide, scoring, _, komi, result, score, *lengths = (
         _HEADER.unpack_from(data)
     )
@@ -178,7 +177,9 @@ def _unpack(data: bytes) -> GameRecord:
     setup = take("i1", points) if flags & _HAS_SETUP else None
     ownership = take("i1", points) if flags & _HAS_OWNERSHIP else None
     source, black_rank, white_rank = (take("i1", n).tobytes().decode() for n in text_lengths)
-    return GameRecord(
+    if offset != len(data):
+        raise ValueError(f"{len(data)} bytes, not {offset}")
+    record = GameRecord(
         size=size,
         rules=Rules(_KO[ko], bool(suicide), _SCORING[scoring], komi),
         moves=moves,
@@ -194,3 +195,27 @@ def _unpack(data: bytes) -> GameRecord:
         black_rank=black_rank,
         white_rank=white_rank,
     )
+    _check(record)
+    return record
+
+
+def _check(record: GameRecord) -> None:
+    """Raise ValueError for a game that can't be played or learned from."""
+    plies, max_score = record.policy_plies, 1361  # 19 x 19 points and the largest komi
+    for name, low, high in (
+        ("setup", EMPTY, WHITE),
+        ("result", -1, 1),
+        ("score", -max_score, max_score),
+        ("ownership", -1, 1),
+        ("policy_plies", 0, len(record.moves) - 1),
+        ("policies", 0, 1),
+    ):
+        if (values := getattr(record, name)) is None:
+            continue
+        is_inside = (low <= values) & (values <= high)
+        if not np.all(is_inside):
+            first = np.extract(np.logical_not(is_inside), values)[0]
+            raise ValueError(f"{name} {first:g} is not between {low} and {high}")
+    if (plies[1:] <= plies[:-1]).any():
+        raise ValueError("policy_plies don't ascend")
+    record.board(len(record.moves))  # every move is legal

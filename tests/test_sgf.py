@@ -364,6 +364,16 @@ def test_records_come_back_from_sgf(tmp_path):
             np.testing.assert_array_equal(a.setup, b.setup)
 
 
+@pytest.mark.parametrize(("num_stones", "handicap"), [(0, None), (1, None), (2, 2), (9, 9)])
+def test_handicap_begins_at_two_stones(num_stones, handicap):
+    setup = np.zeros(81, np.int8)
+    setup[:num_stones] = BLACK
+    record = GameRecord(9, Rules(), np.zeros(0, np.int16), WHITE, setup)
+    root = sgfmill_sgf.Sgf_game.from_string(format_sgf(record)).get_root()
+    assert root.get("PL") == "w" and root.has_property("HA") == (handicap is not None)
+    assert handicap is None or root.get("HA") == handicap
+
+
 def test_sgf_is_what_other_programs_expect():
     comments = {0: "start", 2: "a ] \\ b"}
     text = format_sgf(make_records()[0], "Ann", "Bob", comments, result="B+R", event="test")

@@ -474,8 +474,9 @@ def _format_setup(record: GameRecord) -> dict[str, list[str]]:
         moves = np.flatnonzero(record.setup == color).tolist()
         if moves:
             nodes[name] = [format_point(move, record.size) for move in moves]
-    if "AW" not in nodes and record.to_play == WHITE:
-        nodes["HA"] = [str(len(nodes["AB"]))]
+    num_black = len(nodes.get("AB", ()))
+    if "AW" not in nodes and record.to_play == WHITE and num_black >= 2:  # where SGF's HA begins
+        nodes["HA"] = [str(num_black)]
     return nodes
 
 

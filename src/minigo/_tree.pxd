@@ -50,9 +50,8 @@ cdef struct Tree:
     float* noise        # (A,) by move, or NULL: mixed into the root's prior
     float noise_frac
     float* gumbels      # (A,) by move, or NULL
-    int* schedule       # visits of the root move that simulation i goes to
+    int* schedule       # visits of the root move that simulation i goes to; N(root) - 1 began
     int num_scheduled
-    int num_started     # simulations since `schedule` was given
 
 cdef struct Leaf:
     int tree

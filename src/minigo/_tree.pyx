@@ -221,9 +221,9 @@ cdef inline int select_end(const Tree* tree, int index, const Position* position
 
 
 cdef int select_root_edge(Tree* tree, const Constants* constants) noexcept nogil:
-    cdef int edge = -1
-    if tree.gumbels != NULL and tree.num_started < tree.num_scheduled:
-        edge = select_gumbel(tree, constants, tree.schedule[tree.num_started])
+    cdef int edge = -1, num_started = tree.arena.nodes[0].visits - 1
+    if tree.gumbels != NULL and num_started < tree.num_scheduled:
+        edge = select_gumbel(tree, constants, tree.schedule[num_started])
     if edge < 0:
         edge = select_edge(&tree.arena, 0, constants, tree.noise, tree.noise_frac)
     return edge
@@ -246,8 +246,6 @@ cdef int select_leaf(
             edge = select_root_edge(tree, constants)
         elif edge < 0:
             edge = select_edge(arena, node, constants, NULL, 0)
-        if node == 0:
-            tree.num_started += 1
         arena.nodes[node].visits += 1
         arena.nodes[node].pending += 1
         play_known(position, &tree.history, arena.edges[edge].move)
@@ -286,7 +284,6 @@ cdef void undo_select(Tree* tree, int node) noexcept nogil:
         tree.arena.nodes[node].visits -= 1
         tree.arena.nodes[node].pending -= 1
         node = tree.arena.nodes[node].parent
-    tree.num_started -= 1
 
 
 cdef void forget_leaf(Tree* tree, int node) noexcept nogil:
@@ -625,7 +622,7 @@ cdef class Forest:
             raise ValueError("Gumbel numbers need a root that is evaluated")
         visits = np.ascontiguousarray(schedule, dtype=np.int32)
         t.gumbels = self.copy_floats(gumbels)
-        t.num_scheduled, t.num_started = visits.shape[0], 0
+        t.num_scheduled = visits.shape[0]
         t.schedule = <int*>grow(NULL, (t.num_scheduled + 1) * sizeof(int))
         for i in range(t.num_scheduled):
             t.schedule[i] = visits[i]

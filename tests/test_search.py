@@ -159,3 +159,36 @@ def test_choose_move_follows_temperature():
     assert moves.count(1) == 0 and 0.7 < moves.count(2) / 2000 < 0.8
     sharper = [choose_move(visits, 0.25, rng) for _ in range(2000)]
     assert sharper.count(2) > moves.count(2)
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+@pytest.mark.parametrize("leaves", [1, 8])
+@pytest.mark.parametrize("num_before", [0, 1, 40])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ValueError])
+def test_an_error_in_the_evaluator_leaves_the_trees_as_they_were(error, num_before, leaves, root):
+    def fail(planes):
+        if error is not ValueError:
+            raise error
+        answer = FakeEvaluator().evaluate(planes)
+        answer.value[-1] = np.nan  # which `expand` refuses; the other rows are good
+        return answer
+
+    search, undisturbed = (make_search(2, root=root, leaves=leaves) for _ in range(2))
+    for each in (search, undisturbed):
+        each.run(num_before)
+        if num_before:
+            each.explore(0, 40)
+    before, search.evaluator.evaluate = facts(search), fail
+    with pytest.raises(error):
+        search.run(8)
+    assert facts(search) == before
+    del search.evaluator.evaluate  # the class has a good one
+    for each in (search, undisturbed):
+        each.run(40)
+        each.forest.check()
+    assert facts(search) == facts(undisturbed)
+    search.reset(0, Board(5))
+
+
+def facts(search) -> list[str]:
+    return [repr(search.result(tree)) for tree in range(len(search.boards))]

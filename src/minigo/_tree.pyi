@@ -37,8 +37,11 @@ class Forest:
 
         logits: (B, A); value: (B,) in [-1, 1] and score: (B,) points, both for the player to
         move at the leaf. All float32, rows in the order of `planes`. Raises ValueError where one
-        holds NaN or infinity; such a leaf is as if it had not been selected.
+        holds NaN or infinity; then all leaves are as if they had not been selected.
         """
+
+    def discard(self) -> None:
+        """Take back the leaves that wait for `expand`, as if they had not been selected."""
 
     def visits(self, tree: int) -> np.ndarray:
         """Return (A,) int32 visits N(s, a) of the root's moves."""

@@ -1,6 +1,6 @@
 """Search trees over struct arrays: select, expand, backup. `_tree.pyi` is the manual; no evaluation."""
 
-from libc.math cimport M_PI, INFINITY, NAN, atan, exp, isfinite, log, sqrt
+from libc.math cimport M_PI, INFINITY, NAN, atan, exp, log, sqrt
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
@@ -329,10 +329,10 @@ cdef int start_leaf(Tree* tree, int node, Position* position, float* planes) exc
     return 0
 
 
-cdef bint expand_leaf(
+cdef void expand_leaf(
     Arena* arena, int node, const float* weights, float win, float score, double value
 ) noexcept nogil:
-    """Share the prior among the node's edges by weight and back up; False if something isn't a number."""
+    """Share the prior among the node's edges by weight and back up."""
     cdef Node* leaf = &arena.nodes[node]
     cdef Edge* edges = &arena.edges[leaf.first_edge]
     cdef float total = 0
@@ -340,8 +340,6 @@ cdef bint expand_leaf(
     for i in range(leaf.num_edges):
         edges[i].prior = weights[edges[i].move]
         total += edges[i].prior
-    if not (isfinite(total) and isfinite(value) and isfinite(score)):
-        return False
     total = 1 / total
     for i in range(leaf.num_edges):
         edges[i].prior *= total
@@ -350,7 +348,6 @@ cdef bint expand_leaf(
     leaf.win = win
     leaf.score = score
     backup(arena, node)
-    return True
 
 
 def exponentials(logits):
@@ -358,8 +355,7 @@ def exponentials(logits):
 
     No weight is so small that the legal moves of a row could sum up to 0.
     """
-    with np.errstate(invalid="ignore"):     # infinities become NaN, which `expand` reports
-        return np.exp(np.maximum(logits - logits.max(axis=1, keepdims=True), -80))
+    return np.exp(np.maximum(logits - logits.max(axis=1, keepdims=True), -80))
 
 
 # ---- Forest ----
@@ -501,27 +497,30 @@ cdef class Forest:
         return num_rows
 
     def expand(self, logits, const float[::1] value, const float[::1] score):
-        cdef const float[:, ::1] weights = exponentials(logits)
-        cdef int i, node, num_rows = self.num_waiting
-        cdef Tree* tree
-        cdef double utility, share = self.constants.score_utility
-        cdef bint is_number = True
-        if not (weights.shape[0] == value.shape[0] == score.shape[0] == num_rows) or (
-            num_rows and weights.shape[1] != self.size * self.size + 1
+        cdef const float[:, ::1] weights
+        cdef int i, num_rows = self.num_waiting
+        cdef double share = self.constants.score_utility
+        if not (logits.shape[0] == value.shape[0] == score.shape[0] == num_rows) or (
+            num_rows and logits.shape[1] != self.size * self.size + 1
         ):
-            raise ValueError(f"{num_rows} leaves wait, but logits have {weights.shape[0]} rows")
+            raise ValueError(f"{num_rows} leaves wait, but logits have {logits.shape[0]} rows")
+        if not all(np.isfinite(numbers).all() for numbers in (logits, value, score)):
+            self.discard()
+            raise ValueError("the network's answer holds NaN or infinity")
+        weights = exponentials(logits)
         self.num_waiting = 0
         with nogil:
             for i in range(num_rows):
-                tree, node = &self.trees[self.waiting[i].tree], self.waiting[i].node
-                utility = utility_of(value[i], score[i], self.size, share)
-                if not expand_leaf(
-                    &tree.arena, node, &weights[i, 0], value[i], score[i], utility
-                ):
-                    forget_leaf(tree, node)
-                    is_number = False
-        if not is_number:
-            raise ValueError("the network's answer holds NaN or infinity")
+                expand_leaf(
+                    &self.trees[self.waiting[i].tree].arena, self.waiting[i].node, &weights[i, 0],
+                    value[i], score[i], utility_of(value[i], score[i], self.size, share),
+                )
+
+    def discard(self):
+        cdef int i
+        for i in range(self.num_waiting):
+            forget_leaf(&self.trees[self.waiting[i].tree], self.waiting[i].node)
+        self.num_waiting = 0
 
     cdef object root_array(self, int tree, Statistic what, float missing):
         """Return (A,) float32 of one statistic of the root's moves, `missing` where there is none."""

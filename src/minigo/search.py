@@ -80,12 +80,17 @@ class Search:
     def simulate(self, budget: np.ndarray) -> None:
         """Evaluate one batch: `config.leaves` of each tree as long as its budget lasts.
 
-        budget: (T,) int32, simulations still to do for each tree; those done are taken off.
+        budget: (T,) int32, simulations still to do for each tree; those begun are taken off.
+        After an error or Ctrl-C the trees are as if the batch's leaves had not been selected.
         """
-        num_rows = self.forest.select(budget, self._planes)
-        if num_rows:
-            leaves = self.evaluator.evaluate(self._planes[:num_rows])
-            self.forest.expand(leaves.logits, leaves.value, leaves.score)
+        try:
+            num_rows = self.forest.select(budget, self._planes)
+            if num_rows:
+                leaves = self.evaluator.evaluate(self._planes[:num_rows])
+                self.forest.expand(leaves.logits, leaves.value, leaves.score)
+        except BaseException:
+            self.forest.discard()
+            raise
 
     def is_new(self, tree: int) -> bool:
         """Tell whether a root has no evaluation yet."""

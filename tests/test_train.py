@@ -340,6 +340,21 @@ def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
     assert len(compiled) == 1
 
 
+@pytest.mark.parametrize("device, variable", [("cpu", "CXX"), ("cuda", "CC")])
+def test_without_its_compiler_no_device_compiles(device, variable, monkeypatch):
+    monkeypatch.setattr(module.torch, "compile", lambda call: "compiled")
+    monkeypatch.setenv("CXX", "sh")
+    monkeypatch.setenv("CC", "sh")
+    assert module._compile(len, torch.device(device)) == "compiled"
+    monkeypatch.setenv(variable, "no-compiler")
+    with pytest.warns(UserWarning, match="no-compiler is installed: training isn't compiled"):
+        assert module._compile(len, torch.device(device)) is len
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("PATH", "")
+    with pytest.warns(UserWarning, match="no g"):
+        assert module._compile(len, torch.device(device)) is len
+
+
 @pytest.mark.gpu
 def test_training_on_a_gpu(rng):
     net, _, _ = make_learner()

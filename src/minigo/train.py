@@ -227,10 +227,15 @@ def train(
 
 
 def _compile(function: Callable, device: torch.device) -> Callable:
-    """Compile a function of tensors, or warn that the machine lacks what it takes."""
-    compiler = os.environ.get("CXX", "g++")
-    if device.type == "cpu" and not shutil.which(compiler):
-        warnings.warn(f"no {compiler} is installed: training isn't compiled", stacklevel=2)
+    """Compile a function of tensors, or warn that the machine lacks what it takes.
+
+    On a CPU that is a C++ compiler; on a GPU Triton needs one for C (its runtime/build.py).
+    """
+    variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc clang")
+    compilers = os.environ.get(variable, usual).split()
+    if not any(map(shutil.which, compilers)):
+        missing = " or ".join(compilers)
+        warnings.warn(f"no {missing} is installed: training isn't compiled", stacklevel=2)
         return function
     return torch.compile(function)
 

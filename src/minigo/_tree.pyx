@@ -278,24 +278,22 @@ cdef void backup(Arena* arena, int leaf) noexcept nogil:
         node = arena.nodes[node].parent
 
 
-cdef void undo_select(Tree* tree, int node) noexcept nogil:
+cdef void undo_select(Arena* arena, int node) noexcept nogil:
     """Take back the visits of a `select_leaf` that ended at `node`."""
     while node != NO_NODE:
-        tree.arena.nodes[node].visits -= 1
-        tree.arena.nodes[node].pending -= 1
-        node = tree.arena.nodes[node].parent
+        arena.nodes[node].visits -= 1
+        arena.nodes[node].pending -= 1
+        node = arena.nodes[node].parent
 
 
-cdef void forget_leaf(Tree* tree, int node) noexcept nogil:
+cdef void forget_leaf(Arena* arena, int node) noexcept nogil:
     """Make a WAITING node as if it had never been reached."""
-    cdef Arena* arena = &tree.arena
     cdef Node* parent
     cdef int i
-    undo_select(tree, node)
+    undo_select(arena, node)
     arena.nodes[node].state = FRESH
-    arena.nodes[node].num_edges = 0
     if node == 0:
-        arena.num_edges = 0
+        arena.num_edges = arena.nodes[0].num_edges = 0
         return
     parent = &arena.nodes[arena.nodes[node].parent]
     for i in range(parent.first_edge, parent.first_edge + parent.num_edges):
@@ -469,7 +467,7 @@ cdef class Forest:
             while budget[i] > 0 and num_leaves < self.constants.leaves and num_rows < capacity:
                 node = select_leaf(tree, self.scratch, &self.constants)
                 if tree.arena.nodes[node].state == WAITING:
-                    undo_select(tree, node)
+                    undo_select(&tree.arena, node)
                     break
                 budget[i] -= 1
                 if self.scratch.num_passes >= 2:
@@ -519,7 +517,7 @@ cdef class Forest:
     def discard(self):
         cdef int i
         for i in range(self.num_waiting):
-            forget_leaf(&self.trees[self.waiting[i].tree], self.waiting[i].node)
+            forget_leaf(&self.trees[self.waiting[i].tree].arena, self.waiting[i].node)
         self.num_waiting = 0
 
     cdef object root_array(self, int tree, Statistic what, float missing):

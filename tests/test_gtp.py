@@ -890,6 +890,46 @@ def test_it_ponders_until_the_next_line(player):
     assert player.engine._search.boards[0].to_play == 2
 
 
+def test_an_error_while_it_ponders_is_said_once_and_the_session_goes_on(network, capsys):
+    session = Session(PlayConfig(network, visits=4, ponder=True))
+    session.respond("boardsize 5")
+    calls, has_pondered = [], threading.Event()
+
+    def ponder() -> None:
+        calls.append(len(session.engine.moves))
+        has_pondered.set()
+        raise RuntimeError("CUDA error:\nout of memory")
+
+    session.engine.ponder = ponder
+    client = Client(session)
+    client.send(b"genmove b\n")
+    assert has_pondered.wait(20)
+    for number in range(3):
+        client.send(b"%d name\n" % number)
+        client.wait_for(f"={number} minigo\n\n")
+        time.sleep(0.02)
+    assert calls == [1]
+    has_pondered.clear()
+    client.send(b"genmove w\n")  # the next move of its own: once more
+    assert has_pondered.wait(20)
+    client.send(b"quit\n")
+    client.thread.join(20)
+    assert not client.thread.is_alive() and calls == [1, 2]
+    line = "minigo: cannot think ahead: CUDA error: out of memory\n"
+    assert capsys.readouterr().err == 2 * line
+
+
+def test_a_missing_network_does_not_end_a_session_that_ponders(capsys):
+    session = Session(PlayConfig("no-such-network", ponder=True))
+    client = Client(session)
+    client.send(b"boardsize 5\nplay b pass\ngenmove w\n")  # a pass wins, without a network
+    client.wait_for("= pass\n\n")
+    time.sleep(0.5)
+    client.send(b"name\nquit\n")
+    client.wait_for("= minigo\n\n")
+    assert re.fullmatch("minigo: .*no-such-network.*\n", capsys.readouterr().err)
+
+
 def test_quit_cuts_thinking_short(player):
     player.engine.config = PlayConfig(player.config.checkpoint, time_s=60.0)
     client = Client(player)

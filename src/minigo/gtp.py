@@ -62,6 +62,21 @@ class Session:
         engine.must_hurry = lambda: self.must_hurry()
         return engine
 
+    def ponder(self) -> None:
+        """Think ahead if the last command was a move of its own; after an error not until the next.
+
+        The error is said on stderr: it is no command's answer.
+        """
+        engine = vars(self).get("engine")  # None before a command first needs it
+        if not engine or not engine.waits:
+            return
+        try:
+            engine.ponder()
+        except Exception as error:
+            engine.waits = False
+            reason = " ".join(str(error).split()) or repr(error)
+            print(f"minigo: cannot think ahead: {reason}", file=sys.stderr, flush=True)
+
     def respond(self, line: str | bytes) -> str:
         """Return the whole answer to a line: "" if it needs none, else closed by a blank line."""
         return "".join(self.answer(line))
@@ -120,8 +135,8 @@ def serve(session: Session, stdin, write: Callable[[str], object]) -> None:
     session.must_hurry = lambda: bool(quit_at) and time.monotonic() > quit_at[0] + QUIT_GRACE_S
     threading.Thread(target=_read_lines, args=(stdin, lines, quit_at), daemon=True).start()
     while not session.has_quit:
-        if session.config.ponder and lines.empty() and session.engine.waits:
-            session.engine.ponder()
+        if session.config.ponder and lines.empty():
+            session.ponder()
         line = _next_line(lines)
         if line is None:
             return

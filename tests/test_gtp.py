@@ -747,6 +747,35 @@ def test_settings_change_while_it_plays(player):
         assert visits <= player.engine.search_at(1).result(0).num_visits < visits + 8
 
 
+@pytest.mark.parametrize(
+    "limits, clock, leaves",
+    [
+        ({}, "", 6),  # the default of 200 visits
+        ({"visits": 200}, "", 6),
+        ({"visits": 0}, "", 1),  # one visit
+        ({"visits": 64, "time_s": 5.0}, "", 2),
+        ({"level": 9}, "", 4),
+        ({"level": 9, "visits": 1000}, "time_settings 60 0 0", 4),
+        ({"visits": 1000}, "", 8),
+        ({"time_s": 5.0}, "", 8),
+        ({}, "time_settings 60 0 0", 8),
+    ],
+)
+def test_the_leaves_follow_from_the_budget(player, limits, clock, leaves):
+    player.engine.config = PlayConfig(player.config.checkpoint, **limits)
+    assert player.respond(clock) in ("", "= \n\n")
+    assert player.engine.search_at(1).config.leaves == leaves
+
+
+def test_a_clock_that_comes_late_changes_the_leaves(player):
+    player.engine.config = PlayConfig(player.config.checkpoint)
+    assert player.engine.search_at(1).config.leaves == 6
+    player.respond("time_settings 60 0 0")
+    assert player.engine.search_at(1).config.leaves == 8
+    player.respond("kgs-time_settings none")
+    assert player.engine.search_at(1).config.leaves == 6
+
+
 def test_the_winrate_is_that_of_the_colour_asked_about():
     session = Session(PlayConfig("9x9", visits=20))
     session.respond("fixed_handicap 4")

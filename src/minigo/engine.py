@@ -261,10 +261,10 @@ class Engine:
 
         evaluator, board = self.evaluator(), self.position(color)
         game = (id(self.boards[0]), *self.moves)
-        if self._search is None or self._search.boards[0].size != board.size:
-            visits = self._visits() or LEAVES * VISITS_PER_LEAF
-            config = SearchConfig(leaves=max(1, min(LEAVES, visits // VISITS_PER_LEAF)))
-            self._search = Search(evaluator, config, [board], self._rng)
+        leaves = max(1, min(LEAVES, self._budget(color) // VISITS_PER_LEAF))
+        kept = self._search
+        if kept is None or (kept.boards[0].size, kept.config.leaves) != (board.size, leaves):
+            self._search = Search(evaluator, SearchConfig(leaves=leaves), [board], self._rng)
         elif not self._follow(game, color):
             self._search.reset(0, board)
         self._searched = game
@@ -282,8 +282,16 @@ class Engine:
             to_play = opponent(mover)
         return to_play == color
 
-    def _visits(self) -> int | None:
-        return LEVEL_VISITS * self.config.level or self.config.visits
+    def _budget(self, color: int) -> int:
+        """Return how many visits a move of `color` may take, where its time lasts."""
+        visits = LEVEL_VISITS * self.config.level or self.config.visits
+        if visits is None:
+            is_timed = self.config.time_s is not None or self._clock_s(color) is not None
+            visits = self.most_visits() if is_timed else DEFAULT_VISITS
+        return max(1, min(visits, self.most_visits()))
+
+    def _clock_s(self, color: int) -> float | None:
+        return self.clock.limit(color, len(self.moves), self.board.size)
 
     def most_visits(self) -> int:
         """Return how many visits a tree has room for."""
@@ -292,14 +300,10 @@ class Engine:
     def think(self, color: int, interval_s: float = math.inf) -> Iterator:
         """Search for as long as a move of `color` may take; yield the search now and then."""
         started, config = time.monotonic(), self.config
-        clock_s = self.clock.limit(color, len(self.moves), self.board.size)
+        clock_s, visits = self._clock_s(color), self._budget(color)
         search = self.search_at(color)  # may load the network, which --time doesn't count
         deadline = time.monotonic() + (config.time_s or math.inf)
         deadline = min(deadline, started + (math.inf if clock_s is None else clock_s))
-        visits = self._visits()
-        if visits is None:
-            visits = DEFAULT_VISITS if deadline == math.inf else self.most_visits()
-        visits = max(1, min(visits, self.most_visits()))
         is_done = False
         while not is_done:
             until = min(deadline, time.monotonic() + interval_s)

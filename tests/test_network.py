@@ -10,6 +10,8 @@ from minigo.network import (  # noqa: E402
     PolicyValueNet,
     choose_device,
     fold,
+    is_bfloat16_fast,
+    is_int8_fast,
     num_parameters,
     parse_network,
     pool,
@@ -116,3 +118,16 @@ def test_a_value_that_has_fallen_silent_learns_again():
     _, value, *_ = net.logits(torch.rand(2, NUM_PLANES, 5, 5))
     value.sum().backward()
     assert net.pooled.weight.grad[HEAD_CHANNELS:].abs().max() > 0
+
+
+def test_only_a_cpu_has_the_instructions_of_the_cpu(monkeypatch):
+    for feature in ("amx_tile", "avx512_bf16", "vnni"):
+        monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda: True, raising=False)
+    assert is_bfloat16_fast(torch.device("cpu")) and not is_int8_fast()
+    assert not is_bfloat16_fast(torch.device("mps"))
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert is_bfloat16_fast(torch.device("cpu"))
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert not is_bfloat16_fast(torch.device("cpu")) and is_int8_fast()
+    monkeypatch.delattr(torch.cpu, "_is_vnni_supported")
+    assert not is_int8_fast()

@@ -174,12 +174,20 @@ def choose_device(device: str) -> torch.device:
 
 
 def is_bfloat16_fast(device: torch.device) -> bool:
-    """Tell whether `device` has instructions for bfloat16; emulated, it is slower than float32."""
+    """Tell whether `device` is known to have instructions for bfloat16.
+
+    Emulated, it is slower than float32.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cpu" and (_cpu_has("amx_tile") or _cpu_has("avx512_bf16"))
 
 
 def is_int8_fast() -> bool:
     """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
-    return torch.cpu._is_vnni_supported() and not is_bfloat16_fast(torch.device("cpu"))
+    return _cpu_has("vnni") and not is_bfloat16_fast(torch.device("cpu"))
+
+
+def _cpu_has(feature: str) -> bool:
+    """Ask PyTorch; its functions for that are private, and where one is missing, it is a no."""
+    return getattr(torch.cpu, f"_is_{feature}_supported", bool)()

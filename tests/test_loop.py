@@ -260,6 +260,15 @@ def test_a_folder_is_read_in_order_and_once_and_torn_tails_are_named(tmp_path, c
     assert not list(folder.read_new()) and folder.num_games == 3
 
 
+def test_a_folder_is_read_by_the_numbers_in_its_names(tmp_path):
+    names = ["cycle-0999-3-0", "cycle-9999-2-0", "cycle-9999-2-9", "cycle-9999-2-10"]
+    names += ["cycle-9999-10-0", "cycle-10000-0-0", "old"]
+    for num_moves, name in enumerate(names):
+        write_file(tmp_path / f"{name}.games", [make_record(num_moves)])
+    order = [len(game.moves) for games in loop.GameFolder(tmp_path).read_new() for game in games]
+    assert order == list(range(len(names)))
+
+
 def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd):
     loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
     folder = tmp_path / "selfplay" / "tiny"

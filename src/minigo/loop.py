@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import re
 import signal
 import sys
 import threading
@@ -243,6 +244,11 @@ def free_path(folder: Path, checkpoint: Path, worker: int) -> Path:
     return path
 
 
+def _age(path: Path) -> list[str | int]:
+    """Return a key that sorts by the numbers in a name: those of cycle, worker and file."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
 class GameFolder:
     """The games of a run on disk, each file read once."""
 
@@ -258,7 +264,7 @@ class GameFolder:
         A torn tail, from a run that was killed, is named on stderr; the games before it count. So
         is a file that can't be read at all; it is left out.
         """
-        for path in sorted(self.path.glob("*.games")):
+        for path in sorted(self.path.glob("*.games"), key=_age):
             if path in self._seen:
                 continue
             self._seen.add(path)

@@ -8,8 +8,8 @@ from sgfmill import sgf
 
 pytest.importorskip("torch")
 
-from minigo import analyze as lab
-from minigo.analyze import analyze, format_table, look_at
+from minigo.lab import analyze as lab
+from minigo.lab.analyze import analyze, format_table, look_at
 from minigo.record import GameRecord
 from minigo.sgf import load_games
 

@@ -9,9 +9,9 @@ import re
 import pytest
 
 pytest.importorskip("torch")
-from minigo import bench  # noqa: E402
 from minigo.cli import SECTIONS, main  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
+from minigo.lab import bench  # noqa: E402
 
 TINY = Recipe(
     size=9,

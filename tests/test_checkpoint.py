@@ -10,14 +10,13 @@ torch = pytest.importorskip("torch")
 
 from minigo import checkpoint as module  # noqa: E402
 from minigo.checkpoint import (  # noqa: E402
-    choose_network,
     describe,
     find_checkpoint,
     load_checkpoint,
     load_network,
     save_checkpoint,
-    trained_sizes,
 )
+from minigo.play.shipped import choose_network, trained_sizes  # noqa: E402
 from test_network import make_network, make_planes  # noqa: E402
 
 INFO = {"step": 7, "recipe": {"size": 9, "network": "b2c16"}, "rates": [0.5, None]}
@@ -159,7 +158,9 @@ def test_describe_says_what_a_file_is(tmp_path):
 
 
 def test_networks_are_chosen_by_size(monkeypatch):
-    monkeypatch.setattr(module, "list_shipped", lambda: ["9x9", "9x9-human", "13x13-human"])
+    monkeypatch.setattr(
+        "minigo.play.shipped.list_shipped", lambda: ["9x9", "9x9-human", "13x13-human"]
+    )
     names = [choose_network(size, human) for size in (9, 13, 19) for human in (False, True)]
     assert names == ["9x9", "9x9-human", "13x13-human", "13x13-human", "9x9", "9x9-human"]
 

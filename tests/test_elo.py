@@ -5,15 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from minigo import elo as module
-from minigo.elo import (
+from minigo.lab import elo as module
+from minigo.lab.elo import (
     choose_pair,
-    elo_difference,
     find_interval,
     fit_ratings,
-    score_interval,
     sprt,
 )
+from minigo.play.match import elo_difference, score_interval
 
 # American League, Eastern Division, 1987: games won by the row's team against the column's.
 # Agresti, Categorical Data Analysis, 2nd edition 2002, table 10.10; estimates and standard errors

@@ -18,8 +18,8 @@ import minigo
 from minigo._board import Board
 from minigo.config import RULES, PlayConfig, Rules
 from minigo.coords import BLACK
-from minigo.engine import Clock
-from minigo.gtp import COMMANDS, Session, describe_commands, parse_line, serve
+from minigo.play.engine import Clock
+from minigo.play.gtp import COMMANDS, Session, describe_commands, parse_line, serve
 
 
 @pytest.fixture
@@ -484,7 +484,7 @@ def test_random_lines_are_all_answered_and_only_gtp_goes_to_stdout(tmp_path):
 
 def test_random_lines_with_a_network(player, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # printsgf may write there
-    monkeypatch.setattr("minigo.engine.RESIGN_MOVES", 1)
+    monkeypatch.setattr("minigo.play.engine.RESIGN_MOVES", 1)
     rng = random.Random(2)
     lines = [line for line in random_lines(rng, 600).split(b"\n") if len(line) < 1000][:500]
     moves = [b"genmove b", b"kata-analyze w 1", b"undo", b"kgs-genmove_cleanup w", b"final_score"]
@@ -705,7 +705,7 @@ def test_a_cleanup_captures_dead_stones_before_it_passes(player):
 
 
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
-    monkeypatch.setattr("minigo.checkpoint.choose_network", lambda size, human: network)
+    monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
     player.engine.config = PlayConfig(network, level=1)
     popular = np.zeros(26)
     popular[[6, 18]] = 0.6, 0.4  # B4 and D2
@@ -992,9 +992,9 @@ def test_the_first_questions_are_answered_without_numpy():
 def test_an_idle_program_imports_pytorch_and_still_answers_and_quits(tmp_path):
     pytest.importorskip("torch")
     code = (
-        "import os, sys, minigo.gtp; from minigo.cli import main; exit = os._exit;"
+        "import os, sys, minigo.play.gtp; from minigo.cli import main; exit = os._exit;"
         "os._exit = lambda status: exit(7 if 'torch' in sys.modules else 8);"
-        "minigo.gtp.IDLE_S = 0.05; main(['gtp', 'nowhere'])"
+        "minigo.play.gtp.IDLE_S = 0.05; main(['gtp', 'nowhere'])"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(

@@ -19,15 +19,12 @@ from minigo._board import Board  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Rules  # noqa: E402
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table  # noqa: E402
+from minigo.games import format_left_out, game_key, load_human_games, parse_rank  # noqa: E402
 from minigo.imitation import (  # noqa: E402
     IMITATION,
-    evaluate,
-    format_left_out,
-    game_key,
     imitate,
-    load_human_games,
-    parse_rank,
 )
+from minigo.lab.accuracy import evaluate  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402

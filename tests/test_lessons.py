@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from minigo import lessons as module
-from minigo import rate
-from minigo.arena import parse_player
 from minigo.checkpoint import load_checkpoint, save_checkpoint
 from minigo.config import Rules
-from minigo.lessons import Network, Study, find_crossing, find_networks, lessons
+from minigo.lab import ladder as rate
+from minigo.lab import lessons as module
+from minigo.lab.lessons import Network, Study, find_crossing, find_networks, lessons
+from minigo.play.match import parse_player
 from minigo.record import GameRecord
 from minigo.sgf import format_sgf
 

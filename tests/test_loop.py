@@ -18,6 +18,7 @@ pytest.importorskip("torch")
 from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
+from minigo.lab import progress  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
 from test_record import make_record, write_file  # noqa: E402
 
@@ -166,7 +167,7 @@ def test_a_worker_that_plays_on_while_the_network_learns_loses_no_game(recipe_pa
     assert log[-1]["step"] == 20 * log[-1]["positions"] // 128 and log[-1]["positions"] == sum(last)
 
 
-def test_ratings_are_logged_and_drawn(recipe_path, tmp_path, monkeypatch):
+def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
     asked = []
 
     def rate(players, folder, **options):
@@ -176,31 +177,33 @@ def test_ratings_are_logged_and_drawn(recipe_path, tmp_path, monkeypatch):
         elos = {"elo": -300.0 + 100 * len(asked), "elo_low": -400.0, "elo_high": 50.0}
         return {"anchor": players[0].name, "players": [{"name": players[-1].name} | elos]}
 
-    monkeypatch.setattr(loop, "rate", rate)
-    monkeypatch.setattr(loop, "find_gnugo", lambda level: f"gtp:gnugo --level {level}")
+    monkeypatch.setattr(progress, "rate", rate)
+    monkeypatch.setattr(progress, "find_gnugo", lambda level: f"gtp:gnugo --level {level}")
     recipe = load_recipe(recipe_path, ["rate_every=1", "rate_games=7"])
-    loop.run(recipe, "tiny", tmp_path)
+    networks = tmp_path / "checkpoints" / "tiny"
+    loop.run(recipe, "tiny", tmp_path, progress.follow(recipe, networks))
     gnugo = ["gnugo-1", "gnugo-5", "gnugo-10"]
     assert asked == [
         [*gnugo, "cycle-0001"],
         [*gnugo, "cycle-0001", "cycle-0002"],
         [*gnugo, "cycle-0001", "cycle-0002", "cycle-0003"],
     ]
-    values, text = loop.describe_run(tmp_path / "checkpoints" / "tiny")
+    values, text = progress.describe_run(networks)
     assert [point["elo"] for point in values["ratings"]] == [-200, -100, 0]
     assert text.count("#") > 40 and "0 = gnugo-1" in text
-    monkeypatch.setattr(loop, "find_gnugo", lambda level: None)
-    loop.rate_cycle(recipe, tmp_path / "checkpoints" / "tiny", load_log(tmp_path)[:1])
+    monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
+    progress.rate_cycle(recipe, networks, [1, 1])
     assert asked[-1] == ["cycle-0000", "cycle-0001", "cycle-0001"]
 
 
 @pytest.mark.slow
 def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "find_gnugo", lambda level: None)
-    overrides = ["cycles=1", "rate_every=1", "rate_games=6"]
-    network = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
-    ladder = json.loads((network.parent / "ladder" / "ladder.json").read_text())
-    rating = load_log(tmp_path)[0]["rating"]
+    monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
+    recipe = load_recipe(recipe_path, ["cycles=1", "rate_every=1", "rate_games=6"])
+    networks = tmp_path / "checkpoints" / "tiny"
+    loop.run(recipe, "tiny", tmp_path, progress.follow(recipe, networks))
+    ladder = json.loads((networks / "ladder" / "ladder.json").read_text())
+    (rating,) = progress.read_ratings(networks)
     assert ladder["games"] == 6 and rating["anchor"] == ladder["anchor"] == "cycle-0000"
     assert rating["elo_low"] < rating["elo"] < rating["elo_high"]
 
@@ -305,17 +308,13 @@ def test_a_log_that_a_kill_left_behind_catches_up(recipe_path, tmp_path):
     assert log.read_text() == whole
 
 
-def test_an_interrupt_whose_exception_is_dropped_ends_the_run_all_the_same(
-    recipe_path, tmp_path, monkeypatch
-):
+def test_an_interrupt_whose_exception_is_dropped_ends_the_run_all_the_same(recipe_path, tmp_path):
     def drop(row):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        return ""
 
-    monkeypatch.setattr(loop, "format_row", drop)
     with pytest.raises(KeyboardInterrupt):
-        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+        loop.run(load_recipe(recipe_path), "tiny", tmp_path, drop)
     assert [row["cycle"] for row in load_log(tmp_path)] == [1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -195,9 +195,11 @@ def _add_train(parser) -> None:
 def _train(recipe, start, overrides, root, no_match, json) -> None:
     name = Path(recipe).stem + (f"-{start}" if start else "")  # a recipe's two runs, side by side
     recipe = load_recipe(recipe, [f'start="{start}"'] * bool(start) + overrides)
-    from .loop import format_rows, measure, run
+    from .lab.progress import follow, format_rows, measure
+    from .loop import run
 
-    network = run(recipe, name, Path(root))
+    follower = follow(recipe, Path(root, "checkpoints", name))
+    network = run(recipe, name, Path(root), follower)
     rows = [] if no_match else measure(recipe, network.parent, network)
     program = Path(sys.executable).with_name("minigo")
     text = f"The engine for Sabaki: {program} gtp {network.resolve()}"
@@ -243,7 +245,7 @@ def _add_evaluate(parser) -> None:
 
 
 def _evaluate(json, **options) -> None:
-    from .imitation import evaluate
+    from .lab.accuracy import evaluate
 
     _print(evaluate(**options), json)
 
@@ -266,7 +268,7 @@ def _add_match(parser) -> None:
 
 
 def _match(a, b, games, visits, time, rules, komi, at_once, json, **options) -> None:
-    from .arena import match, parse_player
+    from .play.match import match, parse_player
 
     players = [parse_player(text, visits, time) for text in (a, b)]
     rules = replace(RULES[rules], komi=komi)
@@ -299,7 +301,7 @@ def _parse_counts(text: str) -> list[int]:
 
 
 def _rate(players, out, visits, games, minutes, sprt, workers, size, komi, json) -> None:
-    from .rate import SIMULATIONS, format_ladder, list_players, rate
+    from .lab.ladder import SIMULATIONS, format_ladder, list_players, rate
 
     players = list_players(players, visits or SIMULATIONS, size)
     limits = {"max_games": games, "minutes": minutes or math.inf, "sprt_elo": sprt}
@@ -324,16 +326,16 @@ def _add_gtp(parser) -> None:
 def _describe(name: str) -> str:
     """Return the end of a subcommand's help that its own module knows."""
     if name == "gtp":
-        from .gtp import describe_commands
+        from .play.gtp import describe_commands
 
         return f"commands:\n{describe_commands()}"
-    from .bench import DESCRIPTION
+    from .lab.bench import DESCRIPTION
 
     return DESCRIPTION
 
 
 def _gtp(rules, komi, time, **options) -> None:
-    from .gtp import run
+    from .play.gtp import run
 
     run(PlayConfig(time_s=time, **options), replace(RULES[rules], komi=komi))
 
@@ -354,7 +356,7 @@ def _add_analyze(parser) -> None:
 
 
 def _analyze(game, checkpoint, human, move, visits, surprises, json, **options) -> None:
-    from .analyze import analyze, format_table
+    from .lab.analyze import analyze, format_table
 
     report = analyze(game, checkpoint, human, move, visits, **options)
     _print(report, json, format_table(report, surprises))
@@ -373,7 +375,7 @@ def _add_lessons(parser) -> None:
 
 
 def _lessons(json, out, **options) -> None:
-    from .lessons import format_lessons, lessons
+    from .lab.lessons import format_lessons, lessons
 
     report = lessons(out, **options)
     _print(
@@ -390,7 +392,7 @@ def _add_bench(parser) -> None:
 
 
 def _bench(sections, json, compile) -> None:
-    from .bench import run
+    from .lab.bench import run
 
     run(sections, json, compile)
 
@@ -403,7 +405,7 @@ def _add_info(parser) -> None:
 
 def _info(checkpoint, json) -> None:
     if checkpoint and Path(checkpoint).is_dir():
-        from .loop import describe_run
+        from .lab.progress import describe_run
 
         values, text = describe_run(checkpoint)
         return _print(values, json, text)

@@ -22,7 +22,8 @@ import torch
 from ._board import NUM_PLANES, Board
 from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
-from .network import PolicyValueNet, choose_device, fold, is_bfloat16_fast, is_int8_fast
+from .machine import choose_device, is_bfloat16_fast, is_int8_fast
+from .network import PolicyValueNet, fold
 
 BATCH_SIZES = (1, 8, 32)  # and `max_batch`; a program is made at its first use, in about 0.1 s
 CALL_ROWS = 2  # what a call costs beyond its rows, in rows (b4c32 on 9x9)

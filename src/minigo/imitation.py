@@ -1,38 +1,33 @@
-"""Human games -> records -> a trained network, with its accuracy on games it never saw.
-
-A game is known by a hash of its first moves that is the same in all eight orientations: it finds
-duplicates, and chooses the games that are held out, so that no game ever moves between the two.
-"""
+"""Human games -> a trained network, with its accuracy on games it never saw."""
 
 import dataclasses
-import hashlib
 import math
-import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from .archive import read_games
-from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint, start_from
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
 from .config import TrainConfig
-from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
+from .coords import check_size
 from .evaluator import Evaluator, make_evaluator
-from .network import PolicyValueNet, choose_device
-from .record import GameRecord
+from .games import (
+    HOLDOUT_FRAC,
+    HumanGames,
+    format_left_out,
+    format_sizes,
+    load_human_games,
+    symmetries,
+)
+from .machine import choose_device
+from .network import PolicyValueNet
 from .replay import MixedReplay, Replay
-from .sgf import Skipped
 from .train import AveragedWeights, make_optimizer, train
 
-HOLDOUT_FRAC = 0.03
-SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 NUM_CHECKS = 10  # measurements on held-out games during training
 CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
 MIN_PHASE_S = 20.0  # between them at least
@@ -41,20 +36,6 @@ FIRST_STEPS = 10  # that tell how fast this machine trains
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
 # left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). So do points.
 IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
-# The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
-RANK_BANDS = ((-99, "30k to 10k"), (-8, "9k to 5k"), (-3, "4k to 1k"), (1, "1d to 3d"))
-RANK_BANDS += ((4, "4d to 6d"), (7, "7d to 9d"), (10, "professional"))
-_RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
-_NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
-
-
-@dataclass(frozen=True)
-class HumanGames:
-    """What a look through archives found."""
-
-    training: list[GameRecord] = field(default_factory=list)
-    held_out: list[GameRecord] = field(default_factory=list)
-    left_out: Counter = field(default_factory=Counter)  # reason: games
 
 
 def imitate(
@@ -110,7 +91,7 @@ def imitate(
     print(format_left_out(games), file=sys.stderr)
     if not games.training:
         raise ValueError(
-            f"no {_format_sizes(sizes)} game to learn from in {', '.join(map(str, paths))}"
+            f"no {format_sizes(sizes)} game to learn from in {', '.join(map(str, paths))}"
         )
     about["games"], about["held_out_games"] = len(games.training), len(games.held_out)
     if earlier:
@@ -142,188 +123,13 @@ def _check_same(earlier: Checkpoint, about: dict, network: str) -> None:
             raise ValueError(f"{text}; delete that file or write to another")
 
 
-def evaluate(
-    checkpoint: str | Path,
-    paths: Iterable[str | Path],
-    *,
-    held_out: bool = False,
-    size: int | None = None,
-    max_positions: int = 100_000,
-    device: str = "auto",
-) -> dict:
-    """Measure how well a checkpoint predicts the moves and results of games.
-
-    `held_out`: of archives that it was trained on, known by name, only the share of the games that
-    imitation left out, with its filters; of others all games, unless it began as another network,
-    which may have learned from any. Of more than `max_positions` positions of a board size, a fixed
-    random choice.
-    Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
-    result is known) and positions, with no symmetry averaged and no illegal move masked; top1 in
-    each third of a game and by the rank of who moves; "by_size" of several sizes; and
-    "with_symmetries", the same for the mean over eight symmetries, of every tenth position.
-    """
-    loaded, paths = load_checkpoint(checkpoint), list(paths)
-    sizes, records = None if size is None else [size], []
-    info, known, others = loaded.info, [], []
-    had_teacher = info.get("start") or info.get("recipe", {}).get("start") == "imitation"
-    for path in paths:
-        may_know = had_teacher or Path(path).name in info.get("data", [])
-        (known if held_out and may_know else others).append(path)
-    for part, filters in ((others, {"holdout_frac": 1.0}), (known, info.get("filters", {}))):
-        if part:
-            records += load_human_games(part, sizes=sizes, **filters).held_out
-    if not records:
-        raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
-    net, plain, turned, groups = load_network(loaded), {}, {}, []
-    for board_size in sorted({record.size for record in records}):
-        evaluator = _make_evaluator(net, board_size, device)
-        replay = Replay(board_size, np.random.default_rng(0))
-        replay.add(record for record in records if record.size == board_size)
-        positions = _choose(len(replay), max_positions)
-        if len(positions) < len(replay):
-            text = f"{len(positions):,} of {len(replay):,} positions, chosen at random"
-            print(f"{board_size}x{board_size}: {text}", file=sys.stderr)
-        plain[board_size] = _judge(evaluator, replay, positions)
-        tenth = _choose(len(replay), -(-len(positions) // 10))
-        turned[board_size] = _judge(evaluator, replay, tenth, NUM_SYMMETRIES)
-        groups += [(_third(*place), _rank_band(*place)) for place in replay.locate(positions)]
-    is_right = np.concatenate(list(plain.values()))[:, 0] == 0
-    thirds, bands = zip(*groups, strict=True)
-    return {
-        **_summarise(plain),
-        "top1_by_phase": _mean_by(thirds, is_right),
-        "top1_by_rank": _mean_by(bands, is_right),
-        "with_symmetries": _summarise(turned),
-    }
-
-
-def _third(record: GameRecord, ply: int) -> tuple[int, str]:
-    third = 3 * ply // len(record.moves)
-    return third, f"{('first', 'second', 'last')[third]} third of the game"
-
-
-def _rank_band(record: GameRecord, ply: int) -> tuple[float, str]:
-    """Return the lowest rank of those like the player's, as `parse_rank` does, and their name."""
-    is_black = (record.to_play == BLACK) == (ply % 2 == 0)
-    text = record.black_rank if is_black else record.white_rank
-    rank = parse_rank(text)
-    if rank is None:
-        return -math.inf, "unknown"
-    if rating := re.match(r"\s*(\d{1,2})\d\d\b", text):
-        return math.floor(rank), f"{rating[1]}00 to {rating[1]}99"
-    return max(band for band in RANK_BANDS if band[0] <= rank)
-
-
-def _mean_by(groups: Sequence[tuple], values: np.ndarray) -> dict[str, float]:
-    """Return the mean of the values of each group, the groups in order; of each the name."""
-    order = {group: i for i, group in enumerate(sorted(set(groups)))}
-    numbers = np.array([order[group] for group in groups])
-    return {name: float(values[numbers == i].mean()) for (_, name), i in order.items()}
-
-
-# ---- games ----
-
-
-def load_human_games(
-    paths: Iterable[str | Path],
-    *,
-    sizes: Collection[int] | None = None,
-    min_rank: str | None = None,
-    strict: bool = False,
-    holdout_frac: float = HOLDOUT_FRAC,
-) -> HumanGames:
-    """Read games, drop what is no use, and split the rest; sizes of None take every board."""
-    lowest = None if min_rank is None else parse_rank(min_rank)
-    if min_rank is not None and lowest is None:
-        raise ValueError(f"{min_rank!r} is not a rank such as 3d, 9p or 2350")
-    games, seen = HumanGames(), set()
-    for game in tqdm(read_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
-        if isinstance(game, Skipped):
-            games.left_out[game.reason] += 1
-        elif reason := _reason_against(game, sizes, lowest):
-            games.left_out[reason] += 1
-        elif (key := game_key(game)) in seen:
-            games.left_out["duplicate"] += 1
-        else:
-            seen.add(key)
-            is_held_out = key < holdout_frac * 2**64
-            (games.held_out if is_held_out else games.training).append(game)
-    return games
-
-
-def _reason_against(
-    game: GameRecord, sizes: Collection[int] | None, lowest: float | None
-) -> str | None:
-    if sizes is not None and game.size not in sizes:
-        return f"not {_format_sizes(sizes)}"
-    if len(game.moves) < game.size:
-        return f"under {game.size} moves"
-    if lowest is None:
-        return None
-    ranks = parse_rank(game.black_rank), parse_rank(game.white_rank)
-    if None in ranks:
-        return "rank unknown"
-    return "rank too low" if min(ranks) < lowest else None
-
-
-def _format_sizes(sizes: Collection[int]) -> str:
-    return " or ".join(f"{size}x{size}" for size in sizes)
-
-
-def game_key(record: GameRecord) -> int:
-    """Return 64 bits that are the same for a game, its reflections and rotations.
-
-    They depend on the size, the set-up and the first SAME_MOVES moves, without passes at the end.
-    """
-    area, moves = record.size**2, record.moves
-    while len(moves) and moves[-1] == area:
-        moves = moves[:-1]
-    table = _symmetries(record.size)
-    turned = table[:, moves[:SAME_MOVES]].astype("<i2")
-    texts = [row.tobytes() for row in turned]
-    if record.setup is not None:
-        stones = np.empty((len(table), area), np.int8)
-        np.put_along_axis(stones, table[:, :-1].astype(np.int64), record.setup[None], axis=1)
-        texts = [row.tobytes() + text for row, text in zip(stones, texts, strict=True)]
-    prefix = bytes((record.size, record.to_play))
-    return int.from_bytes(hashlib.blake2b(prefix + min(texts), digest_size=8).digest(), "big")
-
-
-_symmetries = lru_cache(symmetry_table)
-
-
-@lru_cache(4096)
-def parse_rank(text: str) -> float | None:
-    """Place a rank on one scale: 1k is 0, 1d 1, 9d 9, 1p 10; a rating of 2000 is 0, of 2100 1.
-
-    One public project equates GoQuest's 2000 with 1k; the slope is a guess. None if unreadable.
-    """
-    text = text.strip().lower().translate(_NUMERALS)
-    if re.fullmatch(r"\d{3,4}\??", text):
-        return (int(text.rstrip("?")) - 2000) / 100
-    match = _RANK.match(text)
-    if not match:
-        return None
-    number, kind, rest = int(match[1]), match[2], match[3]
-    if kind in "k級级":
-        return 1.0 - number
-    return number + 9.0 if kind == "p" or "p" in rest else float(number)
-
-
-def format_left_out(games: HumanGames) -> str:
-    """Return the table of what was kept and what was left out, and why."""
-    rows = [("for training", len(games.training)), ("held out", len(games.held_out))]
-    rows += [(f"left out: {reason}", count) for reason, count in games.left_out.most_common()]
-    return "\n".join(f"{count:9,}  {name}" for name, count in rows)
-
-
 # ---- training and measuring ----
 
 
 class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
-    def __init__(self, net, games, sizes, config, about: dict, out: Path, device: str):
+    def __init__(self, net, games: HumanGames, sizes, config, about: dict, out: Path, device: str):
         self.net, self.config, self.device = net.to(choose_device(device)), config, device
         self.about, self.out = about, out
         self.average = AveragedWeights(self.net, config.ema_decay)
@@ -398,12 +204,12 @@ class _Run:
         for size, replay in self.held_out.items():
             if len(replay):
                 if size not in self.evaluators:
-                    self.evaluators[size] = _make_evaluator(net, size, self.device)
+                    self.evaluators[size] = exact_evaluator(net, size, self.device)
                 self.evaluators[size].load(net)
-                positions = _choose(len(replay), max_positions)
-                rows[size] = _judge(self.evaluators[size], replay, positions)
+                positions = choose_positions(len(replay), max_positions)
+                rows[size] = judge(self.evaluators[size], replay, positions)
         if rows:
-            figures |= _summarise(rows)
+            figures |= summarise(rows)
         self.curve.append(figures)
         texts = (f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float))
         tqdm.write(f"step {self.step}: {', '.join(texts)}", file=sys.stderr)
@@ -423,19 +229,19 @@ class _Run:
         }
 
 
-def _make_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
+def exact_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
     threads = torch.get_num_threads()
     return make_evaluator(net, size, device, max_batch=256, threads=threads, exact=True)
 
 
-def _choose(num_positions: int, most: int) -> np.ndarray:
+def choose_positions(num_positions: int, most: int) -> np.ndarray:
     """Return every position, or a random choice that is the same each time."""
     if num_positions <= most:
         return np.arange(num_positions)
     return np.sort(np.random.default_rng(0).choice(num_positions, most, replace=False))
 
 
-def _judge(
+def judge(
     evaluator: Evaluator, replay: Replay, positions: np.ndarray, num_symmetries: int = 1
 ) -> np.ndarray:
     """Return (positions, 3): rank of the move played (0: first), its surprisal, value error^2.
@@ -443,7 +249,7 @@ def _judge(
     Probabilities and values are means over the symmetries; the error is NaN where the result is
     unknown.
     """
-    table, rows = _symmetries(replay.size), []
+    table, rows = symmetries(replay.size), []
     chunks = np.split(positions, range(256, len(positions), 256))
     for chunk in tqdm(chunks, "evaluating", leave=False, disable=None):
         policy, value = 0.0, 0.0
@@ -461,8 +267,8 @@ def _judge(
     return np.concatenate(rows)
 
 
-def _summarise(rows: dict[int, np.ndarray]) -> dict:
-    """Return the figures of what `_judge` found, of all board sizes and, of several, of each."""
+def summarise(rows: dict[int, np.ndarray]) -> dict:
+    """Return the figures of what `judge` found, of all board sizes and, of several, of each."""
     rank, surprisal, error = np.concatenate(list(rows.values())).T
     known = error[~np.isnan(error)]
     figures = {
@@ -473,5 +279,5 @@ def _summarise(rows: dict[int, np.ndarray]) -> dict:
         "positions": len(rank),
     }
     if len(rows) > 1:
-        figures["by_size"] = {f"{n}x{n}": _summarise({n: part}) for n, part in rows.items()}
+        figures["by_size"] = {f"{n}x{n}": summarise({n: part}) for n, part in rows.items()}
     return figures

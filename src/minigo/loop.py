@@ -1,4 +1,4 @@
-"""The loop: recipe -> (self-play -> train -> rate)*, resumable at any instant by running it again.
+"""The loop: recipe -> (self-play -> train)*, resumable at any instant by running it again.
 
 On disk are `selfplay/<name>/` with the games, each there once it is finished, and
 `checkpoints/<name>/` with `latest.pt`, everything to go on from the end of the last cycle, one
@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -24,19 +24,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .arena import find_gnugo, match, parse_player
 from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
 from .config import Recipe
-from .machine import list_cores, write_whole
-from .network import PolicyValueNet, choose_device, parse_network
-from .rate import ELOS, GNUGO_LEVELS, rate, read_results
+from .machine import choose_device, list_cores, write_whole
+from .network import PolicyValueNet, parse_network
 from .record import GameRecord, read_records
 from .replay import MixedReplay
 from .selfplay import STOP, Order, work
 from .train import AveragedWeights, make_optimizer, train
-
-MATCH_SIMULATIONS = 16  # per move, of a run's last network against its first version
-GNUGO_SIMULATIONS = 64  # against GNU Go, and in ratings
 
 
 @dataclass
@@ -305,11 +300,17 @@ def full_simulations(recipe: Recipe, share: float) -> int:
     return round(start + ((recipe.selfplay.simulations_end or start) - start) * share)
 
 
-def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
+def run(
+    recipe: Recipe,
+    name: str,
+    root: Path = Path("."),
+    after_cycle: Callable[[dict], object] = lambda row: None,
+) -> Path:
     """Carry out a recipe, from where the last run of `name` ended, and return the last network.
 
-    Raises ValueError where another run holds the folder, and for what can't go on: a recipe that
-    doesn't fit the state on disk, a loss that isn't a number, a worker that died.
+    after_cycle: called with each new row of the log, once all of the cycle is saved. Raises
+    ValueError where another run holds the folder, and for what can't go on: a recipe that doesn't
+    fit the state on disk, a loss that isn't a number, a worker that died.
     """
     networks = root / "checkpoints" / name
     with locked(networks):
@@ -323,7 +324,8 @@ def run(recipe: Recipe, name: str, root: Path = Path(".")) -> Path:
             learner.save(networks)
         if not is_done(recipe, learner.progress):
             with remembered_interrupts() as interrupts:
-                _run_cycles(learner, networks, GameFolder(root / "selfplay" / name), interrupts)
+                games = GameFolder(root / "selfplay" / name)
+                _run_cycles(learner, networks, games, interrupts, after_cycle)
     return cycle_path(networks, learner.progress.cycle)
 
 
@@ -343,7 +345,13 @@ def remembered_interrupts() -> Iterator[list]:
         yield interrupts
 
 
-def _run_cycles(learner: Learner, networks: Path, games: GameFolder, interrupts: list) -> None:
+def _run_cycles(
+    learner: Learner,
+    networks: Path,
+    games: GameFolder,
+    interrupts: list,
+    after_cycle: Callable[[dict], object],
+) -> None:
     recipe, progress = learner.recipe, learner.progress
     replay = MixedReplay(recipe.sizes, np.random.default_rng(recipe.seed))
     add_games(replay, games, recipe)
@@ -374,11 +382,7 @@ def _run_cycles(learner: Learner, networks: Path, games: GameFolder, interrupts:
             row = {**dataclasses.asdict(progress), "selfplay_s": selfplay_s, **figures}
             learner.log.append(row)
             learner.save(networks)
-            tqdm.write(format_row(row), file=sys.stderr)
-            if recipe.rate_every and progress.cycle % recipe.rate_every == 0:
-                row["rating"] = rate_cycle(recipe, networks, learner.log)
-                learner.save(networks)
-                tqdm.write(format_curve(learner.log), file=sys.stderr)
+            after_cycle(row)
             add_games(replay, games, recipe)  # of those who played on
     finally:
         workers.stop()
@@ -408,94 +412,3 @@ def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> di
     report = train(net, average, optimizer, replay, recipe.training, *steps, (done, done))
     progress.step = report.step
     return {"losses": report.losses, "samples_per_s": report.samples_per_s}
-
-
-def rate_cycle(recipe: Recipe, networks: Path, log: list[dict]) -> dict:
-    """Place the last cycle's network on the run's ladder, and return its Elo and whose Elo is 0.
-
-    The ladder, in the folder `ladder`, has GNU Go where that is installed, else the run's first
-    version, and the networks of the last two ratings. It chooses the games that tell most.
-    """
-    programs = filter(None, map(find_gnugo, GNUGO_LEVELS))
-    players = [parse_player(program) for program in programs]
-    cycles = [row["cycle"] for row in log if "rating" in row][-2:] + [log[-1]["cycle"]]
-    for cycle in cycles if players else [0, *cycles]:
-        if (path := cycle_path(networks, cycle)).exists():
-            player = parse_player(str(path), GNUGO_SIMULATIONS)
-            players.append(dataclasses.replace(player, name=path.stem))
-    folder = networks / "ladder"
-    max_games = len(read_results(folder)) + recipe.rate_games
-    options = {"size": recipe.size, "rules": recipe.rules, "max_games": max_games}
-    ladder = rate(players, folder, sprt_elo=0, **options)
-    found = next(p for p in ladder["players"] if p["name"] == players[-1].name)
-    return {"anchor": ladder["anchor"]} | {key: found[key] for key in ELOS}
-
-
-def rating_curve(log: list[dict]) -> list[dict]:
-    """Return "cycle", "elapsed_s" and what `rate_cycle` said, of each rating."""
-    rated = [row for row in log if "rating" in row]
-    return [{key: row[key] for key in ("cycle", "elapsed_s")} | row["rating"] for row in rated]
-
-
-def format_curve(log: list[dict]) -> str:
-    """Draw the ratings of a log, one line and bar each."""
-    points = rating_curve(log)
-    if not points:
-        return "no rating yet"
-    low, high = (pick(point["elo"] for point in points) for pick in (min, max))
-    lines = [f"cycle  minutes  Elo (95 %), 0 = {points[-1]['anchor']}"]
-    for point in points:
-        bar = "#" * (1 + round(40 * (point["elo"] - low) / max(high - low, 1)))
-        interval = f"({point['elo_low']:+.0f} to {point['elo_high']:+.0f})"
-        minutes = point["elapsed_s"] / 60
-        lines.append(
-            f"{point['cycle']:>5}{minutes:>9.0f}  {point['elo']:+5.0f} {interval:<16} {bar}"
-        )
-    return "\n".join(lines)
-
-
-def describe_run(folder: str | Path) -> tuple[dict, str]:
-    """Return what a run's log says: its last row and ratings, and both as text."""
-    path = Path(folder) / "log.jsonl"
-    try:
-        log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        text = f"{format_row(log[-1])}\n{format_curve(log)}" if log else "no cycle is done yet"
-        points = rating_curve(log)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: no log of a run") from None
-    return {**(log[-1] if log else {}), "ratings": points}, text
-
-
-def format_row(row: dict) -> str:
-    """Write a row of the log for people."""
-    losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
-    minutes = row["elapsed_s"] / 60
-    return f"cycle {row['cycle']}: {row['games']} games, {minutes:.1f} min, losses {losses}"
-
-
-def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
-    """Play a run's network against its first version, and GNU Go level 1 where that is installed.
-
-    Returns a row for each match: "opponent", "simulations" and what `match` returns.
-    """
-    opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_SIMULATIONS, 100)]
-    if gnugo := find_gnugo(level=1):
-        opponents.append(("GNU Go level 1", gnugo, GNUGO_SIMULATIONS, 20))
-    rows, search = [], dataclasses.replace(recipe.search, root="puct")
-    for name, opponent, simulations, num_games in opponents:
-        players = (parse_player(str(player), simulations) for player in (network, opponent))
-        result = match(*players, num_games, recipe.size, recipe.rules, search=search)
-        rows.append({"opponent": name, "simulations": simulations} | result)
-    return rows
-
-
-def format_rows(rows: list[dict]) -> str:
-    """Write match results as a table."""
-    lines = ["opponent            simulations  games  won  lost  drawn  Elo (95 %)"]
-    for row in rows:
-        elo = f"{row['elo']:+.0f} ({row['elo_low']:+.0f} to {row['elo_high']:+.0f})"
-        lines.append(
-            f"{row['opponent']:<20}{row['simulations']:>11}{row['games']:>7}{row['wins']:>5}"
-            f"{row['losses']:>6}{row['draws']:>7}  {elo}"
-        )
-    return "\n".join(lines)

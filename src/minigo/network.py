@@ -158,36 +158,3 @@ def fold(net: PolicyValueNet) -> PolicyValueNet:
 def num_parameters(net: nn.Module) -> int:
     """Count the trained numbers."""
     return sum(parameter.numel() for parameter in net.parameters())
-
-
-def choose_device(device: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda" or what PyTorch names a device into one that is there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: PyTorch finds no CUDA here")
-    return chosen
-
-
-def is_bfloat16_fast(device: torch.device) -> bool:
-    """Tell whether `device` is known to have instructions for bfloat16.
-
-    Emulated, it is slower than float32.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (_cpu_has("amx_tile") or _cpu_has("avx512_bf16"))
-
-
-def is_int8_fast() -> bool:
-    """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
-    return _cpu_has("vnni") and not is_bfloat16_fast(torch.device("cpu"))
-
-
-def _cpu_has(feature: str) -> bool:
-    """Ask PyTorch; its functions for that are private, and where one is missing, it is a no."""
-    return getattr(torch.cpu, f"_is_{feature}_supported", bool)()

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .config import TrainConfig
-from .machine import keep_big_buffers
-from .network import PolicyValueNet, is_bfloat16_fast
+from .machine import is_bfloat16_fast, keep_big_buffers
+from .network import PolicyValueNet
 from .replay import Batch, MixedReplay, Replay
 
 HEADS = ("policy", "reply", "value", "score", "ownership")

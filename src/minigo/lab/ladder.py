@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .arena import Game, Player, find_gnugo, match, parse_player
-from .checkpoint import find_checkpoint, list_shipped
-from .config import Rules
+from ..checkpoint import find_checkpoint, list_shipped
+from ..config import Rules
+from ..machine import list_cores, pin_to_core, write_whole
+from ..play.match import Game, Player, find_gnugo, match, parse_player
 from .elo import choose_pair, find_interval, fit_ratings, sprt
-from .machine import list_cores, pin_to_core, write_whole
 
 SIMULATIONS = (0, 16, 64, 256, 1024)  # of each network, where a player's name doesn't say
 GNUGO_LEVELS = (1, 5, 10)

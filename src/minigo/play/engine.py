@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ._board import NUM_PLANES, Board, IllegalMove, random_playouts
-from .config import RULES, PlayConfig, Rules, SearchConfig
-from .coords import BLACK, EMPTY, WHITE, opponent, symmetry_table
-from .record import GameRecord
+from .._board import NUM_PLANES, Board, IllegalMove, random_playouts
+from ..config import RULES, PlayConfig, Rules, SearchConfig
+from ..coords import BLACK, EMPTY, WHITE, opponent, symmetry_table
+from ..record import GameRecord
 
 DEFAULT_VISITS = 200  # per move, where neither visits nor time are limited
 LEAVES = 8  # at most, evaluated at once: faster, but the search is less well informed,
@@ -134,7 +134,7 @@ class Engine:
 
     def load(self, path: str, num_moves: int | None = None) -> None:
         """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
-        from .sgf import Skipped, load_games
+        from ..sgf import Skipped, load_games
 
         if not Path(path).is_file():
             raise ValueError(f"cannot load file {path!r}")
@@ -178,7 +178,7 @@ class Engine:
 
     def evaluator(self, checkpoint: str | None = None):
         """Return a network's evaluator for the board's size, by default of the one that plays."""
-        from .evaluator import make_evaluator
+        from ..evaluator import make_evaluator
 
         config, size = self.config, self.board.size
         key = checkpoint or config.checkpoint, size
@@ -190,7 +190,8 @@ class Engine:
         return self._evaluators[key]
 
     def _load(self, name: str, size: int):
-        from .checkpoint import choose_network, load_checkpoint, load_network, trained_sizes
+        from ..checkpoint import load_checkpoint, load_network
+        from .shipped import choose_network, trained_sizes
 
         if name not in self._nets:
             checkpoint = load_checkpoint(name)
@@ -208,7 +209,7 @@ class Engine:
         """Load the network now if there is a clock, so that no move of the game pays for it."""
         if self.clock.main_s is None:
             return
-        from .checkpoint import choose_network
+        from .shipped import choose_network
 
         people = [choose_network(self.board.size, human=True)] if self.config.level else []
         with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
@@ -227,7 +228,7 @@ class Engine:
 
     def policy(self, board: Board, checkpoint: str | None = None) -> np.ndarray:
         """Return (A,) the probabilities that a network gives the moves, 0 where illegal."""
-        from .evaluator import legal_policy
+        from ..evaluator import legal_policy
 
         return legal_policy(self.evaluate(board, checkpoint).logits[0], board.legal_moves())
 
@@ -238,7 +239,7 @@ class Engine:
         """
         if self._owned[:2] == (self.board, color):
             return self._owned[2]
-        from .checkpoint import knows_ownership
+        from .shipped import knows_ownership
 
         size, board, evaluator = self.board.size, self.position(color), self.evaluator()
         if knows_ownership(self._nets[self.config.checkpoint][1], size):
@@ -257,7 +258,7 @@ class Engine:
 
     def search_at(self, color: int):
         """Return the search, its root here with `color` to move; it keeps what it can."""
-        from .search import Search
+        from ..search import Search
 
         evaluator, board = self.evaluator(), self.position(color)
         game = (id(self.boards[0]), *self.moves)
@@ -363,7 +364,7 @@ class Engine:
 
         Level 1 is a person's first idea, the higher ones think twice. Pass is the search's choice.
         """
-        from .checkpoint import choose_network
+        from .shipped import choose_network
 
         network = choose_network(board.size, human=True)
         policy = self.policy(board, network)[:-1] + 1e-9 * (board.legal_moves()[:-1])

@@ -1,4 +1,4 @@
-"""Elo from results: differences, intervals, ladders, the sequential test; plays no games."""
+"""Ratings of a ladder from its results, their intervals, the sequential test; plays no games."""
 
 import math
 
@@ -8,32 +8,6 @@ ELO = 400 / math.log(10)  # Elo points in a unit of log odds
 PRIOR_ELO = 1500.0  # standard deviation of ratings before any game: who won all of his is finite
 CONFIDENCE = 1.96  # standard deviations on both sides that hold 95 %
 STIFFNESS = 1e3  # of what holds tied ratings together: to a millionth of its force
-
-
-def score_interval(points: float, num_games: int) -> tuple[float, float, float]:
-    """Return the 2.5, 50 and 97.5 % quantiles of the score to expect after `points` of `num_games`.
-
-    The Jeffreys interval (Brown, Cai and DasGupta 2001, section 3.1): quantiles of the posterior
-    Beta(points + 1/2, num_games - points + 1/2); a draw is half a win and half a loss, which makes
-    it a little too wide. Unlike Wilson's, its ends, and so their Elo, are finite even if all games
-    were won. Under score = sin(phi)^2 Jeffreys' prior is flat in phi, so the posterior is
-    sin(phi)^(2 points) cos(phi)^(2 (num_games - points)), which is summed on a grid.
-    """
-    phi = (np.arange(1 << 17) + 0.5) * (math.pi / 2 / (1 << 17))
-    log_density = 2 * (points * np.log(np.sin(phi)) + (num_games - points) * np.log(np.cos(phi)))
-    cumulative = np.cumsum(np.exp(log_density - log_density.max()))
-    edges = phi + phi[0]  # the right edges of the cells, where the sums hold
-    quantiles = np.interp((0.025, 0.5, 0.975), cumulative / cumulative[-1], edges)
-    low, median, high = (float(x) for x in np.sin(quantiles) ** 2)
-    return low, median, high
-
-
-def elo_difference(score: float) -> float:
-    """Return the Elo difference at which `score` in (0, 1) is expected.
-
-    400 log10(score / (1 - score)), from expected score 1 / (1 + 10^(-d / 400)) (Elo 1978).
-    """
-    return 400 * math.log10(score / (1 - score))
 
 
 def fit_ratings(

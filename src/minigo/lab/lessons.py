@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint import load_checkpoint
+from ..coords import BLACK
+from ..machine import list_cores, write_whole
+from ..play.match import find_gnugo, parse_player
+from ..sgf import load_games, read_names
 from .analyze import Look, look_at
-from .arena import find_gnugo, parse_player
-from .checkpoint import load_checkpoint
-from .coords import BLACK
-from .machine import list_cores, write_whole
-from .rate import SIMULATIONS, format_ladder, rate, read_results, shipped_for
-from .sgf import load_games, read_names
+from .ladder import SIMULATIONS, format_ladder, rate, read_results, shipped_for
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
 QUICK_SIMULATIONS = (0, 16, 64, 256)

@@ -22,9 +22,9 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from . import __version__
-from .config import RULES, PlayConfig, Rules
-from .coords import (
+from .. import __version__
+from ..config import RULES, PlayConfig, Rules
+from ..coords import (
     BLACK,
     COLUMNS,
     WHITE,
@@ -156,7 +156,7 @@ def _next_line(lines: queue.SimpleQueue) -> bytes | None:
 
 def _import_network() -> None:
     with contextlib.suppress(ImportError):  # a move will say what is missing
-        from . import evaluator  # noqa: F401
+        from .. import evaluator  # noqa: F401
 
         importlib.import_module("openvino")
 
@@ -326,7 +326,7 @@ def _loadsgf(engine, arguments: list[str]) -> None:
 
 
 def _printsgf(engine, arguments: list[str]) -> str | None:
-    from .sgf import format_sgf
+    from ..sgf import format_sgf
 
     text = format_sgf(engine.record())
     if not arguments:

@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from minigo import archive
-from minigo.archive import read_games
+from minigo import games as archive
+from minigo.games import read_games
 from minigo.sgf import Skipped, load_games
 
 GAMES = [

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from minigo import rate as module
-from minigo.arena import find_gnugo
 from minigo.config import Rules
-from minigo.rate import Ladder, list_players, rate, read_results
+from minigo.lab import ladder as module
+from minigo.lab.ladder import Ladder, list_players, rate, read_results
+from minigo.play.match import find_gnugo
 from minigo.sgf import load_games
 
 

@@ -6,17 +6,17 @@ import sys
 import numpy as np
 import pytest
 
-from minigo import arena
 from minigo._board import NUM_PLANES
-from minigo.arena import (
-    GtpProgram,
+from minigo.config import RULES
+from minigo.play import match as arena
+from minigo.play import program as program_module
+from minigo.play.match import (
     Player,
-    ProgramError,
     find_gnugo,
     match,
     parse_player,
 )
-from minigo.config import RULES
+from minigo.play.program import GtpProgram, ProgramError
 from minigo.sgf import load_games
 
 # A GTP program that plays its arguments, one for each genmove, then passes. "die", "silent" and
@@ -166,9 +166,9 @@ def test_a_silent_program_is_killed(program):
     engine.ask("clear_board")
     with pytest.raises(ProgramError, match="gave no answer to 'genmove B' in 0.3 s"):
         engine.ask("genmove B")
-    arena_timeout, arena.CLOSE_TIMEOUT_S = arena.CLOSE_TIMEOUT_S, 0.1
+    arena_timeout, program_module.CLOSE_TIMEOUT_S = program_module.CLOSE_TIMEOUT_S, 0.1
     engine.close()
-    arena.CLOSE_TIMEOUT_S = arena_timeout
+    program_module.CLOSE_TIMEOUT_S = arena_timeout
     assert engine._process.returncode == -9
 
 

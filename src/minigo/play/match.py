@@ -17,15 +17,12 @@ program's own illegal move, crash or silence loses the game.
 """
 
 import contextlib
+import math
 import os
 import re
-import select
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -34,13 +31,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ._board import Board, IllegalMove
-from .config import Rules, SearchConfig
-from .coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
-from .elo import elo_difference, score_interval
-from .machine import list_cores
-from .record import GameRecord
-from .sgf import format_sgf, parse_result
+from .._board import Board, IllegalMove
+from ..config import Rules, SearchConfig
+from ..coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
+from ..machine import list_cores
+from ..record import GameRecord
+from ..sgf import format_sgf, parse_result
+from .program import GtpProgram, ProgramError
 
 # Opening variety: a network draws its first OPENING_MOVES_PER_SIZE * N moves in proportion to
 # visits ** (1 / OPENING_TEMPERATURE), or to priors without search, and then plays its best.
@@ -49,10 +46,7 @@ OPENING_MOVES_PER_SIZE = 0.5
 MAX_MOVES_PER_POINT = 3.0  # the move cap is this times N * N; superko alone ends games too late
 GAMES_AT_ONCE = 64  # between networks: the evaluator's batch,
 MAX_NODES = 100_000  # fewer where visits would make the trees larger (0.1 GB on 9x9)
-ANSWER_TIMEOUT_S = 300.0  # a program that is silent for so long has crashed
-CLOSE_TIMEOUT_S = 2.0  # from `quit` to SIGKILL
 CLEANUP = "kgs-genmove_cleanup"
-_ANSWER = re.compile(rb"^([=?])[0-9]*(.*?)\n\n", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -216,7 +210,7 @@ def _make_sides(players, boards, search, rng, device: str, threads: int) -> list
             sides.append(ProgramSide(player, len(boards), rng))
             continue
         if player.checkpoint not in evaluators:
-            from .evaluator import load_evaluator
+            from ..evaluator import load_evaluator
 
             evaluators[player.checkpoint] = load_evaluator(player.checkpoint, size, **options)
         evaluator = evaluators[player.checkpoint]
@@ -324,7 +318,7 @@ class NetworkSide:
     """A network in every game of a match: one search, with a tree per game in flight."""
 
     def __init__(self, player: Player, boards: list[Board], evaluator, config, rng) -> None:
-        from .search import Search
+        from ..search import Search
 
         self.player, self.rng, self.longest_s = player, rng, 0.0
         config = config or SearchConfig()
@@ -350,7 +344,7 @@ class NetworkSide:
         return replies
 
     def _choose(self, game: Game) -> Reply:
-        from .search import choose_move
+        from ..search import choose_move
 
         board, result = game.board, self.search.result(game.slot)
         sign, passes = 1 if board.to_play == BLACK else -1, board.size**2
@@ -372,83 +366,6 @@ class NetworkSide:
 
     def close(self) -> None:
         pass
-
-
-class ProgramError(ValueError):
-    """A GTP program died, was silent, or refused a command: what it did, in one line."""
-
-
-class GtpProgram:
-    """A GTP engine in a process of its own. Every failure is a ProgramError."""
-
-    def __init__(self, command: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        self.timeout_s, self._asked, self._buffer = timeout_s, "", b""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
-        try:  # in a session of its own: Ctrl-C is for us, and close() ends all that it started
-            self._process = subprocess.Popen(shlex.split(command), start_new_session=True, **pipes)
-        except OSError as error:
-            self._errors.close()
-            raise ProgramError(f"doesn't start: {error.strerror}") from None
-        try:
-            self.commands = frozenset(self.ask("list_commands").split())
-        except ProgramError:
-            self.close()
-            raise
-
-    def ask(self, line: str) -> str:
-        """Send a command and return the text of its answer."""
-        self.send(line)
-        return self.receive()
-
-    def send(self, line: str) -> None:
-        self._asked = line
-        try:
-            self._process.stdin.write(line.encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise ProgramError(self._death()) from None
-
-    def receive(self) -> str:
-        """Return the text of the answer to the command sent last."""
-        deadline = time.monotonic() + self.timeout_s
-        while True:
-            answer = _ANSWER.search(self._buffer)  # after chatter, if there is any
-            if answer:
-                break
-            wait = max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], wait)[0]:
-                raise ProgramError(f"gave no answer to {self._asked!r} in {self.timeout_s:g} s")
-            chunk = os.read(self._process.stdout.fileno(), 65536)
-            if not chunk:
-                raise ProgramError(self._death())
-            self._buffer += chunk.replace(b"\r", b"")
-        self._buffer = self._buffer[answer.end() :]
-        text = answer[2].decode("utf-8", "replace").strip()
-        if answer[1] == b"?":
-            raise ProgramError(f"refused {self._asked!r}: {' '.join(text.split())}")
-        return text
-
-    def _death(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(CLOSE_TIMEOUT_S)
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 4096))
-        last = self._errors.read().decode("utf-8", "replace").strip().split("\n")[-1].strip()
-        status = f"died at {self._asked!r}, exit status {self._process.returncode}"
-        return f"{status}: {last}" if last else status
-
-    def close(self) -> None:
-        """Ask it to quit; kill it, and what it started, if it doesn't."""
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(b"quit\n")
-            self._process.stdin.close()
-        try:
-            self._process.wait(CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
 
 
 class ProgramSide:
@@ -569,3 +486,29 @@ def summarize(games: list[Game]) -> dict:
             if set(game.counts()) - {game.score}
         ],
     }
+
+
+def score_interval(points: float, num_games: int) -> tuple[float, float, float]:
+    """Return the 2.5, 50 and 97.5 % quantiles of the score to expect after `points` of `num_games`.
+
+    The Jeffreys interval (Brown, Cai and DasGupta 2001, section 3.1): quantiles of the posterior
+    Beta(points + 1/2, num_games - points + 1/2); a draw is half a win and half a loss, which makes
+    it a little too wide. Unlike Wilson's, its ends, and so their Elo, are finite even if all games
+    were won. Under score = sin(phi)^2 Jeffreys' prior is flat in phi, so the posterior is
+    sin(phi)^(2 points) cos(phi)^(2 (num_games - points)), which is summed on a grid.
+    """
+    phi = (np.arange(1 << 17) + 0.5) * (math.pi / 2 / (1 << 17))
+    log_density = 2 * (points * np.log(np.sin(phi)) + (num_games - points) * np.log(np.cos(phi)))
+    cumulative = np.cumsum(np.exp(log_density - log_density.max()))
+    edges = phi + phi[0]  # the right edges of the cells, where the sums hold
+    quantiles = np.interp((0.025, 0.5, 0.975), cumulative / cumulative[-1], edges)
+    low, median, high = (float(x) for x in np.sin(quantiles) ** 2)
+    return low, median, high
+
+
+def elo_difference(score: float) -> float:
+    """Return the Elo difference at which `score` in (0, 1) is expected.
+
+    400 log10(score / (1 - score)), from expected score 1 / (1 + 10^(-d / 400)) (Elo 1978).
+    """
+    return 400 * math.log10(score / (1 - score))

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ._board import NUM_PLANES, Board, random_playouts
-from .arena import GtpProgram
-from .config import Recipe, Rules, SearchConfig, SelfplayConfig, TrainConfig
-from .evaluator import Evaluation, make_evaluator
-from .machine import list_cores, pin_to_core
-from .network import PolicyValueNet, is_bfloat16_fast
-from .record import GameRecord
-from .replay import Replay
-from .search import Search
-from .selfplay import SelfPlay
-from .train import AveragedWeights, make_optimizer, train
+from .._board import NUM_PLANES, Board, random_playouts
+from ..config import Recipe, Rules, SearchConfig, SelfplayConfig, TrainConfig
+from ..evaluator import Evaluation, make_evaluator
+from ..machine import is_bfloat16_fast, list_cores, pin_to_core
+from ..network import PolicyValueNet
+from ..play.program import GtpProgram
+from ..record import GameRecord
+from ..replay import Replay
+from ..search import Search
+from ..selfplay import SelfPlay
+from ..train import AveragedWeights, make_optimizer, train
 
 DESCRIPTION = """\
 Every figure is a median of several repeats, after a first one that doesn't count. What is compared

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ._board import Board
-from .checkpoint import choose_network
-from .config import SearchConfig
-from .coords import format_color, format_vertex, opponent
-from .evaluator import legal_policy, load_evaluator
-from .record import GameRecord
-from .search import Search, SearchResult
-from .sgf import format_sgf, load_games, read_names
+from .._board import Board
+from ..config import SearchConfig
+from ..coords import format_color, format_vertex, opponent
+from ..evaluator import legal_policy, load_evaluator
+from ..play.shipped import choose_network
+from ..record import GameRecord
+from ..search import Search, SearchResult
+from ..sgf import format_sgf, load_games, read_names
 
 TREES_AT_ONCE = 64
 HARDLY = 0.05  # the human network's prior below which people would hardly play a move

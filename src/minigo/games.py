@@ -1,0 +1,196 @@
+"""People's games: archives read once and packed, filtered, without duplicates, some held out.
+
+A large archive's games are kept packed in the user's cache folder, ten times as fast to read; it
+may be deleted at any time. A game is known by a hash of its first moves that is the same in all
+eight orientations: it finds duplicates, and chooses the games that are held out, so that no game
+ever moves between the two.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from .coords import symmetry_table
+from .record import GameRecord, RecordWriter, read_records
+from .sgf import Skipped, load_games
+
+MIN_BYTES = 1 << 20  # archives below that are read in a second anyway
+VERSION = 1  # of what `load_games` makes of an archive; a change there needs another number
+HOLDOUT_FRAC = 0.03
+SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
+_RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
+_NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
+
+
+def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[GameRecord | Skipped]:
+    """Yield what `load_games` does, the `Skipped` of a packed archive last and without names."""
+    for path in map(Path, paths):
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        stats = [(str(file), file.stat()) for file in files if file.exists()]
+        if strict or sum(stat.st_size for _, stat in stats) < MIN_BYTES:
+            yield from load_games([path], strict)
+            continue
+        stamp = repr([VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
+        name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=12).hexdigest()
+        packed = cache_folder() / f"{name}.games"
+        games = _load(packed, stamp)
+        yield from _pack(path, packed, stamp) if games is None else games
+
+
+def cache_folder() -> Path:
+    """Return where packed games are."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "minigo"
+
+
+def _load(packed: Path, stamp: str) -> list[GameRecord | Skipped] | None:
+    """Return what is packed, or None unless it is whole and of this very archive."""
+    try:
+        about = json.loads(packed.with_suffix(".json").read_text())
+        if about["stamp"] != stamp:
+            return None
+        games, problem = read_records(packed)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if problem or len(games) != about["games"]:
+        return None
+    skipped = [[Skipped("", reason)] * count for reason, count in about["left_out"].items()]
+    return sum(skipped, games)
+
+
+def _pack(path: Path, packed: Path, stamp: str) -> Iterator[GameRecord | Skipped]:
+    """Yield an archive's games while they are packed, if the cache can be written."""
+    temporary = packed.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        packed.parent.mkdir(parents=True, exist_ok=True)
+        writer = RecordWriter(temporary)
+    except OSError:
+        yield from load_games([path])
+        return
+    num_games, left_out = 0, Counter()
+    try:
+        with writer:
+            for game in load_games([path]):
+                if isinstance(game, Skipped):
+                    left_out[game.reason] += 1
+                else:
+                    writer.write(game)
+                    num_games += 1
+                yield game
+        temporary.replace(packed)
+        about = {"stamp": stamp, "games": num_games, "left_out": left_out}
+        temporary.write_text(json.dumps(about))
+        temporary.replace(packed.with_suffix(".json"))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class HumanGames:
+    """What a look through archives found."""
+
+    training: list[GameRecord] = field(default_factory=list)
+    held_out: list[GameRecord] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)  # reason: games
+
+
+def load_human_games(
+    paths: Iterable[str | Path],
+    *,
+    sizes: Collection[int] | None = None,
+    min_rank: str | None = None,
+    strict: bool = False,
+    holdout_frac: float = HOLDOUT_FRAC,
+) -> HumanGames:
+    """Read games, drop what is no use, and split the rest; sizes of None take every board."""
+    lowest = None if min_rank is None else parse_rank(min_rank)
+    if min_rank is not None and lowest is None:
+        raise ValueError(f"{min_rank!r} is not a rank such as 3d, 9p or 2350")
+    games, seen = HumanGames(), set()
+    for game in tqdm(read_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
+        if isinstance(game, Skipped):
+            games.left_out[game.reason] += 1
+        elif reason := _reason_against(game, sizes, lowest):
+            games.left_out[reason] += 1
+        elif (key := game_key(game)) in seen:
+            games.left_out["duplicate"] += 1
+        else:
+            seen.add(key)
+            is_held_out = key < holdout_frac * 2**64
+            (games.held_out if is_held_out else games.training).append(game)
+    return games
+
+
+def _reason_against(
+    game: GameRecord, sizes: Collection[int] | None, lowest: float | None
+) -> str | None:
+    if sizes is not None and game.size not in sizes:
+        return f"not {format_sizes(sizes)}"
+    if len(game.moves) < game.size:
+        return f"under {game.size} moves"
+    if lowest is None:
+        return None
+    ranks = parse_rank(game.black_rank), parse_rank(game.white_rank)
+    if None in ranks:
+        return "rank unknown"
+    return "rank too low" if min(ranks) < lowest else None
+
+
+def format_sizes(sizes: Collection[int]) -> str:
+    return " or ".join(f"{size}x{size}" for size in sizes)
+
+
+def game_key(record: GameRecord) -> int:
+    """Return 64 bits that are the same for a game, its reflections and rotations.
+
+    They depend on the size, the set-up and the first SAME_MOVES moves, without passes at the end.
+    """
+    area, moves = record.size**2, record.moves
+    while len(moves) and moves[-1] == area:
+        moves = moves[:-1]
+    table = symmetries(record.size)
+    turned = table[:, moves[:SAME_MOVES]].astype("<i2")
+    texts = [row.tobytes() for row in turned]
+    if record.setup is not None:
+        stones = np.empty((len(table), area), np.int8)
+        np.put_along_axis(stones, table[:, :-1].astype(np.int64), record.setup[None], axis=1)
+        texts = [row.tobytes() + text for row, text in zip(stones, texts, strict=True)]
+    prefix = bytes((record.size, record.to_play))
+    return int.from_bytes(hashlib.blake2b(prefix + min(texts), digest_size=8).digest(), "big")
+
+
+symmetries = lru_cache(symmetry_table)
+
+
+@lru_cache(4096)
+def parse_rank(text: str) -> float | None:
+    """Place a rank on one scale: 1k is 0, 1d 1, 9d 9, 1p 10; a rating of 2000 is 0, of 2100 1.
+
+    One public project equates GoQuest's 2000 with 1k; the slope is a guess. None if unreadable.
+    """
+    text = text.strip().lower().translate(_NUMERALS)
+    if re.fullmatch(r"\d{3,4}\??", text):
+        return (int(text.rstrip("?")) - 2000) / 100
+    match = _RANK.match(text)
+    if not match:
+        return None
+    number, kind, rest = int(match[1]), match[2], match[3]
+    if kind in "k級级":
+        return 1.0 - number
+    return number + 9.0 if kind == "p" or "p" in rest else float(number)
+
+
+def format_left_out(games: HumanGames) -> str:
+    """Return the table of what was kept and what was left out, and why."""
+    rows = [("for training", len(games.training)), ("held out", len(games.held_out))]
+    rows += [(f"left out: {reason}", count) for reason, count in games.left_out.most_common()]
+    return "\n".join(f"{count:9,}  {name}" for name, count in rows)

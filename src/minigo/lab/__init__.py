@@ -1,0 +1,1 @@
+"""minigo measured: ladders, reports, speeds; imports the root and `play`, never the reverse."""

@@ -1,0 +1,1 @@
+"""minigo at the board: the player behind GTP, and matches; imports the root, never the lab."""

@@ -1,0 +1,92 @@
+"""A GTP program as a child process: commands in, answers out, every failure in one line."""
+
+import contextlib
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+
+ANSWER_TIMEOUT_S = 300.0  # a program that is silent for so long has crashed
+CLOSE_TIMEOUT_S = 2.0  # from `quit` to SIGKILL
+_ANSWER = re.compile(rb"^([=?])[0-9]*(.*?)\n\n", re.MULTILINE | re.DOTALL)
+
+
+class ProgramError(ValueError):
+    """A GTP program died, was silent, or refused a command: what it did, in one line."""
+
+
+class GtpProgram:
+    """A GTP engine in a process of its own. Every failure is a ProgramError."""
+
+    def __init__(self, command: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self.timeout_s, self._asked, self._buffer = timeout_s, "", b""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        try:  # in a session of its own: Ctrl-C is for us, and close() ends all that it started
+            self._process = subprocess.Popen(shlex.split(command), start_new_session=True, **pipes)
+        except OSError as error:
+            self._errors.close()
+            raise ProgramError(f"doesn't start: {error.strerror}") from None
+        try:
+            self.commands = frozenset(self.ask("list_commands").split())
+        except ProgramError:
+            self.close()
+            raise
+
+    def ask(self, line: str) -> str:
+        """Send a command and return the text of its answer."""
+        self.send(line)
+        return self.receive()
+
+    def send(self, line: str) -> None:
+        self._asked = line
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise ProgramError(self._death()) from None
+
+    def receive(self) -> str:
+        """Return the text of the answer to the command sent last."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            answer = _ANSWER.search(self._buffer)  # after chatter, if there is any
+            if answer:
+                break
+            wait = max(0.0, deadline - time.monotonic())
+            if not select.select([self._process.stdout], [], [], wait)[0]:
+                raise ProgramError(f"gave no answer to {self._asked!r} in {self.timeout_s:g} s")
+            chunk = os.read(self._process.stdout.fileno(), 65536)
+            if not chunk:
+                raise ProgramError(self._death())
+            self._buffer += chunk.replace(b"\r", b"")
+        self._buffer = self._buffer[answer.end() :]
+        text = answer[2].decode("utf-8", "replace").strip()
+        if answer[1] == b"?":
+            raise ProgramError(f"refused {self._asked!r}: {' '.join(text.split())}")
+        return text
+
+    def _death(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_TIMEOUT_S)
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 4096))
+        last = self._errors.read().decode("utf-8", "replace").strip().split("\n")[-1].strip()
+        status = f"died at {self._asked!r}, exit status {self._process.returncode}"
+        return f"{status}: {last}" if last else status
+
+    def close(self) -> None:
+        """Ask it to quit; kill it, and what it started, if it doesn't."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(b"quit\n")
+            self._process.stdin.close()
+        try:
+            self._process.wait(CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()

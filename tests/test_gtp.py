@@ -720,6 +720,51 @@ def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypa
     assert re.fullmatch(r"= [A-E][1-5]\n\n", player.respond("genmove b"))
 
 
+def retake(player: Session) -> None:
+    """Set up a ko that White may not retake, although Black has passed since he took."""
+    player.respond("kata-set-rules aga")
+    player.respond("set_position b C4 b B3 b C2 w C3 w D4 w D2 w E3")
+    for line in ("play b D3", "play w pass", "play b pass"):
+        assert player.respond(line) == "= \n\n"
+    assert player.respond("play w C3").startswith("? illegal move")
+
+
+def prefer(player: Session, moves: list[int]) -> None:
+    """Have the network like these moves, the first one most, and think that all is even."""
+    logits = np.full(26, -5.0, np.float32)
+    logits[moves] = 8.0, 4.0
+
+    def evaluate(planes: np.ndarray) -> SimpleNamespace:
+        even = np.zeros(len(planes), np.float32)
+        return SimpleNamespace(logits=np.tile(logits, (len(planes), 1)), value=even, score=even)
+
+    network = SimpleNamespace(evaluate=evaluate)
+    player.engine._evaluators[player.engine.config.checkpoint, 5] = network
+    player.engine.ownership = lambda color: np.zeros(25)
+
+
+def test_where_the_best_move_is_a_superko_it_plays_the_next_best(player):
+    retake(player)
+    prefer(player, [12, 6])  # C3, where the ko is, and B4
+    assert player.respond("reg_genmove w") == "= B4\n\n"
+    assert player.engine.search_at(2).result(0).move == 12  # the search doesn't know the history
+    prefer(player, [12, 25])  # and pass
+    player.engine._search = None
+    assert player.respond("genmove w") == "= pass\n\n"
+
+
+def test_a_level_never_draws_a_superko(player, network, monkeypatch):
+    monkeypatch.setattr("minigo.checkpoint.choose_network", lambda size, human: network)
+    retake(player)
+    prefer(player, [12, 6])
+    popular = np.zeros(26)
+    popular[[12, 24]] = 0.999, 0.001  # C3 and E1
+    player.engine.policy = lambda board, checkpoint: popular
+    for level in (1, 9):
+        player.engine.config = PlayConfig(network, level=level)
+        assert player.respond("reg_genmove w") == "= E1\n\n"
+
+
 def test_a_size_that_the_network_does_not_know_is_said_on_stderr(player, capsys):
     player.respond("genmove b")
     assert capsys.readouterr().err == ""

@@ -7,7 +7,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -339,12 +339,19 @@ class Engine:
         if self._may_pass(board, is_cleanup):
             return board.size**2
         result = self.search_at(color).result(0)
-        move = int(result.move)
+        move, legal = int(result.move), self._legal(color)
+        if not legal[move]:  # a superko that the search, without the history, didn't see
+            move = _best_of(np.flatnonzero(legal), result)
         if is_cleanup and move == board.size**2:
             move = self._capture(board, result)
         elif self.config.level and move != board.size**2:
             move = self._move_like_a_person(board, result)
-        return move if self.board.is_legal(move, color) else board.size**2  # a superko
+        return move
+
+    def _legal(self, color: int) -> np.ndarray:
+        """Return (A,) bool: the moves that the game's whole history allows."""
+        board = self.board
+        return np.array([board.is_legal(move, color) for move in range(board.size**2 + 1)])
 
     def decide(self, color: int) -> int:
         """Return `choose`'s move, or RESIGN after some moves that looked lost.
@@ -367,7 +374,7 @@ class Engine:
         from .shipped import choose_network
 
         network = choose_network(board.size, human=True)
-        policy = self.policy(board, network)[:-1] + 1e-9 * (board.legal_moves()[:-1])
+        policy = ((self.policy(board, network) + 1e-9) * self._legal(board.to_play))[:-1]
         moves = self._rng.choice(len(policy), self.config.level, p=policy / policy.sum())
         return int(max(moves, key=lambda move: (result.visits[move], policy[move])))
 
@@ -376,9 +383,8 @@ class Engine:
         stones, theirs = board.stones().ravel(), opponent(board.to_play)
         dead = [move for move in self.dead_stones() if stones[move] == theirs]
         near = {move for stone in dead for move in _neighbours(stone, board.size)}
-        moves = [move for move in near if board.is_legal(move)]
-        best = max(moves, key=lambda m: (result.visits[m], result.priors[m]), default=None)
-        return board.size**2 if best is None else best
+        legal = self._legal(board.to_play)
+        return _best_of([move for move in near if legal[move]], result)
 
     def _may_pass(self, board: Board, is_cleanup: bool) -> bool:
         """Need the player to move not think: is nothing left to gain, or does a pass win?
@@ -499,6 +505,12 @@ class Engine:
         territory[self.seki(dead)] = EMPTY  # an eye in a seki is no territory
         points = int((territory == BLACK).sum()) - int((territory == WHITE).sum())
         return points + lost[1] - lost[0] - board.rules.komi
+
+
+def _best_of(moves: Iterable[int], result) -> int:
+    """Return the move that a search likes best, or pass if there is none."""
+    passing = len(result.visits) - 1
+    return int(max(moves, key=lambda m: (result.visits[m], result.priors[m]), default=passing))
 
 
 def _with_stones(board: Board, stones: np.ndarray) -> Board:

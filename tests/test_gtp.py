@@ -754,7 +754,7 @@ def test_where_the_best_move_is_a_superko_it_plays_the_next_best(player):
 
 
 def test_a_level_never_draws_a_superko(player, network, monkeypatch):
-    monkeypatch.setattr("minigo.checkpoint.choose_network", lambda size, human: network)
+    monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
     retake(player)
     prefer(player, [12, 6])
     popular = np.zeros(26)

@@ -1,10 +1,10 @@
 """The rule book: one rule per test, by diagrams; then published counts and a slow referee."""
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts
 from minigo.config import Rules

@@ -7,11 +7,11 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 torch = pytest.importorskip("torch")
 
@@ -146,7 +146,7 @@ def test_ranks_are_ordered():
 def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     path = write_games(tmp_path / "a.zip", [play_close(rng, result=1.0) for _ in range(400)])
     out = tmp_path / "human.pt"
-    config = replace(IMITATION, batch_size=64, warmup_steps=20)
+    config = replace(IMITATION, batch_size=64)
     options = {"network": "b1c16", "device": "cpu", "config": config}
     for minutes in (0.2, 1.0, 3.0):  # a busy machine needs longer; it goes on where it was
         info = imitate([path], size=5, out=out, minutes=minutes, **options)
@@ -314,7 +314,7 @@ def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message)
 
 
 def test_value_weighs_less_than_policy_and_ownership_nothing():
-    assert 0 < IMITATION.value_weight < IMITATION.policy_weight
+    assert 0 < IMITATION.value_weight < 1  # the policy's
     assert IMITATION.ownership_weight == 0  # nobody says whose the points were
 
 

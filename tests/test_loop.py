@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -20,6 +23,7 @@ from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.lab import progress  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
+from minigo.selfplay import cycle_path, full_simulations  # noqa: E402
 from test_record import make_record, write_file  # noqa: E402
 
 RECIPE = """
@@ -87,11 +91,11 @@ def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):
     rows = []
     for cycle, games in enumerate((24, 6, 30), start=1):
         overrides = [f"cycles={cycle}", f"samples_per_position={5 - cycle}"]
-        overrides += [f"games_per_cycle={games}", f"training.weight_decay=0.0{cycle}"]
+        overrides += [f"games_per_cycle={games}", f"training.learning_rate=0.0{cycle}"]
         overrides += [f"training.batch_size={192 // cycle}"]
         state = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent / "latest.pt"
         optimizer = load_checkpoint(state).state["optimizer"]
-        assert optimizer["param_groups"][0]["weight_decay"] == cycle / 100
+        assert optimizer["param_groups"][0]["lr"] <= cycle / 100
         rows = load_log(tmp_path)
     assert [row["games"] for row in rows] == [24, 30, 60]
     before = {"positions": 0, "step": 0, "owed": 0}
@@ -107,7 +111,7 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     overrides += ["grow_to=b2c8", "grow_at=0"]  # only for a run from zero
     recipe = load_recipe(recipe_path, overrides)
     loop.run(recipe, "tiny", tmp_path)
-    first = load_checkpoint(loop.cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
+    first = load_checkpoint(cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
     assert all((first[name] == w).all() for name, w in load_checkpoint(human).weights.items())
     human.unlink()  # needed to begin, not to go on
     recipe = load_recipe(recipe_path, [*overrides, "cycles=2"])
@@ -126,14 +130,15 @@ def test_a_network_grows_and_first_learns_the_window(recipe_path, tmp_path):
         "training.batch_size=32",
     ]
     networks = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent
-    names = [load_checkpoint(loop.cycle_path(networks, cycle)).network for cycle in range(4)]
+    names = [load_checkpoint(cycle_path(networks, cycle)).network for cycle in range(4)]
     assert names == ["b1c8", "b1c8", "b1c8", "b2c16"]  # the third cycle begins at two thirds
     recipe = load_recipe(recipe_path, [*overrides, "cycles=4"])
     assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b2c16"
     rows = load_log(tmp_path)
-    assert 0 == rows[1]["skipped"] < rows[2]["skipped"] == rows[3]["skipped"]
-    for row in rows:
-        assert row["step"] == 2 * (row["positions"] - row["skipped"]) // 32
+    assert [row["step"] for row in rows[:2]] == [2 * row["positions"] // 32 for row in rows[:2]]
+    assert 2 * 200 // 32 - 2 < rows[2]["step"] < 2 * rows[2]["positions"] // 32  # the window's
+    new = rows[3]["positions"] - rows[2]["positions"]
+    assert abs(rows[3]["step"] - rows[2]["step"] - 2 * new / 32) <= 1
     with pytest.raises(ValueError, match="of a run with b2c16, not b1c8"):
         loop.run(load_recipe(recipe_path, ["cycles=5"]), "tiny", tmp_path)
     with pytest.raises(ValueError, match="'huge' is not a network"):
@@ -141,7 +146,7 @@ def test_a_network_grows_and_first_learns_the_window(recipe_path, tmp_path):
 
 
 def test_the_window_grows_as_a_power_of_all_positions():
-    recipe = Recipe(window_min=1000, window_exponent=0.75, window_scale=0.4)
+    recipe = Recipe(window_min=1000)
     sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
     assert sizes == [1000, 1000, 1363, 4733]
 
@@ -149,22 +154,68 @@ def test_the_window_grows_as_a_power_of_all_positions():
 def test_full_searches_grow_over_the_run():
     search = SearchConfig(simulations=16)
     recipe = Recipe(search=search, selfplay=SelfplayConfig(simulations_end=64))
-    assert [loop.full_simulations(recipe, share) for share in (0, 0.25, 1)] == [16, 28, 64]
-    assert loop.full_simulations(Recipe(search=search), 1.0) == 16
+    assert [full_simulations(recipe, share) for share in (0, 0.25, 1)] == [16, 28, 64]
+    assert full_simulations(Recipe(search=search), 1.0) == 16
 
 
-def test_a_worker_that_plays_on_while_the_network_learns_loses_no_game(recipe_path, tmp_path):
-    overrides = ["selfplay.workers=2", "selfplay.play_on=1", "samples_per_position=20.0"]
+def test_workers_play_on_while_the_network_learns_and_no_game_is_lost(recipe_path, tmp_path):
+    overrides = ["selfplay.workers=2", "samples_per_position=20.0", "cycles=4"]
     loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
-    files = {path.name for path in (tmp_path / "selfplay" / "tiny").iterdir()}
-    assert "cycle-0000-1-1.games" in files  # of the time in which worker 0 made room
-    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
-    sources = [int(game.source[-4:]) for game in games]
-    for line in log:  # every game that was there, and none of those made meanwhile, twice
-        num_known = sum(source < line["cycle"] for source in sources)
-        assert 24 * line["cycle"] <= line["games"] <= num_known
-    last = [len(game.policy_plies) for game in games][: log[-1]["games"]]
-    assert log[-1]["step"] == 20 * log[-1]["positions"] // 128 and log[-1]["positions"] == sum(last)
+    folder = tmp_path / "selfplay" / "tiny"
+    assert {path.suffix for path in folder.iterdir()} == {".games"}  # stopped, they closed theirs
+    games, log = load_folder(folder), load_log(tmp_path)
+    assert {path.name.split("-")[2] for path in folder.iterdir()} == {"0", "1"}
+    for line in log:
+        assert 24 * line["cycle"] <= line["games"] <= len(games)
+        assert line["step"] + line["owed"] / 128 == pytest.approx(20 * line["positions"] / 128)
+    assert max(int(game.source[-4:]) for game in games) >= 1  # a newer network was taken
+    recipe = load_recipe(recipe_path, [*overrides, "cycles=5"])
+    loop.run(recipe, "tiny", tmp_path)  # counts those that came after the last cycle
+    last = load_log(tmp_path)[-1]
+    assert len(games) <= last["games"] <= len(load_folder(folder))
+
+
+def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_path):
+    """However many games came while it trained, a phase takes two cycles' worth at most."""
+    overrides = ["cycles=1", "samples_per_position=50", "training.batch_size=32"]
+    loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    folder, whole = tmp_path / "selfplay" / "tiny", load_log(tmp_path)[0]
+    for number in range(7, 12):
+        shutil.copy(folder / "cycle-0000-0-0.games", folder / f"cycle-0000-{number}-0.games")
+    loop.run(load_recipe(recipe_path, [*overrides, "cycles=2"]), "tiny", tmp_path)
+    row = load_log(tmp_path)[1]
+    assert row["games"] == 6 * whole["games"]
+    mean = row["positions"] / row["games"]
+    assert row["step"] - whole["step"] == int(2 * 50 * 24 * mean // 32)
+    assert row["step"] * 32 + row["owed"] == pytest.approx(50 * row["positions"])
+
+
+def test_a_worker_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, capfd):
+    recipe = load_recipe(recipe_path, ["selfplay.workers=2", "cycles=1000"])
+
+    def kill_one(row: dict) -> None:
+        if row["cycle"] == 1:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    with pytest.raises(ValueError, match="^a process died; its message, if any, is above$"):
+        loop.run(recipe, "tiny", tmp_path, kill_one)
+    assert not multiprocessing.active_children()
+    loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)  # and it goes on
+    assert len(load_log(tmp_path)) == 2
+
+
+def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
+    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]
+    options = ["--set", "selfplay.workers=2", "--set", "cycles=1000"]
+    run = subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "checkpoints" / "tiny" / "cycle-0001.pt")
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    deadline = time.monotonic() + 10
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.05)
 
 
 def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
@@ -172,14 +223,16 @@ def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
 
     def rate(players, folder, **options):
         asked.append([player.name for player in players])
-        assert folder == tmp_path / "checkpoints" / "tiny" / "ladder" and options["max_games"] == 7
+        assert (
+            folder == tmp_path / "checkpoints" / "tiny" / "ladder" and options["max_games"] == 100
+        )
         assert {player.simulations for player in players if player.checkpoint} == {64}
         elos = {"elo": -300.0 + 100 * len(asked), "elo_low": -400.0, "elo_high": 50.0}
         return {"anchor": players[0].name, "players": [{"name": players[-1].name} | elos]}
 
     monkeypatch.setattr(progress, "rate", rate)
     monkeypatch.setattr(progress, "find_gnugo", lambda level: f"gtp:gnugo --level {level}")
-    recipe = load_recipe(recipe_path, ["rate_every=1", "rate_games=7"])
+    recipe = load_recipe(recipe_path, ["rate_every=1"])
     networks = tmp_path / "checkpoints" / "tiny"
     loop.run(recipe, "tiny", tmp_path, progress.follow(recipe, networks))
     gnugo = ["gnugo-1", "gnugo-5", "gnugo-10"]
@@ -198,8 +251,9 @@ def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "RATE_GAMES", 6)
     monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
-    recipe = load_recipe(recipe_path, ["cycles=1", "rate_every=1", "rate_games=6"])
+    recipe = load_recipe(recipe_path, ["cycles=1", "rate_every=1"])
     networks = tmp_path / "checkpoints" / "tiny"
     loop.run(recipe, "tiny", tmp_path, progress.follow(recipe, networks))
     ladder = json.loads((networks / "ladder" / "ladder.json").read_text())
@@ -252,24 +306,20 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(recipe_path, 
 
 
 def test_a_folder_is_read_in_order_and_once_and_torn_tails_are_named(tmp_path, capsys):
-    write_file(tmp_path / "b.games", [make_record(2)])
-    write_file(tmp_path / "a.games", [make_record(1), make_record(3)])
+    names = ("cycle-10000-0-0", "cycle-9999-10-0", "cycle-9999-2-10", "cycle-9999-2-9")
+    for moves, name in enumerate(names, start=1):
+        write_file(tmp_path / f"{name}.games", [make_record(moves)])
     (tmp_path / "note.txt").write_text("not a record file")
-    with open(tmp_path / "a.games", "ab") as file:
-        file.write(b"mGo1")
-    folder = loop.GameFolder(tmp_path)
-    assert [[len(game.moves) for game in games] for games in folder.read_new()] == [[1, 3], [2]]
-    assert capsys.readouterr().err.count("a.games: torn at byte") == 1
-    assert not list(folder.read_new()) and folder.num_games == 3
-
-
-def test_a_folder_is_read_by_the_numbers_in_its_names(tmp_path):
-    names = ["cycle-0999-3-0", "cycle-9999-2-0", "cycle-9999-2-9", "cycle-9999-2-10"]
-    names += ["cycle-9999-10-0", "cycle-10000-0-0", "old"]
-    for num_moves, name in enumerate(names):
-        write_file(tmp_path / f"{name}.games", [make_record(num_moves)])
-    order = [len(game.moves) for games in loop.GameFolder(tmp_path).read_new() for game in games]
-    assert order == list(range(len(names)))
+    with open(tmp_path / "cycle-9999-10-0.games", "ab") as file:
+        file.write(b"mGo2")
+    games = loop.GameFolder(tmp_path, Recipe(size=5))
+    positions = games.replay.locate(5, np.arange(10))
+    assert [len(record.moves) for record, _ in positions] == [4] * 4 + [3] * 3 + [2] * 2 + [1]
+    assert capsys.readouterr().err.count("cycle-9999-10-0.games: torn at byte") == 1
+    write_file(tmp_path / "cycle-10001-0-0.games", [make_record(2)])
+    games.read_new()
+    games.read_new()
+    assert games.num_games == 5 and len(games.replay) == 12
 
 
 def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd):
@@ -278,11 +328,14 @@ def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd
     whole = next(folder.glob("*.games")).read_bytes()
     (folder / "a.games").write_bytes(b"not games at all")
     (folder / "b.games").write_bytes(whole[:3000] + b"?" + whole[3001:])
-    (folder / "c.games").write_bytes(whole + b"mGo1\1\0\0\0" + b"\xb7\xef\xdc\x83" + b"1")
+    (folder / "c.games").write_bytes(whole + b"mGo2\1\0\0\0" + b"\xb7\xef\xdc\x83" + b"1")
     num_kept = sum(len(read_records(folder / f"{name}.games")[0]) for name in "bc")
     loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
     errors = capfd.readouterr().err
-    assert f"{folder / 'a.games'}: not a file of game records; left out" in errors
+    assert (
+        f"{folder / 'a.games'}: not a file of game records that this minigo reads; left out"
+        in errors
+    )
     assert f"{folder / 'b.games'}: corrupt at byte" in errors
     assert f"{folder / 'c.games'}: corrupt at byte {len(whole)} (Error" in errors
     num_games = sum(len(read_records(path)[0]) for path in folder.glob("cycle*.games"))
@@ -293,7 +346,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(recipe_pa
     loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
     networks = tmp_path / "checkpoints" / "tiny"
     before = {path: path.read_bytes() for path in networks.iterdir()}
-    overrides = ["cycles=2", "training.learning_rate=1e30", "training.grad_clip=1e30"]
+    overrides = ["cycles=2", "training.learning_rate=1e30"]
     with pytest.raises(FloatingPointError, match="at step"):
         loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
     assert {path: path.read_bytes() for path in networks.iterdir()} == before
@@ -364,7 +417,10 @@ def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, 
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
         time.sleep(0.5)  # a worker ends at its next move, or its next finished game
-        games = [game.moves.tobytes() for game in load_folder(tmp_path / "selfplay" / "tiny")]
+        folder = tmp_path / "selfplay" / "tiny"
+        games = [game.moves.tobytes() for game in load_folder(folder)]
+        parts = [read_records(path)[0] for path in folder.glob("*.part")]  # of whom it killed
+        games += [game.moves.tobytes() for part in parts for game in part]
         assert all(game in games for game in known)
         known = games
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)

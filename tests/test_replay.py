@@ -7,14 +7,14 @@ from minigo._board import NUM_PLANES
 from minigo.config import Rules
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table
 from minigo.record import GameRecord
-from minigo.replay import MixedReplay, Replay
+from minigo.replay import Replay
 
 TABLE = symmetry_table(5)
 MOVES = np.array([1, 13, 25, 7, 20], np.int16)  # the third one is a pass
 
 
 def make_replay(*records: GameRecord, seed: int = 1) -> Replay:
-    replay = Replay(records[0].size, np.random.default_rng(seed))
+    replay = Replay([records[0].size], np.random.default_rng(seed))
     replay.add(records)
     return replay
 
@@ -31,13 +31,12 @@ def selfplay_game(plies=(1, 4)) -> GameRecord:
         ownership=np.arange(25).astype(np.int8) % 3 - 1,
         policy_plies=np.array(plies, np.int16),
         policies=policies.astype(np.float16),
-        values=np.zeros(5, np.float32),
     )
 
 
 def all_positions(replay: Replay, symmetry: int = 0):
     positions = np.arange(len(replay))
-    return replay.batch(positions, np.full(len(replay), symmetry))
+    return replay.batch(replay.sizes[0], positions, np.full(len(replay), symmetry))
 
 
 @pytest.mark.parametrize("symmetry", range(NUM_SYMMETRIES))
@@ -135,7 +134,7 @@ def test_the_same_seed_gives_the_same_batches():
 def test_trim_drops_the_oldest_games(window, left):
     replay = make_replay(*(human_game(result=float(k)) for k in (-1, 0, 1)))
     replay.trim(window)
-    assert len(replay) == left == 5 * len(replay._games) and replay.num_positions == 15
+    assert len(replay) == left == 5 * len(replay._games[5].records) and replay.num_positions == 15
     values = all_positions(replay).value.reshape(-1, 5)[:, 0]
     assert values.tolist() == [-1, 0, 1][3 - left // 5 :]
 
@@ -148,7 +147,7 @@ def test_added_games_count_after_trimming():
 
 
 def test_batches_of_several_sizes_are_of_one_each_in_proportion(rng):
-    replay = MixedReplay((4, 5), rng)
+    replay = Replay((4, 5), rng)
     small = GameRecord(4, Rules(), np.arange(5, dtype=np.int16))
     replay.add([human_game(), small, human_game(), human_game()])
     sizes = [replay.sample(2).planes.shape[-1] for _ in range(400)]
@@ -159,11 +158,4 @@ def test_batches_of_several_sizes_are_of_one_each_in_proportion(rng):
     with pytest.raises(ValueError, match=r"a 3x3 game among sizes \[4, 5\]"):
         replay.add([GameRecord(3, Rules(), np.arange(2, dtype=np.int16))])
     with pytest.raises(ValueError, match="no position"):
-        MixedReplay((4, 5), rng).sample(4)
-
-
-def test_bad_use_is_refused(rng):
-    with pytest.raises(ValueError, match="no position"):
-        Replay(5, rng).sample(4)
-    with pytest.raises(ValueError, match="a 5x5 game among size 9"):
-        Replay(9, rng).add([human_game()])
+        Replay((4, 5), rng).sample(4)

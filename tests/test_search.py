@@ -40,7 +40,7 @@ def make_search(num_boards=1, seed=0, size=5, **config):
 def test_every_tree_gets_its_own_number_of_simulations():
     search = make_search(3)
     search.run(np.array([1, 10, 0]))
-    assert [search.result(tree).num_visits for tree in range(3)] == [1, 10, 0]
+    assert [search.forest.num_visits(tree) for tree in range(3)] == [1, 10, 0]
     search.forest.check()
 
 
@@ -48,7 +48,7 @@ def test_leaves_inside_one_tree_are_batched_and_leave_no_virtual_loss():
     search = make_search(leaves=8)
     search.run(200)
     search.forest.check()
-    assert search.result(0).num_visits == 200
+    assert search.forest.num_visits(0) == 200
 
 
 def test_a_tree_is_kept_between_moves():
@@ -56,24 +56,24 @@ def test_a_tree_is_kept_between_moves():
     search.run(200)
     result = search.result(0)
     search.play(0, result.move)
-    assert search.result(0).num_visits == result.visits[result.move] > 1
+    assert search.forest.num_visits(0) == result.moves["visits"][result.move] > 1
     assert search.boards[0].num_moves == 1
 
 
 def test_search_stops_at_its_deadline_and_when_told():
     search = make_search()
     search.run(10**6, deadline=time.monotonic() + 0.05)
-    assert 0 < search.result(0).num_visits < 10**6
-    before = search.result(0).num_visits
+    assert 0 < search.forest.num_visits(0) < 10**6
+    before = search.forest.num_visits(0)
     search.run(10, stop=lambda: True)
-    assert search.result(0).num_visits == before + 1
+    assert search.forest.num_visits(0) == before + 1
 
 
 def test_there_is_a_move_however_late_it_is():
     search = make_search()
     search.run(100, deadline=time.monotonic() - 1)
     result = search.result(0)
-    assert result.num_visits == 1 and result.priors[result.move] > 0
+    assert result.root["visits"] == 1 and result.moves["prior"][result.move] > 0
 
 
 def test_search_takes_the_capture():
@@ -84,9 +84,11 @@ def test_search_takes_the_capture():
         . . . . .
         . . . . .""")
     search = Search(FakeEvaluator(), SearchConfig(), [board], np.random.default_rng(0))
+    search.run(1)
+    value = search.result(0).root["value"]  # the evaluator's own
     search.run(200)
     result = search.result(0)
-    assert result.move == 3 and result.value > search.forest.root(0)[2]
+    assert result.move == 3 and result.root["value"] > value
 
 
 def explore(search):
@@ -103,7 +105,7 @@ def test_exploration_differs_by_seed_and_repeats_with_it(root):
         search = make_search(seed=seed, root=root, simulations=32)
         explore(search)
         search.forest.check()
-        return search.result(0).visits.tolist()
+        return search.result(0).moves["visits"].tolist()
 
     assert visits(1) == visits(1) != visits(2)
 
@@ -111,13 +113,13 @@ def test_exploration_differs_by_seed_and_repeats_with_it(root):
 def test_gumbel_gives_the_first_phase_to_as_many_moves_as_it_considers():
     search = make_search(root="gumbel", simulations=8, num_considered=8)
     explore(search)
-    visits = search.result(0).visits
+    visits = search.result(0).moves["visits"]
     assert visits.sum() == 8 and search.evaluator.num_rows == 9  # and one for the root itself
     search = make_search(root="gumbel", simulations=16, num_considered=4)
     explore(search)
-    visits = sorted(search.result(0).visits[search.result(0).visits > 0].tolist())
+    visits = sorted(search.result(0).moves["visits"][search.result(0).moves["visits"] > 0].tolist())
     assert visits == [2, 2, 6, 6]
-    assert search.result(0).visits[search.result(0).move] == 6
+    assert search.result(0).moves["visits"][search.result(0).move] == 6
 
 
 def test_gumbel_target_prefers_what_turned_out_better():
@@ -125,8 +127,8 @@ def test_gumbel_target_prefers_what_turned_out_better():
     explore(search)
     result, policy = search.result(0), search.policy_target(0)
     assert policy.sum() == pytest.approx(1, abs=1e-5)
-    best = np.nanargmax(result.values)
-    assert policy[best] > result.priors[best]
+    best = np.nanargmax(result.moves["value"])
+    assert policy[best] > result.moves["prior"][best]
 
 
 def test_considered_visits_halve():
@@ -146,7 +148,7 @@ def test_pruning_keeps_the_best_move_and_drops_what_was_only_forced():
     visits = np.array([80, 15, 4, 1])
     values = np.array([0.5, 0.45, -0.9, -0.9])
     priors = np.array([0.5, 0.3, 0.1, 0.1])
-    pruned = prune_visits(visits, values, priors, SearchConfig())
+    pruned = prune_visits(visits, values, priors)
     assert pruned[0] == 80 and pruned[2] == pruned[3] == 0
     assert 0 < pruned[1] <= 15
 

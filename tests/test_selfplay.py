@@ -25,10 +25,13 @@ def play(num_games=6, seed=3, root="gumbel", **selfplay):
 
 @pytest.mark.parametrize("root", ["puct", "gumbel"])
 def test_games_are_legal_and_counted_by_the_rules(root):
-    for record in play(root=root, end_settled=False):
+    for record in play(root=root):
         board = record.board(len(record.moves))  # raises IllegalMove if one isn't legal
-        assert board.is_over or board.num_moves >= 1.75 * 25
-        assert record.score == board.score() and record.result == np.sign(record.score)
+        assert record.result == np.sign(record.score)
+        if board.is_over or board.num_moves >= 1.75 * 25:
+            assert board.pass_alive().all() or record.score == board.score()
+        else:
+            assert board.pass_alive().all()
         assert (np.sign(record.ownership) == record.ownership).all()
         assert record.ownership.sum() - record.rules.komi == record.score
 
@@ -50,7 +53,6 @@ def test_every_searched_move_has_a_target_and_openings_have_none():
     for record in records:
         assert (np.diff(record.policy_plies) > 0).all()
         assert np.allclose(record.policies.sum(1), 1, atol=0.01)
-        assert len(record.values) == len(record.moves)
     assert any(record.policy_plies[0] > 0 for record in records)
 
 
@@ -81,7 +83,7 @@ def test_the_same_seed_gives_the_same_games():
 
 
 def test_komi_varies_around_the_recipes():
-    komis = {record.rules.komi for record in play(num_games=8, komi_spread=2.0)}
+    komis = {record.rules.komi for record in play(num_games=16)}
     assert len(komis) > 2 and all(komi * 2 == int(komi * 2) for komi in komis)
 
 

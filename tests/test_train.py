@@ -1,10 +1,10 @@
 """Training: losses and their masks, the schedule, averaged weights, and that a phase resumes."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 torch = pytest.importorskip("torch")
 
@@ -26,14 +26,7 @@ from minigo.train import (  # noqa: E402
     train,
 )
 
-CONFIG = TrainConfig(
-    batch_size=8,
-    optimizer="sgd",
-    warmup_steps=0,
-    learning_rate=0.02,
-    weight_decay=1e-4,
-    bfloat16=False,
-)
+CONFIG = TrainConfig(batch_size=8, learning_rate=0.02)
 TARGETS = HEADS[1:]  # those that can be unknown
 
 
@@ -80,7 +73,7 @@ def as_tensors(batch: Batch) -> Batch:
 def make_learner(cfg: TrainConfig = CONFIG, name: str = "b2c16"):
     torch.manual_seed(1)
     net = PolicyValueNet(name)
-    return net, AveragedWeights(net, cfg.ema_decay), make_optimizer(net, cfg)
+    return net, AveragedWeights(net), make_optimizer(net, cfg)
 
 
 def head_losses(net: PolicyValueNet, batch: Batch) -> dict[str, float]:
@@ -92,9 +85,7 @@ def head_losses(net: PolicyValueNet, batch: Batch) -> dict[str, float]:
 
 def test_one_batch_can_be_overfitted(rng):
     batch = make_batch(rng)
-    cfg = dataclasses.replace(
-        CONFIG, optimizer="muon", learning_rate=0.02, score_weight=1.0, weight_decay=0.0
-    )
+    cfg = structs.replace(CONFIG, score_weight=1.0)
     net, average, optimizer = make_learner(cfg)
     before = head_losses(net, batch)
     report = train(net, average, optimizer, FixedReplay(batch), cfg, num_steps=80)
@@ -106,14 +97,6 @@ def test_one_batch_can_be_overfitted(rng):
         assert after[head] < 0.2 * before[head], (head, before, after)
     assert report.step == 80 and set(report.losses) == {*HEADS, "total"}
     assert report.samples_per_s > 0 and 0 <= report.wait_share < 1
-
-
-def test_sgd_learns_too(rng):
-    batch = make_batch(rng)
-    net, average, optimizer = make_learner()
-    before = head_losses(net, batch)
-    train(net, average, optimizer, FixedReplay(batch), CONFIG, num_steps=60)
-    assert head_losses(net, batch)["policy"] < 0.5 * before["policy"]
 
 
 def test_orthogonalize_keeps_directions_and_evens_out_lengths(rng):
@@ -132,7 +115,7 @@ def test_a_step_of_muon_is_as_long_as_its_rate_says(rng):
     weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((8, 4, 3, 3), (4, 60), (7,))]
     for weight in weights:
         weight.grad = torch.from_numpy(1000 * rng.normal(size=weight.shape).astype(np.float32))
-    Muon([{"params": weights, "weight_decay": 0.1}], rate=0.01, momentum=0.9).step()
+    Muon([{"params": weights, "weight_decay": 0.1}], rate=0.01).step()
     for weight in weights:
         assert (weight * weight.grad).sum() < 0
         assert weight.square().mean().sqrt().item() == pytest.approx(0.002, rel=0.35)
@@ -157,12 +140,13 @@ def test_an_unknown_target_teaches_nothing(head, rng):
 def test_a_known_target_counts_by_its_share_of_the_batch(rng):
     batch = make_batch(rng)
     batch.score_weight[4:] = 0
-    net, average, optimizer = make_learner(dataclasses.replace(CONFIG, learning_rate=0.0))
-    cfg = dataclasses.replace(CONFIG, learning_rate=0.0, learning_rate_end=0.0)
+    net, average, optimizer = make_learner()
+    cfg = CONFIG
     expected, _ = losses(net.train().logits(torch.from_numpy(batch.planes)), as_tensors(batch))
     report = train(net, average, optimizer, FixedReplay(batch), cfg, num_steps=1)
-    assert report.losses["score"] == pytest.approx(expected[3, :4].mean().item(), rel=1e-4)
-    total = sum(getattr(cfg, f"{h}_weight") * report.losses[h] for h in HEADS if h != "score")
+    assert report.losses["score"] == pytest.approx(expected[3, :4].mean().item(), rel=0.02)  # bf16
+    total = report.losses["policy"]
+    total += sum(getattr(cfg, f"{h}_weight") * report.losses[h] for h in TARGETS if h != "score")
     total += cfg.score_weight * report.losses["score"] / 2
     assert report.losses["total"] == pytest.approx(total, rel=1e-4)
 
@@ -186,37 +170,36 @@ def test_losses_of_known_outputs():
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    cfg = TrainConfig(learning_rate=0.1, learning_rate_end=0.01, warmup_steps=10)
-    assert learning_rate(0.0, 1, cfg) == pytest.approx(0.01)
-    assert learning_rate(0.0, 5, cfg) == pytest.approx(0.05)
-    assert learning_rate(0.0, 10, cfg) == pytest.approx(0.1)
-    assert learning_rate(0.5, 500, cfg) == pytest.approx(0.055)
-    assert learning_rate(1.0, 1000, cfg) == pytest.approx(0.01)
-    assert learning_rate(1.5, 1000, cfg) == pytest.approx(0.01)
+    cfg, end, half = TrainConfig(learning_rate=0.1), 0.0008, (0.1 + 0.0008) / 2
+    assert learning_rate(0.0, 1, cfg) == pytest.approx(0.001)
+    assert learning_rate(0.0, 50, cfg) == pytest.approx(0.05)
+    assert learning_rate(0.0, 100, cfg) == pytest.approx(0.1)
+    assert learning_rate(0.5, 500, cfg) == pytest.approx(half)
+    assert learning_rate(1.0, 1000, cfg) == pytest.approx(end)
+    assert learning_rate(1.5, 1000, cfg) == pytest.approx(end)
     rates = [learning_rate(share / 20, 100, cfg) for share in range(21)]
     assert rates == sorted(rates, reverse=True)
 
 
 def test_the_schedule_reaches_the_optimizer(rng):
-    cfg = dataclasses.replace(CONFIG, learning_rate=0.02, learning_rate_end=0.002)
-    net, average, optimizer = make_learner(cfg)
+    net, average, optimizer = make_learner()
     replay = FixedReplay(make_batch(rng))
-    train(net, average, optimizer, replay, cfg, num_steps=2, step=10, progress=(0.8, 1.0))
-    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.002)] * 2
+    train(net, average, optimizer, replay, CONFIG, num_steps=2, step=200, progress=(0.8, 1.0))
+    assert [group["lr"] for group in optimizer.param_groups] == [pytest.approx(0.0008)] * 2
 
 
-@pytest.mark.parametrize("name", ["sgd", "muon"])
-def test_only_weights_decay(name):
-    net, _, optimizer = make_learner(dataclasses.replace(CONFIG, optimizer=name))
+def test_only_weights_decay():
+    net, _, optimizer = make_learner()
     decayed, kept = (group["params"] for group in optimizer.param_groups)
     assert optimizer.param_groups[1]["weight_decay"] == 0
     assert len(decayed) + len(kept) == len(list(net.parameters()))
     assert {p.dim() for p in decayed} == {2, 4} and {p.dim() for p in kept} == {1}
 
 
-def test_averaged_weights_forget_the_start():
+def test_averaged_weights_forget_the_start(monkeypatch):
+    monkeypatch.setattr(module, "EMA_DECAY", 0.9)
     net = PolicyValueNet("b1c8")
-    average = AveragedWeights(net, decay=0.9)
+    average = AveragedWeights(net)
     bias, history = net.totals.bias, []
     for value in (3.0, 5.0, 4.0):
         bias.data.fill_(value)
@@ -231,17 +214,11 @@ def test_averaged_weights_include_batch_norm_statistics(rng):
     net, average, optimizer = make_learner()
     train(net, average, optimizer, FixedReplay(make_batch(rng)), CONFIG, num_steps=3)
     assert average.weights()["heads.norm.running_mean"].abs().max() > 0
-    restored = AveragedWeights(PolicyValueNet("b2c16"), CONFIG.ema_decay)
+    restored = AveragedWeights(PolicyValueNet("b2c16"))
     restored.load_state_dict(average.state_dict())
     assert restored.num_updates == 3
     ours, theirs = restored.weights(), average.weights()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_a_decay_outside_its_range_is_refused(decay):
-    with pytest.raises(ValueError, match=f"ema_decay {decay}"):
-        AveragedWeights(PolicyValueNet("b1c8"), decay)
 
 
 def test_a_loss_that_is_no_number_stops_training(rng):
@@ -253,27 +230,25 @@ def test_a_loss_that_is_no_number_stops_training(rng):
 
 
 def test_an_exploding_loss_stops_training(rng):
-    cfg = dataclasses.replace(CONFIG, learning_rate=1e4, learning_rate_end=1e4)
+    cfg = structs.replace(CONFIG, learning_rate=1e6)
     net, average, optimizer = make_learner(cfg)
     with pytest.raises(FloatingPointError, match="at step"):
         train(net, average, optimizer, FixedReplay(make_batch(rng)), cfg, num_steps=50)
 
 
 def test_the_last_steps_weights_are_looked_at(rng):
-    cfg = dataclasses.replace(CONFIG, learning_rate=math.inf)
+    cfg = structs.replace(CONFIG, learning_rate=math.inf)
     net, average, optimizer = make_learner(cfg)
     with pytest.raises(TrainingDiverged, match="is not finite at step 1"):
         train(net, average, optimizer, FixedReplay(make_batch(rng)), cfg, num_steps=1)
 
 
-def test_the_gradient_is_clipped(rng, monkeypatch):
-    cfg = dataclasses.replace(CONFIG, grad_clip=1e-3, momentum=0.0, weight_decay=0.0)
+def test_the_gradient_is_clipped(rng):
+    cfg = structs.replace(CONFIG, score_weight=100.0)
     net, average, optimizer = make_learner(cfg)
-    before = [p.detach().clone() for p in net.parameters()]
     train(net, average, optimizer, FixedReplay(make_batch(rng)), cfg, num_steps=1)
-    after = [p.detach() for p in net.parameters()]
-    moved = sum((p - q).pow(2).sum().item() for p, q in zip(after, before, strict=True))
-    assert math.sqrt(moved) == pytest.approx(cfg.learning_rate * 1e-3, rel=1e-2)
+    norm = sum(p.grad.pow(2).sum().item() for p in net.parameters()) ** 0.5
+    assert norm == pytest.approx(module.GRAD_CLIP, rel=1e-3)
 
 
 def test_a_deadline_ends_the_phase_early(rng):
@@ -331,7 +306,7 @@ def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
     monkeypatch.setattr(module.torch, "compile", lambda call: compiled.append(call) or call)
     monkeypatch.setenv("CXX", "sh")  # is there
     for use_compiler in (False, True):
-        cfg = dataclasses.replace(CONFIG, compile=use_compiler)
+        cfg = structs.replace(CONFIG, compile=use_compiler)
         train(*make_learner(cfg), FixedReplay(make_batch(rng)), cfg, num_steps=1)
     assert len(compiled) == 1
     monkeypatch.setenv("CXX", "no-compiler")

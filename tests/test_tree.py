@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from minigo import _tree
 from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove
 from minigo._tree import Forest
 from minigo.config import Rules, SearchConfig
@@ -73,12 +74,17 @@ def searched(board: Board, simulations: int, evaluate=know_nothing, config=WINNI
     return forest
 
 
+def root_of(forest: Forest, tree: int = 0) -> tuple[int, float, float, float]:
+    """Return visits, value, win and score of a root."""
+    return forest.root(tree)[["visits", "value", "win", "score"]].item()
+
+
 def summary(forest: Forest, tree: int = 0) -> tuple:
     return (
-        forest.root(tree),
-        forest.visits(tree).tolist(),
-        forest.values(tree).tobytes(),
-        forest.scores(tree).tobytes(),
+        root_of(forest, tree),
+        forest.moves(tree)["visits"].tolist(),
+        forest.moves(tree)["value"].tobytes(),
+        forest.moves(tree)["score"].tobytes(),
     )
 
 
@@ -90,19 +96,24 @@ def summary(forest: Forest, tree: int = 0) -> tuple:
 def test_visits_of_a_node_are_one_and_those_of_its_moves(size, leaves):
     forest = Forest([Board(size)], SearchConfig(leaves=leaves))
     for simulations in [*range(1, 20), 200]:
-        before = forest.root(0)[0]
+        before = forest.num_visits(0)
         simulate(forest, simulations, guess, leaves)  # check() looks at every node
-        assert forest.root(0)[0] == before + simulations == 1 + forest.visits(0).sum()
+        assert forest.num_visits(0) == before + simulations == 1 + forest.moves(0)["visits"].sum()
 
 
 @pytest.mark.parametrize("leaves", (1, 4, 16))
 def test_no_virtual_loss_is_left_behind(leaves):
     forest = searched(Board(5), 300, guess, SearchConfig(leaves=leaves))
-    num_visits, value, raw_value, win, score = forest.root(0)
-    visits, values, scores = forest.visits(0), forest.values(0), forest.scores(0)
+    num_visits, value, win, score = root_of(forest)
+    visits, values, scores = (
+        forest.moves(0)["visits"],
+        forest.moves(0)["value"],
+        forest.moves(0)["score"],
+    )
     _, (raw_win,), (raw_score,) = guess(root_planes(Board(5)))
-    assert value * num_visits == pytest.approx(raw_value + np.nansum(visits * values), abs=1e-3)
-    wins = forest.wins(0)
+    raw = 0.9 * raw_win + 0.1 * 2 / math.pi * math.atan(raw_score / 5)
+    assert value * num_visits == pytest.approx(raw + np.nansum(visits * values), abs=1e-3)
+    wins = forest.moves(0)["win"]
     assert win * num_visits == pytest.approx(raw_win + np.nansum(visits * wins), abs=1e-3)
     assert score * num_visits == pytest.approx(raw_score + np.nansum(visits * scores), abs=1e-2)
     for statistic in (values, wins, scores):
@@ -124,7 +135,7 @@ def test_budgets_are_counted_down_and_trees_without_one_rest():
     forest.expand(*know_nothing(planes[:2]))
     assert forest.select(budget, planes) == 2 and budget.tolist() == [0, 0, 4]
     forest.expand(*know_nothing(planes[:2]))
-    assert [forest.root(tree)[0] for tree in range(3)] == [0, 1, 3]
+    assert [forest.num_visits(tree) for tree in range(3)] == [0, 1, 3]
 
 
 def test_planes_with_little_room_limit_the_leaves():
@@ -135,13 +146,14 @@ def test_planes_with_little_room_limit_the_leaves():
         assert num_rows <= 2
         forest.expand(*guess(planes[:num_rows]))
     forest.check()
-    assert [forest.root(tree)[0] for tree in range(3)] == [20, 20, 20]
+    assert [forest.num_visits(tree) for tree in range(3)] == [20, 20, 20]
 
 
-def test_planes_of_a_leaf_are_those_of_its_position():
+def test_planes_of_a_leaf_are_those_of_its_position(monkeypatch):
+    monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
     board = Board(3)
     board.play(4)
-    forest = Forest([board], SearchConfig(fpu_reduction=0.0))
+    forest = Forest([board], SearchConfig())
     planes = make_planes(forest, 1)
     for moves in ([], [0], [1]):  # no knowledge: the first moves first
         forest.select(np.ones(1, dtype=np.int32), planes)
@@ -182,7 +194,7 @@ def test_boards_are_copied_and_given_back():
     copy.play(3)
     assert forest.board(0).num_moves == 1
     forest.reset(0, copy)
-    assert str(forest.board(0)) == str(copy) and forest.root(0) == (0, 0.0, 0.0, 0.0, 0.0)
+    assert str(forest.board(0)) == str(copy) and root_of(forest) == (0, 0.0, 0.0, 0.0)
 
 
 def test_what_is_no_forest_or_no_tree_is_refused():
@@ -195,7 +207,7 @@ def test_what_is_no_forest_or_no_tree_is_refused():
         forest.reset(0, Board(9))
     for tree in (-1, 1):
         with pytest.raises(IndexError, match=str(tree)):
-            forest.visits(tree)
+            forest.moves(tree)["visits"]
 
 
 def test_arrays_of_the_wrong_shape_are_refused():
@@ -223,7 +235,7 @@ def test_arrays_of_the_wrong_shape_are_refused():
             forest.expand(*bad)
     forest.expand(logits, value, score)  # the leaf still waits for a good answer
     forest.check()
-    assert forest.root(0)[0] == 1
+    assert forest.num_visits(0) == 1
 
 
 def test_select_and_expand_take_turns():
@@ -232,7 +244,7 @@ def test_select_and_expand_take_turns():
     forest.select(budget, planes)
     for call in (
         lambda: forest.select(budget, planes),
-        lambda: forest.visits(0),
+        lambda: forest.moves(0)["visits"],
         lambda: forest.advance(0, 0),
         lambda: forest.reset(0, Board(5)),
     ):
@@ -252,7 +264,7 @@ def test_an_answer_that_is_no_number_is_refused_and_forgotten(where, number):
         forest.expand(*answer)
     forest.check()
     simulate(forest, 20, guess)
-    assert forest.root(0)[0] == 40
+    assert forest.num_visits(0) == 40
 
 
 # Sign and rules
@@ -269,11 +281,11 @@ def white_wins(planes: np.ndarray):
 def test_values_are_for_the_player_to_move(color):
     sign = 1 if color == WHITE else -1
     forest = searched(Board(9, to_play=color), 60, white_wins)
-    num_visits, value, raw_value, win, score = forest.root(0)
-    assert (num_visits, value, raw_value, win, score) == (60, sign, sign, sign, 10 * sign)
-    visited = forest.visits(0) > 0
-    assert (forest.values(0)[visited] == sign).all()
-    assert (forest.scores(0)[visited] == 10 * sign).all()
+    num_visits, value, win, score = root_of(forest)
+    assert (num_visits, value, win, score) == (60, sign, sign, 10 * sign)
+    visited = forest.moves(0)["visits"] > 0
+    assert (forest.moves(0)["value"][visited] == sign).all()
+    assert (forest.moves(0)["score"][visited] == 10 * sign).all()
 
 
 @pytest.mark.parametrize("color", (BLACK, WHITE))
@@ -287,8 +299,8 @@ def test_a_good_move_is_found_by_either_colour(color):
         return logits, value, score
 
     forest = searched(Board(size, to_play=color), 200, like_one_point)
-    assert forest.best_move(0) == good and forest.values(0)[good] > 0.9
-    assert forest.visits(0)[good] > 100
+    assert forest.best_move(0) == good and forest.moves(0)["value"][good] > 0.9
+    assert forest.moves(0)["visits"][good] > 100
 
 
 def test_leaves_under_way_dont_speak_for_moves_never_tried():
@@ -302,13 +314,13 @@ def test_leaves_under_way_dont_speak_for_moves_never_tried():
         return logits, value, score
 
     forest = searched(Board(5), 64, black_loses, SearchConfig(leaves=8))
-    assert (forest.visits(0) > 0).sum() < 8  # one leaf at a time: only move 12
+    assert (forest.moves(0)["visits"] > 0).sum() < 8  # one leaf at a time: only move 12
 
 
 def test_utility_mixes_winning_and_points():
     forest = searched(Board(9), 1, white_wins, SearchConfig(score_utility=0.25))
     expected = -(0.75 + 0.25 * 2 / math.pi * math.atan(10 / 9))
-    assert forest.root(0) == (1, pytest.approx(expected), pytest.approx(expected), -1, -10)
+    assert root_of(forest) == (1, pytest.approx(expected), -1, -10)
 
 
 @pytest.mark.parametrize("komi", (-1.5, 8.5, 9, 9.5))
@@ -321,10 +333,10 @@ def test_a_finished_game_is_scored_by_the_rules(color, komi):
     pass_move, score = 9, (9 - komi) * (1 if color == BLACK else -1)
     forest = Forest([board], WINNING)
     assert simulate(forest, 400) < 400  # no evaluation where the game is over
-    assert forest.values(0)[pass_move] == np.sign(score)
-    assert forest.scores(0)[pass_move] == score
+    assert forest.moves(0)["value"][pass_move] == np.sign(score)
+    assert forest.moves(0)["score"][pass_move] == score
     forest.advance(0, pass_move)
-    assert forest.root(0)[1:] == (-np.sign(score),) * 3 + (-score,)
+    assert root_of(forest)[1:] == (-np.sign(score),) * 2 + (-score,)
 
 
 @pytest.mark.parametrize("color", (BLACK, WHITE))
@@ -341,7 +353,11 @@ def test_a_pass_that_would_lose_the_count_is_seen_through(color):
     board = Board(3, Rules(komi=0.5 if color == BLACK else -0.5))  # empty, it is the other's
     board.to_play = color
     forest = searched(board, 64, like_passing)
-    assert forest.best_move(0) != 9 and forest.visits(0)[9] < 8 and forest.priors(0)[9] > 0.95
+    assert (
+        forest.best_move(0) != 9
+        and forest.moves(0)["visits"][9] < 8
+        and forest.moves(0)["prior"][9] > 0.95
+    )
     board.play(4)
     board.play(9)  # now it is the other way round: passing wins at once, whatever the network says
     assert searched(board, 64, like_passing).best_move(0) == 9
@@ -356,7 +372,7 @@ def test_who_is_lost_plays_on_where_a_pass_would_end_it(simulations):
 
     board = Board(9, Rules(komi=0.5))  # Black's pass, and White's, would count White's komi
     forest = searched(board, simulations, like_passing)
-    assert forest.visits(0)[81] > 0 and forest.best_move(0) != 81
+    assert forest.moves(0)["visits"][81] > 0 and forest.best_move(0) != 81
 
 
 def test_a_search_of_a_finished_game_needs_no_evaluation():
@@ -364,12 +380,12 @@ def test_a_search_of_a_finished_game_needs_no_evaluation():
     board.play_all([4, 9, 9])
     forest = Forest([board], SearchConfig(leaves=4, score_utility=0.0))
     assert simulate(forest, 12, leaves=4) == 0
-    assert forest.root(0) == (12, -1, -1, -1, -8.5) and not forest.visits(0).any()
+    assert root_of(forest) == (12, -1, -1, -8.5) and not forest.moves(0)["visits"].any()
     assert forest.best_move(0) == 9
     forest.advance(0, 0)  # a client may go on
-    assert forest.root(0)[0] == 0
+    assert forest.num_visits(0) == 0
     simulate(forest, 5)
-    assert forest.root(0)[0] == 5
+    assert forest.num_visits(0) == 5
 
 
 # The chains in the middle have two liberties each, all others two eyes. Who moves first takes one.
@@ -389,7 +405,7 @@ def test_a_capturing_race_is_won_by_search_alone(color, good, leaves):
     forest = searched(board, 60_000, config=SearchConfig(score_utility=0.0, leaves=leaves))
     best = forest.best_move(0)
     assert best in [parse_vertex(vertex, 6) for vertex in good]
-    assert forest.values(0)[best] > 0.3 and forest.values(0)[36] < 0.1  # 36: pass
+    assert forest.moves(0)["value"][best] > 0.3 and forest.moves(0)["value"][36] < 0.1  # 36: pass
 
 
 SEND_TWO = """
@@ -409,17 +425,18 @@ KO = """
 @pytest.mark.parametrize(
     ("diagram", "color"), [(KO, BLACK), (SEND_TWO, WHITE)], ids=("ko", "sending-two")
 )
-def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng):
+def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng, monkeypatch):
     """Walk down random branches: at every node exactly the legal moves have a prior."""
+    monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
     rules, num_ko = Rules(ko), 0
     for _ in range(30):
         board = Board.from_diagram(diagram, color, rules)
         referee = Referee(board.size, ko, rules.suicide, board.stones(), color)
-        forest = Forest([board], SearchConfig(fpu_reduction=0.0))
+        forest = Forest([board], SearchConfig())
         simulate(forest, 1500 if ko == "positional" else 300)
-        while forest.root(0)[0] and not forest.board(0).is_over:
+        while forest.num_visits(0) and not forest.board(0).is_over:
             verdicts = referee.verdicts()
-            assert [p > 0 for p in forest.priors(0)] == [v == "legal" for v in verdicts]
+            assert [p > 0 for p in forest.moves(0)["prior"]] == [v == "legal" for v in verdicts]
             num_ko += verdicts.count("ko")
             move = int(rng.choice(hot_moves(forest, board)))
             forest.advance(0, move)
@@ -430,9 +447,9 @@ def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng):
 def hot_moves(forest: Forest, board: Board) -> np.ndarray:
     """Return the visited moves, only those in the ko where there are any."""
     hot = [parse_vertex(vertex, board.size) for vertex in ("A1", "B1", "C1", "B3", "C3")]
-    visited = np.flatnonzero(forest.visits(0))
+    visited = np.flatnonzero(forest.moves(0)["visits"])
     if len(visited) == 0:
-        return np.flatnonzero(forest.priors(0))
+        return np.flatnonzero(forest.moves(0)["prior"])
     return np.intersect1d(visited, hot) if np.isin(visited, hot).any() else visited
 
 
@@ -447,15 +464,17 @@ def test_a_repetition_deep_in_the_tree_is_no_move():
 
     forest = searched(board, 300, follow)
     for move in sequence[:2]:
-        assert forest.visits(0)[move] > 5
+        assert forest.moves(0)["visits"][move] > 5
         forest.advance(0, move)
-    assert forest.root(0)[0] > 5 and forest.priors(0)[sequence[2]] == 0
-    assert forest.visits(0)[sequence[2]] == 0
+    assert forest.num_visits(0) > 5 and forest.moves(0)["prior"][sequence[2]] == 0
+    assert forest.moves(0)["visits"][sequence[2]] == 0
     board.rules = Rules("simple")
     forest = searched(board, 300, follow)
     for move in sequence[:2]:
         forest.advance(0, move)
-    assert forest.priors(0)[sequence[2]] > 0.1 and forest.visits(0)[sequence[2]] > 5
+    assert (
+        forest.moves(0)["prior"][sequence[2]] > 0.1 and forest.moves(0)["visits"][sequence[2]] > 5
+    )
 
 
 # Tree reuse
@@ -466,25 +485,29 @@ def test_the_tree_of_the_move_played_is_kept(leaves):
     forest = searched(Board(5), 500, guess, SearchConfig(leaves=leaves))
     for _ in range(6):
         move = forest.best_move(0)
-        visits = forest.visits(0)[move]
-        value, win, score = forest.values(0)[move], forest.wins(0)[move], forest.scores(0)[move]
+        visits = forest.moves(0)["visits"][move]
+        value, win, score = (
+            forest.moves(0)["value"][move],
+            forest.moves(0)["win"][move],
+            forest.moves(0)["score"][move],
+        )
         line = forest.principal_variation(0, move, 10)
         forest.advance(0, move)
         forest.check()
-        assert forest.root(0)[0] == visits == 1 + forest.visits(0).sum()
-        root = forest.root(0)
-        assert (root[1], root[3], root[4]) == pytest.approx((-value, -win, -score))
+        assert forest.num_visits(0) == visits == 1 + forest.moves(0)["visits"].sum()
+        root = root_of(forest)
+        assert root[1:] == pytest.approx((-value, -win, -score))
         if len(line) > 1:
             assert forest.principal_variation(0, line[1], 9) == line[1:]
         simulate(forest, 500 - visits, guess, leaves)
-        assert forest.root(0)[0] == 500
+        assert forest.num_visits(0) == 500
 
 
 def test_a_reused_tree_goes_on_like_one_that_was_never_cut():
     """Search on below a move that keeps getting all visits: cutting changes nothing."""
     board, move = Board(5), 12
     cut = searched(board, 100, insist(move), WINNING)
-    visits = cut.visits(0)[move]
+    visits = cut.moves(0)["visits"][move]
     cut.advance(0, move)
     board.play(move)
     fresh = searched(board, visits, insist(move), WINNING)
@@ -508,10 +531,10 @@ def insist(move: int):
 
 def test_a_move_not_searched_begins_a_new_tree():
     forest = searched(Board(9), 10)
-    move = int(np.flatnonzero(forest.visits(0) == 0)[0])
+    move = int(np.flatnonzero(forest.moves(0)["visits"] == 0)[0])
     forest.advance(0, move)
-    assert forest.root(0) == (0, 0.0, 0.0, 0.0, 0.0) and forest.board(0).last_move == move
-    assert not forest.priors(0).any() and not forest.visits(0).any()
+    assert root_of(forest) == (0, 0.0, 0.0, 0.0) and forest.board(0).last_move == move
+    assert not forest.moves(0)["prior"].any() and not forest.moves(0)["visits"].any()
 
 
 def test_an_illegal_move_leaves_the_tree_as_it_was():
@@ -532,7 +555,7 @@ def test_memory_is_given_back_when_a_branch_is_played():
     num_bytes, num_nodes = forest.memory_bytes()
     assert num_nodes == 300 and num_bytes > 300 * 80 * 8
     forest.advance(0, forest.best_move(0))
-    assert forest.memory_bytes()[1] == forest.root(0)[0] < 300
+    assert forest.memory_bytes()[1] == forest.num_visits(0) < 300
     forest.reset(0, Board(9))
     assert forest.memory_bytes()[1] == 1
 
@@ -547,8 +570,10 @@ def test_priors_are_a_softmax_over_the_legal_moves():
     logits = guess(root_planes(board))[0][0]
     legal = board.legal_moves()
     weights = np.where(legal, np.exp(logits), 0)
-    assert np.allclose(forest.priors(0), weights / weights.sum(), atol=1e-6)
-    assert (forest.priors(0)[~legal] == 0).all() and forest.priors(0).sum() == pytest.approx(1)
+    assert np.allclose(forest.moves(0)["prior"], weights / weights.sum(), atol=1e-6)
+    assert (forest.moves(0)["prior"][~legal] == 0).all() and forest.moves(0)[
+        "prior"
+    ].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("shift", (-300, 300))
@@ -558,7 +583,10 @@ def test_huge_logits_are_no_harm(shift):
         return 50 * logits + shift, value, score
 
     forest = searched(Board(5), 100, far_off)
-    assert forest.priors(0).sum() == pytest.approx(1) and np.isfinite(forest.priors(0)).all()
+    assert (
+        forest.moves(0)["prior"].sum() == pytest.approx(1)
+        and np.isfinite(forest.moves(0)["prior"]).all()
+    )
 
 
 def test_noise_changes_the_search_but_not_the_priors():
@@ -566,11 +594,11 @@ def test_noise_changes_the_search_but_not_the_priors():
     noise = np.zeros(26, dtype=np.float32)
     noise[7] = 1
     forest.noise(0, noise, 0.25)
-    assert forest.priors(0)[7] == pytest.approx(1 / 26)
+    assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
     simulate(forest, 100)
-    assert forest.visits(0).argmax() == 7 and forest.visits(0)[7] > 20
-    assert forest.visits(0)[forest.visits(0).argsort()[-2]] < 8
-    assert forest.priors(0)[7] == pytest.approx(1 / 26)
+    assert forest.moves(0)["visits"].argmax() == 7 and forest.moves(0)["visits"][7] > 20
+    assert forest.moves(0)["visits"][forest.moves(0)["visits"].argsort()[-2]] < 8
+    assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
 
 
 def test_noise_is_of_one_root_only():
@@ -583,7 +611,7 @@ def test_noise_is_of_one_root_only():
     for forest in (plain, noised, cleared):
         simulate(forest, 60, guess)
     assert summary(cleared) == summary(plain) != summary(noised)
-    assert noised.visits(0)[7] == 60
+    assert noised.moves(0)["visits"][7] == 60
     noised.advance(0, 7)
     board.play(7)
     assert summary(noised) == summary(searched(board, 60, guess))
@@ -592,19 +620,20 @@ def test_noise_is_of_one_root_only():
 
 
 @pytest.mark.parametrize("forced", (0.0, 2.0))
-def test_forced_playouts_visit_noised_moves_again(forced):
+def test_forced_playouts_visit_noised_moves_again(forced, monkeypatch):
+    monkeypatch.setattr(_tree, "FORCED_PLAYOUTS", forced)
+
     def hate(planes):  # every move is bad but pass, which is played at once
         logits, value, score = know_nothing(planes)
         value[:] = 1 - 2 * (planes[:, PLANE_NAMES.index("last move was a pass"), 0, 0])
         return logits, value, score
 
-    config = SearchConfig(forced_playouts=forced, score_utility=0.0)
-    forest = searched(Board(5), 1, hate, config)
+    forest = searched(Board(5), 1, hate, WINNING)
     noise = np.full(26, 1 / 26, dtype=np.float32)
     forest.noise(0, noise, 0.25)
     simulate(forest, 400, hate)
     least = math.floor(math.sqrt(2 / 26 * 400)) - 1
-    assert (forest.visits(0)[:25].min() >= least) == (forced > 0)
+    assert (forest.moves(0)["visits"][:25].min() >= least) == (forced > 0)
 
 
 @pytest.mark.parametrize("shape", (0, 25, 27))
@@ -626,7 +655,7 @@ def test_gumbel_numbers_choose_the_moves_considered():
     gumbels[[3, 8, 13, 25]] = (40, 30, 20, 10)  # the rest 0: priors are equal, values too
     forest.gumbel(0, gumbels, SCHEDULE)
     simulate(forest, len(SCHEDULE))
-    visits = forest.visits(0)
+    visits = forest.moves(0)["visits"]
     assert sorted(np.flatnonzero(visits)) == [3, 8, 13, 25]
     assert sorted(visits[visits > 0]) == [2, 2, 6, 6] and visits[3] == visits[8] == 6
     assert forest.best_move(0) == 3
@@ -646,7 +675,11 @@ def test_gumbel_search_follows_the_values():
     gumbels[[3, 8, 13, 25]] = (4, 3, 2, 1)
     forest.gumbel(0, gumbels, SCHEDULE)
     simulate(forest, len(SCHEDULE), like_the_third)
-    assert forest.best_move(0) == 13 and forest.visits(0)[13] == 6 and forest.visits(0)[3] == 2
+    assert (
+        forest.best_move(0) == 13
+        and forest.moves(0)["visits"][13] == 6
+        and forest.moves(0)["visits"][3] == 2
+    )
 
 
 def test_a_gumbel_root_starts_from_its_own_evaluation():
@@ -655,22 +688,20 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
     with pytest.raises(ValueError):
         forest.gumbel(0, gumbels, SCHEDULE)
     simulate(forest, 50, guess)
-    raw_value = forest.root(0)[2]
     forest.gumbel(0, gumbels, SCHEDULE)
     forest.check()
-    num_visits, value, raw_again, *_ = forest.root(0)
-    assert (num_visits, raw_again) == (1, raw_value) and value == pytest.approx(raw_value)
-    assert not forest.visits(0).any()
+    assert root_of(forest) == pytest.approx(root_of(searched(Board(5), 1, guess, SearchConfig())))
+    assert not forest.moves(0)["visits"].any()
 
 
 def test_improved_policy_is_that_of_the_paper():
-    config = SearchConfig(score_utility=0.0, c_visit=50.0, c_scale=1.0)
+    config = SearchConfig(score_utility=0.0)
     board = Board(3)
     forest = searched(board, 1, guess, config)
     forest.gumbel(0, np.random.default_rng(1).gumbel(size=10), SCHEDULE)
     simulate(forest, len(SCHEDULE), guess)
-    visits, values, priors = forest.visits(0), forest.values(0), forest.priors(0)
-    visited, raw_value = visits > 0, forest.root(0)[2]
+    visits, values, priors = (forest.moves(0)[name] for name in ("visits", "value", "prior"))
+    visited, (raw_value,) = visits > 0, guess(root_planes(board))[1]
     mean = (priors * np.nan_to_num(values))[visited].sum() / priors[visited].sum()
     mixed = (raw_value + visits.sum() * mean) / (1 + visits.sum())  # eq. 33
     completed = np.where(visited, np.nan_to_num(values), mixed)  # eq. 10
@@ -684,7 +715,7 @@ def test_without_a_visit_the_improved_policy_is_the_prior():
     board = Board.from_diagram(KO, BLACK)
     board.play(parse_vertex("C3", 4))
     forest = searched(board, 1, guess)
-    assert np.allclose(forest.improved_policy(0), forest.priors(0), atol=1e-6)
+    assert np.allclose(forest.improved_policy(0), forest.moves(0)["prior"], atol=1e-6)
 
 
 # Which move, which line
@@ -694,7 +725,7 @@ def test_the_best_move_without_visits_is_the_likeliest():
     forest = Forest([Board(5)], SearchConfig())
     assert 0 <= forest.best_move(0) <= 25
     simulate(forest, 1, guess)
-    assert forest.best_move(0) == forest.priors(0).argmax()
+    assert forest.best_move(0) == forest.moves(0)["prior"].argmax()
 
 
 def test_the_best_move_is_the_better_one_of_those_searched_enough():
@@ -708,7 +739,7 @@ def test_the_best_move_is_the_better_one_of_those_searched_enough():
         return logits, value, score
 
     forest = searched(Board(5), 64, like_the_worse)
-    visits, values = forest.visits(0), forest.values(0)
+    visits, values = forest.moves(0)["visits"], forest.moves(0)["value"]
     assert visits.argmax() == 13 and visits[3] >= visits[13] / 8 and values[3] > values[13]
     assert forest.best_move(0) == 3
     trusted = np.where(8 * visits >= visits.max(), forest.improved_policy(0), 0)
@@ -718,7 +749,7 @@ def test_the_best_move_is_the_better_one_of_those_searched_enough():
 def test_a_principal_variation_can_be_played():
     board = Board(5)
     forest = searched(board, 800, guess)
-    for move in np.flatnonzero(forest.visits(0)).tolist():
+    for move in np.flatnonzero(forest.moves(0)["visits"]).tolist():
         line = forest.principal_variation(0, move, 6)
         assert line[0] == move and 1 <= len(line) <= 6
         board.copy().play_all(line)
@@ -726,7 +757,7 @@ def test_a_principal_variation_can_be_played():
     assert forest.principal_variation(0, best, 1) == [best]
     first, second = forest.principal_variation(0, best, 2)
     forest.advance(0, first)
-    assert second == forest.visits(0).argmax()
+    assert second == forest.moves(0)["visits"].argmax()
 
 
 # The same again
@@ -759,7 +790,7 @@ def test_search_signature():
         for _ in range(3):
             simulate(forest, 200, guess_value, leaves)
             for tree in (0, 1):
-                digest.update(forest.visits(tree).tobytes())
+                digest.update(forest.moves(tree)["visits"].tobytes())
                 forest.advance(tree, forest.best_move(tree))
     assert digest.hexdigest()[:16] == SIGNATURE
 
@@ -785,15 +816,15 @@ class SlowNode:
         return self.utility(float(value[0]), float(score[0]))
 
     def puct(self, move: int) -> float:
-        config, child = self.config, self.children.get(move)
-        c = config.c_puct + config.c_puct_log * math.log(
-            (self.visits + config.c_puct_base) / config.c_puct_base
+        child = self.children.get(move)
+        c = _tree.C_PUCT + _tree.C_PUCT_LOG * math.log(
+            (self.visits + _tree.C_PUCT_BASE) / _tree.C_PUCT_BASE
         )
         u = c * self.prior[move] * math.sqrt(self.visits - 1 + 0.01)
         if child:
             return -child.value_sum / child.visits + u / (1 + child.visits)
         visited_prior = sum(self.prior[other] for other in self.children)
-        fpu = self.value_sum / self.visits - config.fpu_reduction * math.sqrt(visited_prior)
+        fpu = self.value_sum / self.visits - _tree.FPU_REDUCTION * math.sqrt(visited_prior)
         return fpu + u
 
     def simulate(self) -> float:
@@ -828,5 +859,5 @@ def test_the_search_is_that_of_a_slow_one(size, share):
     visits = np.zeros(size**2 + 1, dtype=int)
     for move, child in slow.children.items():
         visits[move] = child.visits
-    assert forest.visits(0).tolist() == visits.tolist()
-    assert forest.root(0)[1] == pytest.approx(slow.value_sum / slow.visits)
+    assert forest.moves(0)["visits"].tolist() == visits.tolist()
+    assert root_of(forest)[1] == pytest.approx(slow.value_sum / slow.visits)

@@ -68,8 +68,12 @@ cdef struct Constants:  # of SearchConfig
     double score_utility
     int leaves
 
-cdef enum Statistic:    # of a root move
-    PRIOR, VISITS, VALUE, WIN, SCORE
+cdef struct Statistics:     # of a root move, or of the root: a row of what `moves` returns
+    int visits
+    float prior
+    float value
+    float win
+    float score
 
 cdef class Forest:
     cdef Tree* trees
@@ -83,7 +87,6 @@ cdef class Forest:
     cdef object rules
 
     cdef Tree* tree_at(self, int tree) except NULL
-    cdef object root_array(self, int tree, Statistic what, float missing)
     cdef float* copy_floats(self, values) except NULL
     cdef int check_node(self, Arena* arena, int index) except -1
     cdef int select_trees(self, int* budget, float* planes, int capacity) except -1 nogil

@@ -8,6 +8,15 @@ import numpy as np
 from ._board import Board
 from .config import SearchConfig
 
+STATISTICS: np.dtype  # visits int32; prior, value, win, score float32
+C_PUCT: float
+C_PUCT_LOG: float
+C_PUCT_BASE: float
+FPU_REDUCTION: float
+FORCED_PLAYOUTS: float
+C_VISIT: float
+C_SCALE: float
+
 class Forest:
     """Trees that are searched together: one per position, all of one board size."""
 
@@ -43,27 +52,19 @@ class Forest:
     def discard(self) -> None:
         """Take back the leaves that wait for `expand`, as if they had not been selected."""
 
-    def visits(self, tree: int) -> np.ndarray:
-        """Return (A,) int32 visits N(s, a) of the root's moves."""
+    def moves(self, tree: int) -> np.ndarray:
+        """Return (A,) STATISTICS of the root's moves, all for the player to move there.
 
-    def values(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 Q(s, a), utilities for the player to move; NaN where not visited."""
-
-    def wins(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 mean result of each move, +1 = the player to move wins, or NaN."""
-
-    def scores(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 mean score of each move, points for the player to move, or NaN."""
-
-    def priors(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 network policy over the legal moves, without noise; sums to 1."""
-
-    def root(self, tree: int) -> tuple[int, float, float, float, float]:
-        """Return (visits, mean value, network value, mean result, mean score) of the root.
-
-        All for the player to move there; zeros where it has no visit. The values are utilities:
-        they hold the share `score_utility` of points; the result is winning alone, in [-1, 1].
+        visits: N(s, a). prior: the network's policy over the legal moves, without noise. value:
+        Q(s, a), a utility, which holds the share `score_utility` of points. win: the mean result,
+        +1 = he wins. score: points. The last three are NaN where there is no visit.
         """
+
+    def root(self, tree: int) -> np.void:
+        """Return one of STATISTICS: visits and means of the root, zeros where it has no visit."""
+
+    def num_visits(self, tree: int) -> int:
+        """Return the visits of the root, its own evaluation included."""
 
     def best_move(self, tree: int) -> int:
         """Return the root move of the largest logit + sigma(Q), if it has 1/8 of the most visits.

@@ -11,6 +11,16 @@ from ._board cimport (
     symmetry_of, write_input,
 )
 
+STATISTICS = np.dtype(
+    [("visits", "i4"), *((name, "f4") for name in ("prior", "value", "win", "score"))]
+)
+C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
+C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
+C_PUCT_BASE = 500.0     # visits at which the growth sets in (KataGo)
+FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
+FORCED_PLAYOUTS = 2.0   # k of sqrt(k P N) at a noised root (KataGo, 3.2)
+C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
+
 
 # ---- memory ----
 
@@ -348,6 +358,15 @@ cdef void expand_leaf(
     backup(arena, node)
 
 
+cdef Statistics statistics_of(const Node* node, int sign) noexcept nogil:
+    """Return the means of a visited node; sign -1: for the player who moved there."""
+    cdef double visits = node.visits
+    return Statistics(
+        node.visits, 1, sign * node.value_sum / visits, sign * node.win_sum / visits,
+        sign * node.score_sum / visits,
+    )
+
+
 def exponentials(logits):
     """Return exp(logits) up to a factor for each row; numpy's is several times as fast as libm's.
 
@@ -384,9 +403,8 @@ cdef class Forest:
             raise ValueError("a forest needs boards, all of one size")
         self.size = boards[0].size
         self.constants = Constants(
-            config.c_puct, config.c_puct_log, config.c_puct_base, config.fpu_reduction,
-            config.forced_playouts, config.c_visit, config.c_scale, config.score_utility,
-            config.leaves,
+            C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION, FORCED_PLAYOUTS, C_VISIT, C_SCALE,
+            config.score_utility, config.leaves,
         )
         self.num_trees = len(boards)
         self.trees = <Tree*>calloc(self.num_trees, sizeof(Tree))
@@ -520,50 +538,33 @@ cdef class Forest:
             forget_leaf(&self.trees[self.waiting[i].tree].arena, self.waiting[i].node)
         self.num_waiting = 0
 
-    cdef object root_array(self, int tree, Statistic what, float missing):
-        """Return (A,) float32 of one statistic of the root's moves, `missing` where there is none."""
-        cdef Tree* t = self.tree_at(tree)
-        cdef Node* root = &t.arena.nodes[0]
-        cdef Node* child
+    def moves(self, int tree):
+        cdef Arena* arena = &self.tree_at(tree).arena
+        cdef Statistics[::1] view
         cdef Edge* edge
         cdef int i
-        array = np.full(self.size * self.size + 1, missing, dtype=np.float32)
-        cdef float[::1] view = array
-        for i in range(root.num_edges):
-            edge = &t.arena.edges[i]
-            if what == PRIOR:
-                view[edge.move] = edge.prior
-            elif what == VISITS:
-                view[edge.move] = edge_visits(&t.arena, edge)
-            elif edge.child != NO_NODE and what == VALUE:
-                view[edge.move] = edge_value(&t.arena, edge)
-            elif edge.child != NO_NODE:
-                child = &t.arena.nodes[edge.child]
-                view[edge.move] = -(child.win_sum if what == WIN else child.score_sum) / child.visits
+        array = np.zeros(self.size * self.size + 1, STATISTICS)
+        array["value"] = array["win"] = array["score"] = NAN
+        view = array
+        for i in range(arena.nodes[0].num_edges):
+            edge = &arena.edges[i]
+            if edge.child != NO_NODE:
+                view[edge.move] = statistics_of(&arena.nodes[edge.child], -1)
+                view[edge.move].value = edge_value(arena, edge)
+            view[edge.move].prior = edge.prior
         return array
-
-    def visits(self, int tree):
-        return self.root_array(tree, VISITS, 0).astype(np.int32)
-
-    def values(self, int tree):
-        return self.root_array(tree, VALUE, NAN)
-
-    def wins(self, int tree):
-        return self.root_array(tree, WIN, NAN)
-
-    def scores(self, int tree):
-        return self.root_array(tree, SCORE, NAN)
-
-    def priors(self, int tree):
-        return self.root_array(tree, PRIOR, 0)
 
     def root(self, int tree):
         cdef Node* root = &self.tree_at(tree).arena.nodes[0]
-        if root.visits == 0:
-            return 0, 0.0, 0.0, 0.0, 0.0
-        cdef double visits = root.visits
-        value, win, score = root.value_sum / visits, root.win_sum / visits, root.score_sum / visits
-        return root.visits, value, root.value, win, score
+        cdef Statistics[::1] view
+        array = np.zeros(1, STATISTICS)
+        view = array
+        if root.visits:
+            view[0] = statistics_of(root, 1)
+        return array[0]
+
+    def num_visits(self, int tree):
+        return self.tree_at(tree).arena.nodes[0].visits
 
     def best_move(self, int tree):
         cdef Tree* t = self.tree_at(tree)

@@ -9,12 +9,12 @@ import json
 import math
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from . import __version__
-from .config import RULES, PlayConfig, Rules, load_recipe
+from .config import RULES, PlayConfig, Rules, change, check, load_recipe
 from .coords import check_size
+from .machine import format_error
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
 SECTIONS = ("board", "tree", "net", "selfplay", "train", "gtp")  # of `bench`
@@ -34,15 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit is quiet, too
         return BROKEN_PIPE
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        print(f"minigo: {_one_line(error)}", file=sys.stderr)
+        print(f"minigo: {format_error(error)}", file=sys.stderr)
         return 2
     return 0
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _refuse(message: str) -> None:
@@ -127,7 +121,9 @@ _SHARED = {  # options that several subcommands have
         "metavar": "R",
     },
     "--komi": {
-        "type": _checked(lambda text: Rules(komi=float(text)).komi, "a whole or half number"),
+        "type": _checked(
+            lambda text: change(Rules(), komi=float(text)).komi, "a whole or half number"
+        ),
         "default": Rules().komi,
         "help": "points for White; default: %(default)g",
     },
@@ -271,7 +267,7 @@ def _match(a, b, games, visits, time, rules, komi, at_once, json, **options) -> 
     from .play.match import match, parse_player
 
     players = [parse_player(text, visits, time) for text in (a, b)]
-    rules = replace(RULES[rules], komi=komi)
+    rules = change(RULES[rules], komi=komi)
     _print(match(*players, games, rules=rules, games_at_once=at_once, **options), json)
 
 
@@ -337,7 +333,7 @@ def _describe(name: str) -> str:
 def _gtp(rules, komi, time, **options) -> None:
     from .play.gtp import run
 
-    run(PlayConfig(time_s=time, **options), replace(RULES[rules], komi=komi))
+    run(check(PlayConfig, {"time_s": time, **options}), change(RULES[rules], komi=komi))
 
 
 def _add_analyze(parser) -> None:

@@ -26,6 +26,16 @@ def opponent(color: int) -> int:
     return 3 - color
 
 
+def sign_of(color: int) -> int:
+    """Return +1 for Black, -1 for White."""
+    return 1 if color == BLACK else -1
+
+
+def signs_of(colors: "np.ndarray") -> "np.ndarray":
+    """Return int8 of the same shape: +1 where Black is, -1 where White is, else 0."""
+    return (colors == BLACK).astype("int8") - (colors == WHITE).astype("int8")
+
+
 def parse_color(text: str) -> int:
     """Read "b", "W", "black" or "white" in any case."""
     colors = {"b": BLACK, "black": BLACK, "w": WHITE, "white": WHITE}

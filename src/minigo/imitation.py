@@ -1,17 +1,17 @@
 """Human games -> a trained network, with its accuracy on games it never saw."""
 
-import dataclasses
 import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint, start_from
+from .checkpoint import Checkpoint, load_checkpoint, start_from
 from .config import TrainConfig
 from .coords import check_size
 from .evaluator import Evaluator, make_evaluator
@@ -23,10 +23,9 @@ from .games import (
     load_human_games,
     symmetries,
 )
-from .machine import choose_device
+from .learner import Learner
 from .network import PolicyValueNet
-from .replay import MixedReplay, Replay
-from .train import AveragedWeights, make_optimizer, train
+from .replay import Replay
 
 NUM_CHECKS = 10  # measurements on held-out games during training
 CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
@@ -64,8 +63,7 @@ def imitate(
     the state is another run's, or, with `strict`, at the first bad file.
     """
     sizes = [size] if isinstance(size, int) else sorted(set(size))
-    for each in sizes:
-        check_size(each)
+    sizes = [check_size(each) for each in sizes]
     if not 0 < minutes < math.inf:
         raise ValueError(f"{minutes} minutes is not a time to train for")
     out, paths = Path(out), list(paths)
@@ -79,7 +77,7 @@ def imitate(
         "data": [Path(path).name for path in paths],
         "filters": {"min_rank": min_rank, "holdout_frac": HOLDOUT_FRAC},
         "start": start,
-        "config": dataclasses.asdict(config),
+        "config": msgspec.to_builtins(config),
         "seed": seed,
     }
     earlier = load_checkpoint(state_path(out)) if state_path(out).exists() else None
@@ -97,11 +95,11 @@ def imitate(
     if earlier:
         _check_same(earlier, about, network)
     about["left_out"] = dict(games.left_out)
-    run = _Run(net, games, sizes, config, about, out, device)
+    run = _Run(Learner(net, config, device), games, sizes, about, out)
     if earlier:
-        run.load(earlier.state)
+        run.load(earlier)
         spent, path = run.spent_s / 60, earlier.path
-        print(f"{path}: goes on from step {run.step}, {spent:.1f} min", file=sys.stderr)
+        print(f"{path}: goes on from step {run.learner.step}, {spent:.1f} min", file=sys.stderr)
     run.train(60 * minutes)
     return run.info()
 
@@ -123,113 +121,89 @@ def _check_same(earlier: Checkpoint, about: dict, network: str) -> None:
             raise ValueError(f"{text}; delete that file or write to another")
 
 
-# ---- training and measuring ----
-
-
 class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
-    def __init__(self, net, games: HumanGames, sizes, config, about: dict, out: Path, device: str):
-        self.net, self.config, self.device = net.to(choose_device(device)), config, device
-        self.about, self.out = about, out
-        self.average = AveragedWeights(self.net, config.ema_decay)
-        self.optimizer = make_optimizer(self.net, config)
-        self.rng = np.random.default_rng(about["seed"])
-        self.training, held_out = (MixedReplay(sizes, self.rng) for _ in range(2))
+    def __init__(
+        self, learner: Learner, games: HumanGames, sizes: list[int], about: dict, out: Path
+    ):
+        self.learner, self.about, self.out = learner, about, out
+        self.training = Replay(sizes, np.random.default_rng(about["seed"]))
+        self.held_out = Replay(sizes, np.random.default_rng(0))
         self.training.add(games.training)
-        held_out.add(games.held_out)
-        self.held_out = held_out.replays
+        self.held_out.add(games.held_out)
         self.evaluators: dict[int, Evaluator] = {}
-        self.step, self.spent_s, self.curve = 0, 0.0, []
+        self.spent_s, self.curve = 0.0, []
 
-    def load(self, state: dict) -> None:
+    def load(self, earlier: Checkpoint) -> None:
         """Go on from what `save` wrote; the batches to come are others than those before."""
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.spent_s, self.curve = state["step"], state["spent_s"], state["curve"]
-        fresh = np.random.default_rng([self.about["seed"], self.step])
-        self.rng.bit_generator.state = fresh.bit_generator.state
+        self.learner.load(earlier)
+        self.spent_s, self.curve = earlier.state["spent_s"], earlier.state["curve"]
+        self.training.rng = np.random.default_rng([self.about["seed"], self.learner.step])
 
     def save(self) -> None:
         """Write the state, and the averaged network as it is now."""
-        content = {"network": self.net.name, "weights": self.average.weights()}
-        content["info"] = self.info()
-        state = {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "spent_s": self.spent_s,
-            "curve": self.curve,
-        }
-        save_checkpoint(state_path(self.out), state=state, **content)
-        save_checkpoint(self.out, half=True, **content)
+        state = {"spent_s": self.spent_s, "curve": self.curve}
+        self.learner.save(state_path(self.out), self.info(), state)
+        self.learner.save(self.out, self.info())
 
     def train(self, budget_s: float) -> None:
         """Train until so long is spent, checks apart; the schedule follows the clock."""
         check_s, steps_per_s = max(budget_s / NUM_CHECKS, MIN_PHASE_S), 0.0
         while (left_s := budget_s - self.spent_s) > min(0.01 * budget_s, 5.0):
-            is_warm, first_step, start = steps_per_s > 0, self.step, time.monotonic()
+            is_warm, first_step, start = steps_per_s > 0, self.learner.step, time.monotonic()
             phase_s = min(check_s, SAVE_S, left_s) if is_warm else 0.0
-            self.step = train(
-                self.net,
-                self.average,
-                self.optimizer,
-                self.training,
-                self.config,
-                num_steps=max(1, round(phase_s * steps_per_s)) if is_warm else FIRST_STEPS,
-                step=self.step,
-                progress=(self.spent_s / budget_s, (self.spent_s + phase_s) / budget_s),
-                deadline=start + left_s,
-            ).step
+            num_steps = max(1, round(phase_s * steps_per_s)) if is_warm else FIRST_STEPS
+            progress = self.spent_s / budget_s, (self.spent_s + phase_s) / budget_s
+            self.learner.train(self.training, num_steps, progress, start + left_s)
             taken_s = time.monotonic() - start
             self.spent_s += taken_s
-            steps_per_s = (self.step - first_step) / taken_s
+            steps_per_s = (self.learner.step - first_step) / taken_s
             if is_warm and budget_s - self.spent_s > phase_s / 2:
                 last_check_s = 60 * self.curve[-1]["minutes"] if self.curve else 0.0
                 if self.spent_s - last_check_s > 0.9 * check_s:
                     self.check(CHECK_POSITIONS)
                 self.save()
-        if not self.curve or self.curve[-1]["step"] < self.step:
+        if not self.curve or self.curve[-1]["step"] < self.learner.step:
             self.save()  # what follows takes a while
             self.check(FINAL_POSITIONS)
         self.save()
 
     def check(self, max_positions: int) -> None:
         """Measure the averaged network on held-out games, and show it."""
-        figures = {"step": self.step, "minutes": self.spent_s / 60}
-        net, rows = PolicyValueNet(self.net.name), {}
-        net.load_state_dict(self.average.weights())
-        for size, replay in self.held_out.items():
-            if len(replay):
+        net, rows, figures = self.learner.network(), {}, self._figures()
+        for size in self.held_out.sizes:
+            if num_positions := self.held_out.count(size):
                 if size not in self.evaluators:
-                    self.evaluators[size] = exact_evaluator(net, size, self.device)
+                    self.evaluators[size] = exact_evaluator(net, size, str(self.learner.device))
                 self.evaluators[size].load(net)
-                positions = choose_positions(len(replay), max_positions)
-                rows[size] = judge(self.evaluators[size], replay, positions)
+                positions = choose_positions(num_positions, max_positions)
+                rows[size] = judge(self.evaluators[size], self.held_out, positions)
         if rows:
             figures |= summarise(rows)
         self.curve.append(figures)
         texts = (f"{k} {v:.3f}" for k, v in figures.items() if isinstance(v, float))
-        tqdm.write(f"step {self.step}: {', '.join(texts)}", file=sys.stderr)
+        tqdm.write(f"step {self.learner.step}: {', '.join(texts)}", file=sys.stderr)
 
     def info(self) -> dict:
         """Say how the network came about, and what it was measured to be at the last check."""
-        samples = self.step * self.config.batch_size
-        figures = {"step": self.step, "minutes": self.spent_s / 60}
+        samples = self.learner.step * self.learner.config.batch_size
         return {
             **self.about,
             "training_positions": len(self.training),
             "samples": samples,
             "samples_per_s": samples / self.spent_s,
             **(self.curve[-1] if self.curve else {}),
-            **figures,
+            **self._figures(),
             "curve": self.curve,
         }
 
+    def _figures(self) -> dict:
+        return {"step": self.learner.step, "minutes": self.spent_s / 60}
+
 
 def exact_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
+    """Return an evaluator for measurements: all threads, never int8."""
     threads = torch.get_num_threads()
     return make_evaluator(net, size, device, max_batch=256, threads=threads, exact=True)
 
@@ -246,15 +220,16 @@ def judge(
 ) -> np.ndarray:
     """Return (positions, 3): rank of the move played (0: first), its surprisal, value error^2.
 
-    Probabilities and values are means over the symmetries; the error is NaN where the result is
-    unknown.
+    positions: of the evaluator's board size, as `Replay.batch` takes them. Probabilities and values
+    are means over the symmetries; the error is NaN where the result is unknown.
     """
-    table, rows = symmetries(replay.size), []
+    size, rows = evaluator.size, []
+    table = symmetries(size)
     chunks = np.split(positions, range(256, len(positions), 256))
     for chunk in tqdm(chunks, "evaluating", leave=False, disable=None):
         policy, value = 0.0, 0.0
         for symmetry in range(num_symmetries):
-            batch = replay.batch(chunk, np.full(len(chunk), symmetry))
+            batch = replay.batch(size, chunk, np.full(len(chunk), symmetry))
             output = evaluator.evaluate(batch.planes)
             turned = torch.from_numpy(output.logits).double().softmax(1).numpy()
             policy = policy + turned[:, table[symmetry]] / num_symmetries

@@ -1,303 +1,42 @@
 """The loop: recipe -> (self-play -> train)*, resumable at any instant by running it again.
 
-On disk are `selfplay/<name>/` with the games, each there once it is finished, and
-`checkpoints/<name>/` with `latest.pt`, everything to go on from the end of the last cycle, one
-small file for each cycle's network, and `log.jsonl` with what was measured.
+On disk are `selfplay/<name>/` with the games and `checkpoints/<name>/` with `latest.pt`, everything
+to go on from the end of the last cycle, one small file for each cycle's network, and `log.jsonl`
+with what was measured. Players and learner share nothing else: they look for new networks in the
+one folder and leave files of games in the other; it looks for new files. So whatever is killed
+loses what it had in memory, and a game counts once it is on disk.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import json
-import re
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Checkpoint, load_checkpoint, load_network, save_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import Recipe
-from .machine import choose_device, list_cores, write_whole
+from .crew import LOWEST_PRIORITY, Crew
+from .learner import Learner
+from .machine import list_cores, sort_by_number, write_whole
 from .network import PolicyValueNet, parse_network
-from .record import GameRecord, read_records
-from .replay import MixedReplay
-from .selfplay import STOP, Order, work
-from .train import AveragedWeights, make_optimizer, train
+from .record import adopt_parts, read_records
+from .replay import Replay
+from .selfplay import Worker, cycle_path, share_done, work
 
-
-@dataclass
-class Progress:
-    """How far a run has come; saved with every checkpoint."""
-
-    cycle: int = 0  # cycles done
-    step: int = 0  # optimiser steps
-    elapsed_s: float = 0.0  # of self-play and training, all sittings together
-    games: int = 0
-    positions: int = 0  # of all games
-    skipped: int = 0  # of them, those that the larger network never saw; for the log
-    owed: float = 0.0  # samples that they warrant, and that didn't make a batch yet
-
-
-class Learner:
-    """The network that learns, with everything that outlives a cycle."""
-
-    def __init__(self, recipe: Recipe):
-        if recipe.grow_to:
-            parse_network(recipe.grow_to)  # now, not in the middle of the run
-        self.recipe = recipe
-        self.progress = Progress()
-        self.log: list[dict] = []  # a row for each cycle
-        self._take(self._make(recipe.network))
-
-    def _make(self, network: str) -> PolicyValueNet:
-        """Return a network with the seed's random weights."""
-        torch.manual_seed(self.recipe.seed)
-        return PolicyValueNet(network)
-
-    def _take(self, net: PolicyValueNet) -> None:
-        """Take a network, and an average and optimiser for it."""
-        self.net = net.to(choose_device(self.recipe.device))
-        self.average = AveragedWeights(net, self.recipe.training.ema_decay)
-        self.optimizer = make_optimizer(net, self.recipe.training)
-
-    def grow(self, num_skipped: int) -> None:
-        """Take the larger network, which learns first what the window holds of the games so far."""
-        self._take(self._make(self.recipe.grow_to))
-        self.progress.step, self.progress.skipped, self.progress.owed = 0, num_skipped, 0.0
-
-    def start(self) -> None:
-        """Begin a run: from random weights, or with a network that learned by imitation."""
-        if self.recipe.start == "imitation":
-            self._take(load_network(load_checkpoint(self.recipe.start_from)))
-
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Go on from a `latest.pt`."""
-        if checkpoint.state is None:
-            raise ValueError(f"{checkpoint.path} is no state of a run")
-        new, old, network = self.recipe, checkpoint.info["recipe"], checkpoint.network
-        pairs = [(old["start"], new.start), (f"seed {old['seed']}", f"seed {new.seed}")]
-        pairs.append((old["training"]["optimizer"], new.training.optimizer))
-        if new.start == old["start"] == "imitation":
-            pairs.append((old["start_from"], new.start_from))
-        if new.start == "zero" and network != new.grow_to:
-            pairs.append((network, new.network))
-        for theirs, ours in pairs:
-            if theirs != ours:
-                raise ValueError(f"{checkpoint.path} is of a run with {theirs}, not {ours}")
-        if network != self.net.name:
-            self._take(self._make(network))
-        self.net.load_state_dict(checkpoint.state["net"])
-        self.average.load_state_dict(checkpoint.state["average"])
-        moments = {"state": checkpoint.state["optimizer"]["state"]}  # the rest is the recipe's
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | moments)
-        self.progress = Progress(**checkpoint.state["progress"])
-        self.log = checkpoint.state["log"]
-
-    def save_network(self, folder: Path) -> None:
-        """Write the cycle's network, for play."""
-        path = cycle_path(folder, self.progress.cycle)
-        save_checkpoint(path, half=True, **self._content())
-
-    def save(self, folder: Path) -> None:
-        """Write `latest.pt`, with which the cycle is done, and the log as it stands there."""
-        state = {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": dataclasses.asdict(self.progress),
-            "log": self.log,
-        }
-        save_checkpoint(folder / "latest.pt", state=state, **self._content())
-        self.write_log(folder)
-
-    def write_log(self, folder: Path) -> None:
-        """Write the log as the state has it: a run may have been killed between the two."""
-        text = "".join(json.dumps(row) + "\n" for row in self.log)
-        write_whole(folder / "log.jsonl", text)
-
-    def _content(self) -> dict:
-        info = {"recipe": dataclasses.asdict(self.recipe), **dataclasses.asdict(self.progress)}
-        return {"network": self.net.name, "weights": self.average.weights(), "info": info}
-
-
-def cycle_path(folder: Path, cycle: int) -> Path:
-    """Return where a cycle's network is; cycle 0 is the first version."""
-    return folder / f"cycle-{cycle:04d}.pt"
-
-
-def window_positions(total: int, recipe: Recipe) -> int:
-    """Return how many of `total` positions to sample from (KataGo, 2.2.2).
-
-    c (1 + b ((total / c)^a - 1) / a), with c = window_min, a = window_exponent, b = window_scale.
-    """
-    c, a, b = recipe.window_min, recipe.window_exponent, recipe.window_scale
-    return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))
-
-
-@contextlib.contextmanager
-def locked(folder: Path):
-    """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is at work in {folder}") from None
-        yield
-
-
-class Workers:
-    """The self-play processes of a run."""
-
-    def __init__(self, recipe: Recipe, networks: Path, records: Path, sitting: int):
-        self.sizes, self.networks, self.records = recipe.sizes, networks, records
-        num_workers = recipe.selfplay.workers or len(list_cores())
-        context = get_context("spawn")
-        self.pipes: list[Connection] = []
-        self.processes = []
-        self._busy: list[Connection] = []  # with an order
-        for worker in range(num_workers):
-            pipe, end = context.Pipe()
-            seed = [recipe.seed, sitting, worker]
-            process = context.Process(target=work, args=(worker, recipe, seed, end), daemon=True)
-            process.start()
-            end.close()
-            self.pipes.append(pipe)
-            self.processes.append(process)
-
-    def start(self, cycle: int, simulations: int, num_games: int, num_workers: int) -> None:
-        """Have the last `num_workers` play with a cycle's network, until `finish`.
-
-        num_games: of each, at most; so whoever is faster plays more. Board sizes take turns.
-        """
-        first = max(0, len(self.pipes) - num_workers)
-        self._busy = self.pipes[first:]
-        for worker, pipe in enumerate(self._busy, first):
-            checkpoint = cycle_path(self.networks, cycle)
-            path = free_path(self.records, checkpoint, worker)
-            size = self.sizes[(cycle + worker) % len(self.sizes)]
-            _send(pipe, Order(checkpoint, path, num_games, simulations, size))
-
-    def finish(self, num_games: int, desc: str = "") -> None:
-        """Wait for so many games, then stop the players, who may have finished a few more.
-
-        Raises ValueError if a worker dies.
-        """
-        pending, num_done = list(self._busy), 0
-        with tqdm(total=num_games, desc=desc, unit="game", disable=not num_games) as bar:
-            while num_done < num_games:
-                num_done += self._receive(pending)
-                bar.update(num_done - bar.n)
-        for pipe in self._busy:
-            _send(pipe, STOP)
-        while pending:
-            self._receive(pending)
-
-    def _receive(self, pending: list[Connection]) -> int:
-        """Wait for answers and count the games among them; who is done leaves `pending`."""
-        num_games = 0
-        for pipe in wait(pending):
-            try:
-                answer = pipe.recv()
-            except (EOFError, ConnectionResetError):
-                answer = "a self-play worker died; its message is above"
-            if isinstance(answer, str):
-                raise ValueError(answer)
-            num_games += answer
-            if not answer:
-                pending.remove(pipe)
-        return num_games
-
-    def stop(self) -> None:
-        """Close the pipes, at which the workers end."""
-        for pipe in self.pipes:
-            pipe.close()
-        for process in self.processes:
-            process.join(10)
-            process.kill()
-
-
-def _send(pipe: Connection, message: Order | str) -> None:
-    with contextlib.suppress(BrokenPipeError):  # whoever died has said why, or is seen to have
-        pipe.send(message)
-
-
-def free_path(folder: Path, checkpoint: Path, worker: int) -> Path:
-    """Return a record file's name that is still free."""
-    number = 0
-    while (path := folder / f"{checkpoint.stem}-{worker}-{number}.games").exists():
-        number += 1
-    return path
-
-
-def _age(path: Path) -> list[str | int]:
-    """Return a key that sorts by the numbers in a name: those of cycle, worker and file."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
-
-
-class GameFolder:
-    """The games of a run on disk, each file read once."""
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder
-        self._seen: set[Path] = set()
-        self.num_games = 0
-
-    def read_new(self) -> Iterator[list[GameRecord]]:
-        """Yield the games of each file that wasn't there before, oldest first.
-
-        A torn tail, from a run that was killed, is named on stderr; the games before it count. So
-        is a file that can't be read at all; it is left out.
-        """
-        for path in sorted(self.path.glob("*.games"), key=_age):
-            if path in self._seen:
-                continue
-            self._seen.add(path)
-            try:
-                records, problem = read_records(path)
-            except ValueError as error:
-                tqdm.write(f"{error}; left out", file=sys.stderr)
-                continue
-            if problem:
-                tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
-            self.num_games += len(records)
-            yield records
-
-
-def add_games(replay: MixedReplay, games: GameFolder, recipe: Recipe) -> None:
-    """Read new games into the window and drop what leaves it."""
-    for records in games.read_new():
-        replay.add(records)
-        replay.trim(window_positions(replay.num_positions, recipe))
-
-
-def is_done(recipe: Recipe, progress: Progress) -> bool:
-    """Tell whether a run has reached the recipe's cycles, or else its minutes."""
-    if recipe.cycles:
-        return progress.cycle >= recipe.cycles
-    return progress.elapsed_s >= 60 * recipe.minutes
-
-
-def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
-    """Return how much of the run lies behind, in [0, 1]; rate and simulations follow it."""
-    share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
-    return min(1.0, share)
-
-
-def full_simulations(recipe: Recipe, share: float) -> int:
-    """Return the simulations of a full search when `share` of the run is done."""
-    start = recipe.search.simulations
-    return round(start + ((recipe.selfplay.simulations_end or start) - start) * share)
+GLANCE_S = 0.2  # between looks into the folder of games
+WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
+CATCH_UP = 2.0  # cycles' worth of samples that one phase takes at most, however many are owed
 
 
 def run(
@@ -314,19 +53,221 @@ def run(
     """
     networks = root / "checkpoints" / name
     with locked(networks):
-        learner = Learner(recipe)
-        if (networks / "latest.pt").exists():
-            learner.load(load_checkpoint(networks / "latest.pt"))
-            learner.write_log(networks)
-        else:
-            learner.start()
-            learner.save_network(networks)
-            learner.save(networks)
-        if not is_done(recipe, learner.progress):
-            with remembered_interrupts() as interrupts:
-                games = GameFolder(root / "selfplay" / name)
-                _run_cycles(learner, networks, games, interrupts, after_cycle)
-    return cycle_path(networks, learner.progress.cycle)
+        run = Run(recipe, networks)
+        if not run.is_done():
+            games = GameFolder(root / "selfplay" / name, recipe)
+            with remembered_interrupts() as interrupts, playing(recipe, networks, games) as play:
+                while not run.is_done():
+                    started = time.monotonic()
+                    games.wait_for(run.progress.games + recipe.games_per_cycle, play)
+                    waited_s = time.monotonic() - started
+                    figures = run.learn(games, waited_s)
+                    run.end_cycle(games, time.monotonic() - started, figures)
+                    after_cycle(run.log[-1])
+                    if interrupts:
+                        raise KeyboardInterrupt
+    return cycle_path(networks, run.progress.cycle)
+
+
+@dataclass
+class Progress:
+    """How far a run has come; saved with every checkpoint."""
+
+    cycle: int = 0  # cycles done
+    elapsed_s: float = 0.0  # of self-play and training, all sittings together
+    games: int = 0
+    positions: int = 0  # of all games
+    owed: float = 0.0  # samples that they warrant, and that aren't trained yet
+
+
+class Run:
+    """A recipe under way: its learner, how far it has come, and its log, as they are on disk."""
+
+    def __init__(self, recipe: Recipe, networks: Path) -> None:
+        """Begin a run in a folder, or go on with the one that is there. Raises ValueError."""
+        self.recipe, self.networks = recipe, networks
+        self.progress, self.log = Progress(), []  # a row for each cycle
+        latest = networks / "latest.pt"
+        if recipe.grow_to:
+            parse_network(recipe.grow_to)  # now, not in the middle of the run
+        if os.path.lexists(latest):
+            self._resume(load_checkpoint(latest))
+            self._write_log()
+            # A kill may have come between a cycle's network and its state.
+            cycle_path(networks, self.progress.cycle + 1).unlink(missing_ok=True)
+            return
+        net = None
+        if recipe.start == "imitation":
+            net = load_network(load_checkpoint(recipe.start_from))
+        self.learner = self._learner(net or recipe.network)
+        self.save()
+
+    def _learner(self, net: PolicyValueNet | str) -> Learner:
+        """Return a learner of a network, or of one of that name with the seed's random weights."""
+        if isinstance(net, str):
+            torch.manual_seed(self.recipe.seed)
+            net = PolicyValueNet(net)
+        return Learner(net, self.recipe.training, self.recipe.device)
+
+    def _resume(self, latest: Checkpoint) -> None:
+        new, old, network = self.recipe, latest.info["recipe"], latest.network
+        pairs = [(old["start"], new.start), (f"seed {old['seed']}", f"seed {new.seed}")]
+        if new.start == old["start"] == "imitation":
+            pairs.append((old["start_from"], new.start_from))
+        if new.start == "zero" and network != new.grow_to:
+            pairs.append((network, new.network))
+        for theirs, ours in pairs:
+            if theirs != ours:
+                raise ValueError(f"{latest.path} is of a run with {theirs}, not {ours}")
+        self.learner = self._learner(network)
+        self.learner.load(latest)
+        self.progress, self.log = Progress(**latest.state["progress"]), latest.state["log"]
+
+    def is_done(self) -> bool:
+        """Tell whether the run has reached the recipe's cycles, or else its minutes."""
+        if self.recipe.cycles:
+            return self.progress.cycle >= self.recipe.cycles
+        return self.progress.elapsed_s >= 60 * self.recipe.minutes
+
+    def learn(self, games: "GameFolder", waited_s: float) -> dict:
+        """Train as long as the new positions warrant, and return what to log.
+
+        That is `samples_per_position` for each, and what earlier cycles left over. The batches
+        depend only on the seed, the cycle and the games, so that a resumed cycle is the same.
+        """
+        recipe, progress, replay = self.recipe, self.progress, games.replay
+        replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
+        done = share_done(recipe, progress.cycle, progress.elapsed_s + waited_s)
+        num_new = max(0, replay.num_positions - progress.positions)
+        mean_positions = replay.num_positions / max(games.num_games, 1)
+        most = CATCH_UP * recipe.samples_per_position * recipe.games_per_cycle * mean_positions
+        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
+        if may_grow and done >= recipe.grow_at:  # it learns first what the window holds
+            self.learner = self._learner(recipe.grow_to)
+            progress.owed, num_new, most = 0.0, len(replay), float("inf")
+        progress.owed += recipe.samples_per_position * num_new
+        num_steps = int(min(progress.owed, most) // recipe.training.batch_size)
+        progress.owed -= num_steps * recipe.training.batch_size
+        if not num_steps:
+            return {}
+        torch.set_num_threads(learner_threads(recipe))
+        report = self.learner.train(replay, num_steps, (done, done))
+        return {"losses": report.losses, "samples_per_s": report.samples_per_s}
+
+    def end_cycle(self, games: "GameFolder", elapsed_s: float, figures: dict) -> None:
+        """Publish the cycle's network, and save everything."""
+        progress = self.progress
+        progress.cycle += 1
+        progress.elapsed_s += elapsed_s
+        progress.games, progress.positions = games.num_games, games.replay.num_positions
+        self.log.append({**asdict(progress), "step": self.learner.step, **figures})
+        self.save()
+
+    def save(self) -> None:
+        """Write the cycle's network, `latest.pt`, with which the cycle is done, and the log."""
+        progress = asdict(self.progress)
+        info = {"recipe": msgspec.to_builtins(self.recipe), "step": self.learner.step} | progress
+        self.learner.save(cycle_path(self.networks, self.progress.cycle), info)
+        state = {"progress": progress, "log": self.log}
+        self.learner.save(self.networks / "latest.pt", info, state)
+        self._write_log()
+
+    def _write_log(self) -> None:
+        text = "".join(json.dumps(row) + "\n" for row in self.log)
+        write_whole(self.networks / "log.jsonl", text)
+
+
+class GameFolder:
+    """The games of a run on disk, each file read once, and the window of them to learn from."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        """Read what is there, and what killed workers left."""
+        path.mkdir(parents=True, exist_ok=True)
+        adopt_parts(path)
+        self.path, self.recipe, self.num_games = path, recipe, 0
+        self.replay = Replay(recipe.sizes, np.random.default_rng(recipe.seed))
+        self._seen: set[Path] = set()
+        self.read_new()
+
+    def read_new(self) -> None:
+        """Take the games of new files into the window, the oldest first.
+
+        A torn tail, from a run that was killed, is named on stderr; the games before it count. So
+        is a file that can't be read at all; it is left out.
+        """
+        paths = set(self.path.glob("*.games")) - self._seen
+        self._seen |= paths
+        for path in sort_by_number(paths):
+            try:
+                records, problem = read_records(path)
+            except ValueError as error:
+                tqdm.write(f"{error}; left out", file=sys.stderr)
+                continue
+            if problem:
+                tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
+            self.num_games += len(records)
+            self.replay.add(records)
+            self.replay.trim(window_positions(self.replay.num_positions, self.recipe))
+
+    def wait_for(self, num_games: int, play: Callable[[int], object]) -> None:
+        """Read until there are so many games; `play` waits for some of the missing ones."""
+        self.read_new()
+        first = min(self.num_games, num_games)
+        with tqdm(total=num_games - first, desc="self-play", unit="game", leave=False) as bar:
+            while (missing := num_games - self.num_games) > 0:
+                play(missing)
+                self.read_new()
+                bar.update(self.num_games - first - bar.n)
+
+
+@contextlib.contextmanager
+def playing(recipe: Recipe, networks: Path, games: GameFolder) -> Iterator[Callable]:
+    """Have the workers play meanwhile; yield what waits for more games (`GameFolder.wait_for`).
+
+    They make room for the learner, which alone keeps the others from its core. A single one plays
+    in this process, only while it is waited for: a run then repeats exactly.
+    """
+    num_workers, sitting = count_workers(recipe), games.num_games  # new games in each sitting
+    orders = [(w, recipe, networks, games.path, [recipe.seed, sitting]) for w in range(num_workers)]
+    if num_workers == 1:
+        yield Worker(*orders[0]).play
+        return
+    with Crew(work, num_workers, LOWEST_PRIORITY) as crew:
+        for order in orders:
+            crew.give(*order)
+        yield lambda missing: crew.wait(GLANCE_S)
+
+
+def count_workers(recipe: Recipe) -> int:
+    """Return how many workers play; 1 is the learner's own process."""
+    return recipe.selfplay.workers or len(list_cores())
+
+
+def learner_threads(recipe: Recipe) -> int:
+    """Return how many threads the learner has: one for each core without a worker, at least one."""
+    num_workers = count_workers(recipe)
+    return max(1, len(list_cores()) - (num_workers if num_workers > 1 else 0))
+
+
+def window_positions(total: int, recipe: Recipe) -> int:
+    """Return how many of `total` positions to sample from (KataGo, 2.2.2).
+
+    c (1 + b ((total / c)^a - 1) / a), with c = window_min, a = WINDOW_EXPONENT, b = WINDOW_SCALE.
+    """
+    c, a, b = recipe.window_min, WINDOW_EXPONENT, WINDOW_SCALE
+    return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is at work in {folder}") from None
+        yield
 
 
 @contextlib.contextmanager
@@ -343,72 +284,3 @@ def remembered_interrupts() -> Iterator[list]:
             signal.signal(signal.SIGINT, lambda *args: interrupts.append(args) or handler(*args))
             stack.callback(signal.signal, signal.SIGINT, handler)
         yield interrupts
-
-
-def _run_cycles(
-    learner: Learner,
-    networks: Path,
-    games: GameFolder,
-    interrupts: list,
-    after_cycle: Callable[[dict], object],
-) -> None:
-    recipe, progress = learner.recipe, learner.progress
-    replay = MixedReplay(recipe.sizes, np.random.default_rng(recipe.seed))
-    add_games(replay, games, recipe)
-    workers = Workers(recipe, networks, games.path, sitting=games.num_games)
-    num_playing_on = recipe.selfplay.play_on
-    if num_playing_on:
-        torch.set_num_threads(max(1, len(list_cores()) - num_playing_on))
-    try:
-        while not is_done(recipe, progress):
-            if interrupts:
-                raise KeyboardInterrupt
-            start = time.monotonic()
-            missing = recipe.games_per_cycle - max(0, games.num_games - progress.games)
-            share = share_done(recipe, progress.cycle, progress.elapsed_s)
-            order = (progress.cycle, full_simulations(recipe, share))
-            if missing > 0:
-                workers.start(*order, missing, len(workers.pipes))
-                workers.finish(missing, f"cycle {progress.cycle + 1} self-play")
-                add_games(replay, games, recipe)
-            selfplay_s = time.monotonic() - start
-            workers.start(*order, recipe.games_per_cycle, num_playing_on)
-            figures = _train_cycle(learner, replay, selfplay_s)
-            workers.finish(0)
-            progress.cycle += 1
-            progress.games, progress.positions = games.num_games, replay.num_positions
-            progress.elapsed_s += time.monotonic() - start
-            learner.save_network(networks)
-            row = {**dataclasses.asdict(progress), "selfplay_s": selfplay_s, **figures}
-            learner.log.append(row)
-            learner.save(networks)
-            after_cycle(row)
-            add_games(replay, games, recipe)  # of those who played on
-    finally:
-        workers.stop()
-
-
-def _train_cycle(learner: Learner, replay: MixedReplay, selfplay_s: float) -> dict:
-    """Train as long as the new positions warrant, and return what to log.
-
-    That is `samples_per_position` for each, and what earlier cycles left over. The batches depend
-    only on the seed, the cycle and the games, so that a resumed cycle is the same.
-    """
-    recipe, progress = learner.recipe, learner.progress
-    replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
-    num_new = max(0, replay.num_positions - progress.positions)
-    elapsed_s = progress.elapsed_s + selfplay_s
-    done = share_done(recipe, progress.cycle, elapsed_s)
-    may_grow = recipe.start == "zero" and recipe.grow_to not in ("", learner.net.name)
-    if may_grow and done >= recipe.grow_at:
-        learner.grow(replay.num_positions - len(replay))
-        num_new = len(replay)
-    progress.owed += recipe.samples_per_position * num_new
-    num_steps, progress.owed = divmod(progress.owed, recipe.training.batch_size)
-    if not num_steps:
-        return {}
-    net, average, optimizer = learner.net, learner.average, learner.optimizer
-    steps = int(num_steps), progress.step
-    report = train(net, average, optimizer, replay, recipe.training, *steps, (done, done))
-    progress.step = report.step
-    return {"losses": report.losses, "samples_per_s": report.samples_per_s}

@@ -2,11 +2,25 @@
 
 import ctypes
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+
+def format_error(error: Exception) -> str:
+    """Say in one line what went wrong, and in which file."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def sort_by_number(paths: Iterable[Path]) -> list[Path]:
+    """Sort files by the numbers in their names, then by name: cycle 10,000 comes after 9,999."""
+    return sorted(paths, key=lambda path: ([*map(int, re.findall(r"\d+", path.name))], path.name))
 
 
 def list_cores() -> list[int]:

@@ -1,11 +1,13 @@
 """`GameRecord`: what happened in one game, and crash-safe files of many; no planes, no SGF.
 
-A file is a row of frames: magic, length, CRC-32, then one zlib-compressed game. A game is one
-write(), so a killed process tears at most the last frame.
+A file is a row of frames: magic, length, CRC-32, then one game as zlib-compressed MessagePack. A
+game is one write(), so a killed process tears at most the last frame. Until it is closed a file has
+another name, so that who looks for whole files finds only such.
 """
 
+import contextlib
 import errno
-import math
+import fcntl
 import os
 import struct
 import zlib
@@ -13,33 +15,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from ._board import Board
-from .config import Rules
-from .coords import BLACK, EMPTY, WHITE, check_size
+from .config import Rules, Size
+from .coords import BLACK, EMPTY, WHITE
 
-_MAGIC = b"mGo1"
+PART = ".part"  # suffix of a file that is still written to, or whose writer was killed
+_MAGIC = b"mGo2"
 _FRAME = struct.Struct("<4sII")  # magic, bytes of the compressed game, their CRC-32
-# Version, size, to_play, flags, ko, suicide, scoring, 0; komi, result, score (NaN: None);
-# plies, policies, bytes of source, of black_rank, of white_rank. A multiple of 8 bytes, and wide
-# items first after it, so that every array is aligned.
-_HEADER = struct.Struct("<8B3d5I4x")
-_VERSION = 1
-_HAS_VALUES, _HAS_SETUP, _HAS_OWNERSHIP = 1, 2, 4
-_KO = ("simple", "positional", "situational")
-_SCORING = ("area", "territory")
-
-
-def _empty(dtype: type) -> np.ndarray:
-    return field(default_factory=partial(np.empty, 0, dtype))
 
 
 @dataclass(frozen=True, eq=False)
 class GameRecord:
     """One game as it was played; Black's point of view in `result`, `score` and `ownership`."""
 
-    size: int  # N
+    size: Size  # N
     rules: Rules
     moves: np.ndarray  # (T,) int16, the colours alternate
     to_play: int = BLACK  # who makes the first move
@@ -47,22 +39,18 @@ class GameRecord:
     result: float | None = None  # +1 Black won, -1 White won, 0 draw, None unknown
     score: float | None = None  # points, Black minus White, komi included; None unless counted
     ownership: np.ndarray | None = None  # (N * N,) int8 +1 Black, -1 White, 0; None unless certain
-    policy_plies: np.ndarray = _empty(np.int16)  # (K,): those searched fully
-    policies: np.ndarray | None = None  # (K, A) float16, their targets
-    values: np.ndarray = _empty(np.float32)  # (T,) of the roots, for the player to move; (0,) for
-    # games without a search, whose target is the move played
+    policy_plies: np.ndarray = field(default_factory=partial(np.empty, 0, np.int16))  # (K,)
+    policies: np.ndarray | None = None  # (K, A) float16 targets found by search at those plies;
+    # None: a game without a search, where each move played is the target
     source: str = ""  # SGF's SO, or the network that played
     black_rank: str = ""
     white_rank: str = ""
 
-    def __post_init__(self):
-        points, plies = self.size * self.size, len(self.policy_plies)
-        if self.policies is None:
-            object.__setattr__(self, "policies", np.empty((0, points + 1), np.float16))
-        if self.policies.shape != (plies, points + 1):
-            raise ValueError(f"policies of shape {self.policies.shape} for {plies} plies")
-        if len(self.values) not in (0, len(self.moves)):
-            raise ValueError(f"{len(self.values)} values for {len(self.moves)} moves")
+    def __post_init__(self) -> None:
+        points, plies = self.size * self.size, self.policy_plies
+        policies = np.empty((0, points + 1)) if self.policies is None else self.policies
+        if policies.shape != (len(plies), points + 1):
+            raise ValueError(f"policies of shape {policies.shape} for {len(plies)} plies")
         for name in ("setup", "ownership"):
             stones = getattr(self, name)
             if stones is not None and stones.shape != (points,):
@@ -81,32 +69,54 @@ class GameRecord:
 
 
 class RecordWriter:
-    """Writes games to a file of its own; what was written survives a killed process."""
+    """Writes games to a file of its own; what was written survives a killed process.
+
+    The file has the suffix PART until it is closed. One without a game is not kept.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Create the file; raises FileExistsError where there is one."""
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+        self.path, self.num_games = Path(path), 0
+        if self.path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+        self._file = open(self.path.with_suffix(PART), "xb", buffering=0)  # noqa: SIM115
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed, or its process is dead
 
     def write(self, record: GameRecord) -> None:
-        data = zlib.compress(_pack(record), 6)
+        """Append a game. Raises OSError with the file's name where that doesn't work."""
+        data = zlib.compress(_ENCODER.encode(record), 6)
         frame = _FRAME.pack(_MAGIC, len(data), zlib.crc32(data)) + data
         try:
             num_written = self._file.write(frame)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._file.name)) from None
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         if num_written != len(frame):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file.name))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self.num_games += 1
 
     def close(self) -> None:
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        """Make the file safe from a power cut, and give it its name."""
+        part = self.path.with_suffix(PART)
+        os.fsync(self._file.fileno())
+        if self.num_games:
+            part.rename(self.path)
+        else:
+            part.unlink()
+        self._file.close()
 
     def __enter__(self) -> "RecordWriter":
         return self
 
     def __exit__(self, *exception) -> None:
         self.close()
+
+
+def adopt_parts(folder: Path) -> None:
+    """Give the files their names whose writers were killed, once they are dead."""
+    for part in folder.glob(f"*{PART}"):
+        with contextlib.suppress(FileNotFoundError), open(part, "rb") as file:  # just closed
+            fcntl.flock(file, fcntl.LOCK_EX)
+            part.rename(part.with_suffix(".games"))
 
 
 def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
@@ -116,7 +126,7 @@ def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
     """
     data = Path(path).read_bytes()
     if not data.startswith(_MAGIC[: len(data)]):
-        raise ValueError(f"{path}: not a file of game records")
+        raise ValueError(f"{path}: not a file of game records that this minigo reads")
     records, offset = [], 0
     while offset < len(data):
         start = offset + _FRAME.size
@@ -124,79 +134,18 @@ def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
             return records, f"{path}: torn at byte {offset}"
         magic, length, crc = _FRAME.unpack_from(data, offset)
         block = data[start : start + length]
-        if magic != _MAGIC or len(block) == length and zlib.crc32(block) != crc:
-            return records, f"{path}: corrupt at byte {offset}"
-        if len(block) < length:
+        if magic == _MAGIC and len(block) < length:
             return records, f"{path}: torn at byte {offset}"
         try:
-            records.append(_unpack(zlib.decompress(block)))
-        except (ValueError, IndexError, struct.error, zlib.error) as error:
+            if magic != _MAGIC or zlib.crc32(block) != crc:
+                raise ValueError("its checksum is wrong")
+            record = _DECODER.decode(zlib.decompress(block))
+            _check(record)
+        except (ValueError, zlib.error) as error:
             return records, f"{path}: corrupt at byte {offset} ({error})"
+        records.append(record)
         offset = start + length
     return records, None
-
-
-def _pack(record: GameRecord) -> bytes:
-    rules, texts = record.rules, (record.source, record.black_rank, record.white_rank)
-    texts = [text.encode() for text in texts]
-    flags = _HAS_VALUES * (len(record.values) > 0)
-    flags |= _HAS_SETUP * (record.setup is not None)
-    flags |= _HAS_OWNERSHIP * (record.ownership is not None)
-    arrays = [(record.values, "<f4"), (record.moves, "<i2"), (record.policy_plies, "<i2")]
-    arrays += [(record.policies, "<f2"), (record.setup, "i1"), (record.ownership, "i1")]
-    header = _HEADER.pack(
-        *(_VERSION, record.size, record.to_play, flags),
-        *(_KO.index(rules.ko), rules.suicide, _SCORING.index(rules.scoring), 0),
-        rules.komi,
-        *(math.nan if x is None else x for x in (record.result, record.score)),
-        *(len(record.moves), len(record.policy_plies), *map(len, texts)),
-    )
-    blocks = [np.asarray(array, dtype).tobytes() for array, dtype in arrays if array is not None]
-    return b"".join([header, *blocks, *texts])
-
-
-def _unpack(data: bytes) -> GameRecord:
-    """Read what `_pack` wrote; of anything else one of the errors that `read_records` names."""
-    version, size, to_play, flags, ko, suicide, scoring, _, komi, result, score, *lengths = (
-        _HEADER.unpack_from(data)
-    )
-    if version != _VERSION:
-        raise ValueError(f"game record of version {version}; this minigo reads {_VERSION}")
-    num_moves, num_policies, *text_lengths = lengths
-    points, offset = check_size(size) ** 2, _HEADER.size
-
-    def take(dtype: str, count: int) -> np.ndarray:
-        nonlocal offset
-        array = np.frombuffer(data, dtype, count, offset)
-        offset += array.nbytes
-        return array
-
-    values = take("<f4", num_moves if flags & _HAS_VALUES else 0)
-    moves, plies = take("<i2", num_moves), take("<i2", num_policies)
-    policies = take("<f2", num_policies * (points + 1)).reshape(num_policies, points + 1)
-    setup = take("i1", points) if flags & _HAS_SETUP else None
-    ownership = take("i1", points) if flags & _HAS_OWNERSHIP else None
-    source, black_rank, white_rank = (take("i1", n).tobytes().decode() for n in text_lengths)
-    if offset != len(data):
-        raise ValueError(f"{len(data)} bytes, not {offset}")
-    record = GameRecord(
-        size=size,
-        rules=Rules(_KO[ko], bool(suicide), _SCORING[scoring], komi),
-        moves=moves,
-        to_play=to_play,
-        setup=setup,
-        result=None if math.isnan(result) else result,
-        score=None if math.isnan(score) else score,
-        ownership=ownership,
-        policy_plies=plies,
-        policies=policies,
-        values=values,
-        source=source,
-        black_rank=black_rank,
-        white_rank=white_rank,
-    )
-    _check(record)
-    return record
 
 
 def _check(record: GameRecord) -> None:
@@ -219,3 +168,16 @@ def _check(record: GameRecord) -> None:
     if (plies[1:] <= plies[:-1]).any():
         raise ValueError("policy_plies don't ascend")
     record.board(len(record.moves))  # every move is legal
+
+
+def _encode_array(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _decode_array(kind: type, packed: list) -> np.ndarray:
+    dtype, shape, data = packed
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_array)
+_DECODER = msgspec.msgpack.Decoder(GameRecord, dec_hook=_decode_array)

@@ -12,29 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._board import NUM_PLANES, Board
-from ._tree import Forest
+from ._tree import C_PUCT, C_PUCT_BASE, C_PUCT_LOG, FORCED_PLAYOUTS, Forest
 from .config import SearchConfig
 from .evaluator import Evaluator
+
+NOISE_FRAC = 0.25  # share of Dirichlet noise in a noised root's prior (AlphaZero)
+NOISE_ALPHA = 10.83  # spread over the legal moves (KataGo, section 3)
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found at one root; values and scores are the player to move's.
-
-    Values are utilities in [-1, 1]: winning, with a share `score_utility` of points. Wins are
-    without it: +1 is a certain win.
-    """
+    """What a search found at one root, all for the player to move (`Forest.moves`, `.root`)."""
 
     move: int  # the one to play without any randomness
-    visits: np.ndarray  # (A,) int32 N(s, a)
-    values: np.ndarray  # (A,) Q(s, a), NaN where not visited
-    wins: np.ndarray  # (A,) in [-1, 1], NaN where not visited
-    scores: np.ndarray  # (A,) points, NaN where not visited
-    priors: np.ndarray  # (A,) the network's policy over the legal moves
-    value: float  # mean over all visits
-    win: float  # mean over all visits
-    score: float  # mean over all visits, points
-    num_visits: int  # 1 + the sum of `visits`, 0 before the first
+    moves: np.ndarray  # (A,) with the fields visits, prior, value, win, score
+    root: np.void  # the same of the root: 1 + the sum of the visits, and means over them
 
 
 class Search:
@@ -94,7 +86,7 @@ class Search:
 
     def is_new(self, tree: int) -> bool:
         """Tell whether a root has no evaluation yet."""
-        return self.forest.root(tree)[0] == 0
+        return self.forest.num_visits(tree) == 0
 
     def explore(self, tree: int, simulations: int) -> None:
         """Give a root noise or Gumbel numbers, as `config.root` says, for its next simulations.
@@ -110,8 +102,8 @@ class Search:
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:
             self._explored[tree] = True
-            noise = root_noise(legal, self.config.noise_alpha, self.rng)
-            self.forest.noise(tree, noise, self.config.noise_frac)
+            noise = root_noise(legal, NOISE_ALPHA, self.rng)
+            self.forest.noise(tree, noise, NOISE_FRAC)
 
     def play(self, tree: int, move: int) -> None:
         """Play a move at a root and keep its subtree. Raises IllegalMove."""
@@ -127,30 +119,19 @@ class Search:
 
     def result(self, tree: int) -> SearchResult:
         """Return what the search knows about a root."""
-        num_visits, value, _, win, score = self.forest.root(tree)
-        return SearchResult(
-            move=self.forest.best_move(tree),
-            visits=self.forest.visits(tree),
-            values=self.forest.values(tree),
-            wins=self.forest.wins(tree),
-            scores=self.forest.scores(tree),
-            priors=self.forest.priors(tree),
-            value=value,
-            win=win,
-            score=score,
-            num_visits=num_visits,
-        )
+        forest = self.forest
+        return SearchResult(forest.best_move(tree), forest.moves(tree), forest.root(tree))
 
     def policy_target(self, tree: int) -> np.ndarray:
         """Return (A,) float32: what a root's search would teach the network."""
-        visits = self.forest.visits(tree)
+        moves = self.forest.moves(tree)
+        visits = moves["visits"]
         if not visits.any():
-            return self.forest.priors(tree)
+            return moves["prior"]
         if self.config.root == "gumbel":
             return self.forest.improved_policy(tree)
-        if self._explored[tree] and self.config.forced_playouts:
-            values, priors = self.forest.values(tree), self.forest.priors(tree)
-            visits = prune_visits(visits, values, priors, self.config)
+        if self._explored[tree]:
+            visits = prune_visits(visits, moves["value"], moves["prior"])
         return (visits / visits.sum()).astype(np.float32)
 
 
@@ -195,23 +176,19 @@ def considered_visits(num_considered: int, simulations: int) -> np.ndarray:
     return schedule
 
 
-def prune_visits(
-    visits: np.ndarray, values: np.ndarray, priors: np.ndarray, config: SearchConfig
-) -> np.ndarray:
+def prune_visits(visits: np.ndarray, values: np.ndarray, priors: np.ndarray) -> np.ndarray:
     """Take the visits out that only forced playouts explain (KataGo, 3.2).
 
     From each move but the most visited, up to sqrt(k P N) visits are taken off while its PUCT
     score stays below that move's; one left alone goes too. Scores use the prior without noise.
     """
     total = visits.sum()
-    c_puct = config.c_puct + config.c_puct_log * math.log(
-        (total + 1 + config.c_puct_base) / config.c_puct_base
-    )
+    c_puct = C_PUCT + C_PUCT_LOG * math.log((total + 1 + C_PUCT_BASE) / C_PUCT_BASE)
     scale = c_puct * math.sqrt(total) * priors
     best = int(visits.argmax())
     gap = values[best] + scale[best] / (1 + visits[best]) - np.where(visits, values, -1)
     needed = np.where(gap > 0, np.ceil(scale / np.maximum(gap, 1e-9) - 1), visits)
-    forced = np.ceil(np.sqrt(config.forced_playouts * priors * total))
+    forced = np.ceil(np.sqrt(FORCED_PLAYOUTS * priors * total))
     pruned = np.minimum(np.maximum(visits - forced, needed).clip(0), visits)
     pruned[pruned <= 1] = 0
     pruned[best] = visits[best]

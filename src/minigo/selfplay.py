@@ -1,23 +1,37 @@
-"""Self-play: many games at once, and the worker process that writes their records."""
+"""Self-play: many games at once, and the worker that writes their records into a run's folder."""
 
-import contextlib
-import os
-import signal
+import math
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from ._board import Board
-from .checkpoint import load_checkpoint, load_network
-from .config import Recipe, Rules
-from .coords import BLACK, WHITE
+from .checkpoint import Checkpoint, load_checkpoint, load_network
+from .config import Recipe
+from .coords import signs_of
 from .evaluator import Evaluator, make_evaluator
-from .machine import keep_big_buffers, pin_to_core
 from .record import GameRecord, RecordWriter
 from .search import Search, choose_move
+
+KOMI_SPREAD = 1.0  # standard deviation of komi around the recipe's, in points (KataGo, Appendix D)
+# Temperature of the move choice, but for a Gumbel root: at the start, and what it falls to.
+TEMPERATURE, TEMPERATURE_END = 1.0, 0.2  # (KataGo's chosenMoveTemperature: 0.75 and 0.15)
+# A file of games is closed, so that they count, after so many games or seconds.
+FILE_GAMES, FILE_S = 16, 10.0
+
+
+class Thought(Enum):
+    """How the next move of a game is found."""
+
+    OPENING = "drawn from the raw policy"
+    CHEAP = "by a search that teaches nothing"
+    ROOT = "by a full search, but its root has no evaluation yet"
+    FULL = "by a full search: the position becomes data"
 
 
 @dataclass
@@ -25,10 +39,8 @@ class Game:
     """One game under way: what its record needs besides the board."""
 
     num_opening_moves: int  # first moves to draw from the raw policy
-    is_opening: bool = False  # is the next move one of them?
-    is_full: bool = False  # or does it get a full search, and become data?
+    thought: Thought = Thought.OPENING
     moves: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
     policy_plies: list[int] = field(default_factory=list)
     policies: list[np.ndarray] = field(default_factory=list)
 
@@ -36,25 +48,23 @@ class Game:
 class SelfPlay:
     """Games of a network against itself; a finished one makes room for the next."""
 
-    def __init__(self, evaluator: Evaluator, recipe: Recipe, rng: np.random.Generator):
-        self.recipe = recipe
-        self.rng = rng
+    def __init__(self, evaluator: Evaluator, recipe: Recipe, rng: np.random.Generator) -> None:
+        self.recipe, self.rng = recipe, rng
         self.simulations = recipe.search.simulations  # of a full search
+        self.source = ""  # of the records
         num_games = recipe.selfplay.games_at_once
         boards = [self._board() for _ in range(num_games)]
         self.games = [self._game() for _ in range(num_games)]
         self.search = Search(evaluator, recipe.search, boards, rng)
-        self.source = ""
         self._budget = np.zeros(num_games, np.int32)  # simulations until each game's next move
-        self._awaits_root = np.zeros(num_games, bool)  # whose full search begins after the budget
         for tree in range(num_games):
             self._begin(tree)
 
     def _board(self) -> Board:
-        """Return an empty board with komi drawn around the recipe's (KataGo, Appendix D)."""
-        rules, spread = self.recipe.rules, self.recipe.selfplay.komi_spread
-        komi = round(2 * self.rng.normal(rules.komi, spread)) / 2
-        return Board(self.recipe.size, Rules(rules.ko, rules.suicide, rules.scoring, komi))
+        """Return an empty board with komi drawn around the recipe's."""
+        rules = self.recipe.rules
+        komi = round(2 * self.rng.normal(rules.komi, KOMI_SPREAD)) / 2
+        return Board(self.recipe.size, msgspec.structs.replace(rules, komi=komi))
 
     def _game(self) -> Game:
         return Game(int(self.rng.exponential(self.recipe.selfplay.opening_moves)))
@@ -66,8 +76,8 @@ class SelfPlay:
         """
         self.search.simulate(self._budget)
         for tree in np.flatnonzero(self._budget == 0).tolist():
-            if self._awaits_root[tree]:
-                self._explore(tree)
+            if self.games[tree].thought == Thought.ROOT:
+                self._think(tree, Thought.FULL)
                 continue
             self._play(tree)
             if self.is_finished(tree):
@@ -75,68 +85,62 @@ class SelfPlay:
             self._begin(tree)
 
     def _begin(self, tree: int) -> None:
-        """Draw how long to think about a game's next move."""
+        """Draw how to find a game's next move (playout cap randomisation: KataGo, 3.1)."""
         cfg, game = self.recipe.selfplay, self.games[tree]
-        game.is_opening = len(game.moves) < game.num_opening_moves
-        full_frac, cheap = cfg.full_frac if cfg.cheap_simulations else 1.0, cfg.cheap_simulations
-        game.is_full = not game.is_opening and self.rng.random() < full_frac
-        if not game.is_full:
-            self._budget[tree] = 1 if game.is_opening else cheap
-        elif self.search.is_new(tree):
-            self._awaits_root[tree], self._budget[tree] = True, 1
+        if len(game.moves) < game.num_opening_moves:
+            self._think(tree, Thought.OPENING)
+        elif self.rng.random() >= cfg.full_frac and cfg.cheap_simulations:
+            self._think(tree, Thought.CHEAP)
         else:
-            self._explore(tree)
+            self._think(tree, Thought.ROOT if self.search.is_new(tree) else Thought.FULL)
 
-    def _explore(self, tree: int) -> None:
-        """Begin a full search: the root has its evaluation."""
-        self.search.explore(tree, self.simulations)
-        self._awaits_root[tree], self._budget[tree] = False, self.simulations
+    def _think(self, tree: int, thought: Thought) -> None:
+        """Set a game's simulations; a full search explores, which takes an evaluated root."""
+        self.games[tree].thought, self._budget[tree] = thought, 1
+        if thought == Thought.CHEAP:
+            self._budget[tree] = self.recipe.selfplay.cheap_simulations
+        elif thought == Thought.FULL:
+            self.search.explore(tree, self.simulations)
+            self._budget[tree] = self.simulations
 
     def _play(self, tree: int) -> None:
         """Play a game's next move, and note what the search found."""
         game, move = self.games[tree], self._choose(tree)
-        if game.is_full:
+        if game.thought == Thought.FULL:
             game.policy_plies.append(len(game.moves))
             game.policies.append(self.search.policy_target(tree).astype(np.float16))
         game.moves.append(move)
-        game.values.append(self.search.forest.root(tree)[1])
         self.search.play(tree, move)
 
     def _choose(self, tree: int) -> int:
         """Choose by Gumbel score where the root has one, else by visits and temperature."""
-        game, forest = self.games[tree], self.search.forest
-        if game.is_opening:
-            return choose_move(forest.priors(tree), 1.0, self.rng)
-        is_gumbel = game.is_full and self.recipe.search.root == "gumbel"
-        if is_gumbel or not (visits := forest.visits(tree)).any():
-            return forest.best_move(tree)
-        return choose_move(visits, self._temperature(tree), self.rng)
+        game, moves = self.games[tree], self.search.forest.moves(tree)
+        if game.thought == Thought.OPENING:
+            return choose_move(moves["prior"], 1.0, self.rng)
+        is_gumbel = game.thought == Thought.FULL and self.recipe.search.root == "gumbel"
+        if is_gumbel or not moves["visits"].any():
+            return self.search.forest.best_move(tree)
+        return choose_move(moves["visits"], self._temperature(game), self.rng)
 
-    def _temperature(self, tree: int) -> float:
-        cfg = self.recipe.selfplay
-        decay = 0.5 ** (len(self.games[tree].moves) / cfg.halflife)
-        return cfg.temperature_end + (cfg.temperature - cfg.temperature_end) * decay
+    def _temperature(self, game: Game) -> float:
+        decay = 0.5 ** (len(game.moves) / self.recipe.selfplay.halflife)
+        return TEMPERATURE_END + (TEMPERATURE - TEMPERATURE_END) * decay
 
     def is_finished(self, tree: int) -> bool:
         """Tell whether a game is over, settled, or at the recipe's last move."""
-        cfg, board = self.recipe.selfplay, self.search.boards[tree]
+        board = self.search.boards[tree]
         area = board.size * board.size
-        if board.is_over or board.num_moves >= cfg.max_moves_per_point * area:
+        if board.is_over or board.num_moves >= self.recipe.selfplay.max_moves_per_point * area:
             return True
-        return 2 * board.num_moves > area and self.is_settled(board)
-
-    def is_settled(self, board: Board) -> bool:
-        """Tell whether every point is pass-alive or its territory: the count is certain."""
-        may_end = self.recipe.selfplay.end_settled and not board.is_over
-        return may_end and bool(board.pass_alive().all())
+        return 2 * board.num_moves > area and is_settled(board)
 
     def _finish(self, tree: int) -> GameRecord:
         """Count a game, start the next in its place, and return its record."""
         game, board = self.games[tree], self.search.boards[tree]
-        area = (board.pass_alive() if self.is_settled(board) else board.area()).ravel()
-        ownership = (area == BLACK).astype(np.int8) - (area == WHITE).astype(np.int8)
+        is_certain = not board.is_over and is_settled(board)
+        ownership = signs_of(board.pass_alive() if is_certain else board.area()).ravel()
         score = float(ownership.sum()) - board.rules.komi
-        num_moves = self.recipe.size * self.recipe.size + 1
+        num_moves = board.size * board.size + 1
         record = GameRecord(
             size=board.size,
             rules=board.rules,
@@ -146,7 +150,6 @@ class SelfPlay:
             ownership=ownership,
             policy_plies=np.array(game.policy_plies, dtype=np.int16),
             policies=np.array(game.policies, dtype=np.float16).reshape(-1, num_moves),
-            values=np.array(game.values, dtype=np.float32),
             source=self.source,
         )
         self.search.reset(tree, self._board())
@@ -154,65 +157,92 @@ class SelfPlay:
         return record
 
 
-@dataclass(frozen=True)
-class Order:
-    """What the learner asks of a worker: games of a network, into a new record file."""
-
-    checkpoint: Path
-    records: Path
-    num_games: int  # at most; STOP ends an order earlier
-    simulations: int  # of a full search
-    size: int  # of the boards
+def is_settled(board: Board) -> bool:
+    """Tell whether every point is pass-alive or its territory: the count is certain."""
+    return bool(board.pass_alive().all())
 
 
-STOP = "stop"
+# ---- a run's folders ----
 
 
-def work(worker: int, recipe: Recipe, seed: list[int], pipe: Connection) -> None:
-    """Carry out the orders that come through the pipe, until it closes.
+def cycle_path(networks: Path, cycle: int) -> Path:
+    """Return where a cycle's network is; cycle 0 is the first version."""
+    return networks / f"cycle-{cycle:04d}.pt"
 
-    Each finished game is written before it is answered by True; False answers the end of an order,
-    when they are safe from a power cut, too. Games under way then wait for the next one, and go on
-    with its network. Where a file can't be read or written, the last answer says so in one line.
+
+def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
+    """Return how much of a run lies behind, in [0, 1]; rate and simulations follow it."""
+    share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
+    return min(1.0, share)
+
+
+def full_simulations(recipe: Recipe, share: float) -> int:
+    """Return the simulations of a full search when `share` of the run is done."""
+    start = recipe.search.simulations
+    return round(start + ((recipe.selfplay.simulations_end or start) - start) * share)
+
+
+class Worker:
+    """Games with the newest network of a run's folder, into files of another.
+
+    Games under way go on with a newer network. Board sizes take turns, one to each network.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the learner, which closes the pipe
-    pin_to_core(worker)
-    keep_big_buffers()
-    with contextlib.suppress(BrokenPipeError):  # the learner was killed
-        try:
-            _carry_out_orders(recipe, seed, pipe)
-        except OSError as error:
-            pipe.send(f"self-play worker {worker}: {error.filename}: {error.strerror}")
 
+    def __init__(
+        self, number: int, recipe: Recipe, networks: Path, records: Path, seed: list[int]
+    ) -> None:
+        self.number, self.recipe, self.seed = number, recipe, seed
+        self.networks, self.records = networks, records
+        self.cycle = -1  # of the network that plays
+        self.players: dict[int, SelfPlay] = {}  # by board size
 
-def _carry_out_orders(recipe: Recipe, seed: list[int], pipe: Connection) -> None:
-    parent = os.getppid()
-    players: dict[int, SelfPlay] = {}  # by size
-    while isinstance(order := _receive(pipe), Order):
-        net = load_network(load_checkpoint(order.checkpoint))
-        if order.size not in players:
-            num_games = recipe.selfplay.games_at_once
-            evaluator = make_evaluator(net, order.size, recipe.device, max_batch=num_games)
-            rng = np.random.default_rng([*seed, order.size])
-            players[order.size] = SelfPlay(evaluator, replace(recipe, size=order.size), rng)
-        else:
-            players[order.size].search.evaluator.load(net)
-        selfplay = players[order.size]
-        selfplay.source, selfplay.simulations = order.checkpoint.stem, order.simulations
-        num_left = order.num_games
-        with RecordWriter(order.records) as writer:
-            while num_left > 0 and not pipe.poll() and os.getppid() == parent:
-                for record in selfplay.step():
+    def play(self, num_games: int, max_s: float = math.inf) -> None:
+        """Write a file of at least so many finished games, or of those of so many seconds."""
+        deadline = time.monotonic() + max_s
+        self._look()
+        with RecordWriter(self._free_path()) as writer:
+            while writer.num_games < num_games and time.monotonic() < deadline:
+                self._look()
+                for record in self.selfplay.step():
                     writer.write(record)
-                    num_left -= 1
-                    pipe.send(True)
-        pipe.send(False)
-        _receive(pipe)  # STOP: every order gets one
+
+    def _look(self) -> None:
+        """Take the newest network, if there is a newer one."""
+        newest = self.cycle
+        if newest < 0:
+            newest = max(int(path.stem[6:]) for path in self.networks.glob("cycle-*.pt"))
+        while cycle_path(self.networks, newest + 1).exists():
+            newest += 1
+        if newest > self.cycle:
+            self.cycle = newest
+            self._load(load_checkpoint(cycle_path(self.networks, newest)))
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        net, sizes = load_network(checkpoint), self.recipe.sizes
+        size = sizes[(self.cycle + self.number) % len(sizes)]
+        if size in self.players:
+            self.players[size].search.evaluator.load(net)
+        else:
+            num_games = self.recipe.selfplay.games_at_once
+            evaluator = make_evaluator(net, size, self.recipe.device, max_batch=num_games)
+            recipe = msgspec.structs.replace(self.recipe, size=size, min_size=0)
+            rng = np.random.default_rng([*self.seed, self.number, size])
+            self.players[size] = SelfPlay(evaluator, recipe, rng)
+        self.selfplay = self.players[size]
+        share = share_done(self.recipe, self.cycle, checkpoint.info["elapsed_s"])
+        self.selfplay.simulations = full_simulations(self.recipe, share)
+        self.selfplay.source = checkpoint.path.stem
+
+    def _free_path(self) -> Path:
+        """Return the name of a record file that is still free."""
+        number, stem = 0, f"cycle-{self.cycle:04d}-{self.number}"
+        while any(self.records.glob(f"{stem}-{number}.*")):
+            number += 1
+        return self.records / f"{stem}-{number}.games"
 
 
-def _receive(pipe: Connection) -> Order | str | None:
-    """Return the next order or STOP, or None when the learner has gone."""
-    try:
-        return pipe.recv()
-    except (EOFError, ConnectionResetError):
-        return None
+def work(number: int, recipe: Recipe, networks: Path, records: Path, seed: list[int]) -> None:
+    """Play for ever, as a process of its own (`Crew`); see `Worker`."""
+    worker = Worker(number, recipe, networks, records, seed)
+    while True:
+        worker.play(FILE_GAMES, FILE_S)

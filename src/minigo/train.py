@@ -22,9 +22,15 @@ from tqdm import tqdm
 from .config import TrainConfig
 from .machine import is_bfloat16_fast, keep_big_buffers
 from .network import PolicyValueNet
-from .replay import Batch, MixedReplay, Replay
+from .replay import Batch, Replay
 
 HEADS = ("policy", "reply", "value", "score", "ownership")
+LEARNING_RATE_END = 0.0008  # at the end of a run, after a cosine
+WARMUP_STEPS = 100  # linear
+MOMENTUM = 0.95
+WEIGHT_DECAY = 0.01  # times the rate is what weights lose a step; AlphaGo Zero: 1e-4
+EMA_DECAY = 0.995  # of the averaged weights that play, per step
+GRAD_CLIP = 4.0  # largest norm of the gradient
 HUBER_POINTS = 10.0  # the score's loss is quadratic up to so many points, then linear
 MAX_LOSS = 1000.0  # a hundred times what random weights have
 CHECK_STEPS = 20  # between looks at the loss: on a GPU each one waits for all that is under way
@@ -51,20 +57,18 @@ def learning_rate(progress: float, step: int, cfg: TrainConfig) -> float:
     A linear warm-up over steps, times a cosine over progress (Loshchilov and Hutter 2017, eq. 5).
     """
     cosine = (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
-    rate = cfg.learning_rate_end + (cfg.learning_rate - cfg.learning_rate_end) * cosine
-    return rate * min(1.0, step / max(cfg.warmup_steps, 1))
+    rate = LEARNING_RATE_END + (cfg.learning_rate - LEARNING_RATE_END) * cosine
+    return rate * min(1.0, step / WARMUP_STEPS)
 
 
-def make_optimizer(net: nn.Module, cfg: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of `cfg`; weights decay, biases and batch norms don't."""
+def make_optimizer(net: nn.Module, cfg: TrainConfig) -> "Muon":
+    """Return the optimiser; weights decay, biases and batch norms don't."""
     parameters = list(net.parameters())
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": cfg.weight_decay},
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    if cfg.optimizer == "muon":
-        return Muon(groups, cfg.learning_rate, cfg.momentum)
-    return torch.optim.SGD(groups, cfg.learning_rate, momentum=cfg.momentum)
+    return Muon(groups, cfg.learning_rate)
 
 
 class Muon(torch.optim.Optimizer):
@@ -76,9 +80,8 @@ class Muon(torch.optim.Optimizer):
     https://kellerjordan.github.io/posts/muon
     """
 
-    def __init__(self, groups: list[dict], rate: float, momentum: float):
+    def __init__(self, groups: list[dict], rate: float):
         super().__init__(groups, {"lr": rate})
-        self.momentum = momentum
 
     @torch.no_grad()
     def step(self) -> None:
@@ -89,8 +92,8 @@ class Muon(torch.optim.Optimizer):
                 if not self.state[weight]:
                     self.state[weight]["mean"] = torch.zeros_like(weight)
             means = [self.state[weight]["mean"] for weight in weights]
-            torch._foreach_lerp_(means, grads, 1 - self.momentum)
-            nesterov = torch._foreach_lerp(grads, means, self.momentum)
+            torch._foreach_lerp_(means, grads, 1 - MOMENTUM)
+            nesterov = torch._foreach_lerp(grads, means, MOMENTUM)
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             for shape in {weight.shape for weight in weights}:  # one product for all that are alike
                 alike = [i for i, weight in enumerate(weights) if weight.shape == shape]
@@ -123,17 +126,14 @@ class AveragedWeights:
     Ba 2015, section 3): after t updates weights are in it as decay^(age), and sum to 1.
     """
 
-    def __init__(self, net: nn.Module, decay: float):
-        if not 0 <= decay < 1:
-            raise ValueError(f"ema_decay {decay} is not in [0, 1)")
-        self.decay = decay
+    def __init__(self, net: nn.Module) -> None:
         self.num_updates = 0
         self._weights = {name: w.detach().clone() for name, w in net.state_dict().items()}
 
     def update(self, net: nn.Module) -> None:
         """Take in the network as it is after an optimiser step."""
         self.num_updates += 1
-        share = (1 - self.decay) / (1 - self.decay**self.num_updates)  # 1 at the first update
+        share = (1 - EMA_DECAY) / (1 - EMA_DECAY**self.num_updates)  # 1 at the first update
         current = net.state_dict()
         names = [name for name, weight in current.items() if weight.is_floating_point()]
         ours, theirs = ([weights[name] for name in names] for weights in (self._weights, current))
@@ -178,7 +178,7 @@ def train(
     net: PolicyValueNet,
     average: AveragedWeights,
     optimizer: torch.optim.Optimizer,
-    replay: Replay | MixedReplay,
+    replay: Replay,
     cfg: TrainConfig,
     num_steps: int,
     step: int = 0,
@@ -193,10 +193,12 @@ def train(
     """
     keep_big_buffers()
     device = next(net.parameters()).device
-    use_bfloat16 = cfg.bfloat16 and is_bfloat16_fast(device)
+    use_bfloat16 = is_bfloat16_fast(device)
     net.train().to(memory_format=torch.channels_last)
     forward = _compile(net.logits, device) if cfg.compile else net.logits
-    weights = torch.tensor([getattr(cfg, f"{head}_weight") for head in HEADS], device=device)
+    weights = torch.tensor(
+        [1.0, *(getattr(cfg, f"{head}_weight") for head in HEADS[1:])], device=device
+    )
     sums = torch.zeros(2, len(HEADS), device=device)  # of losses and their weights, for the report
     worst = torch.zeros((), device=device)
     start_s, wait_s, first_step = time.monotonic(), 0.0, step
@@ -210,7 +212,7 @@ def train(
                 outputs = forward(batch.planes)
             loss, known = losses(outputs, batch)  # (5, B)
             total = weights @ (loss * known).mean(1)
-            _take_step(net, optimizer, total, cfg.grad_clip)
+            _take_step(net, optimizer, total, GRAD_CLIP)
             average.update(net)
             sums += torch.stack(((loss.detach() * known).sum(1), known.sum(1)))
             worst = torch.maximum(worst, total.detach())  # NaN stays NaN
@@ -260,7 +262,7 @@ def _check_weights(net: nn.Module, step: int) -> None:
 
 
 def _batches(
-    replay: Replay | MixedReplay, batch_size: int, num_batches: int, device: torch.device
+    replay: Replay, batch_size: int, num_batches: int, device: torch.device
 ) -> Iterator[tuple[Batch, float]]:
     """Yield batches on `device`, and the seconds each was waited for; one thread makes them ahead.
 
@@ -280,7 +282,7 @@ def _batches(
                 future.cancel()
 
 
-def _make_batch(replay: Replay | MixedReplay, batch_size: int, device: torch.device) -> Batch:
+def _make_batch(replay: Replay, batch_size: int, device: torch.device) -> Batch:
     """Sample, as tensors on `device`."""
     batch = replay.sample(batch_size)
     tensors = {f.name: torch.from_numpy(getattr(batch, f.name)) for f in fields(Batch)}

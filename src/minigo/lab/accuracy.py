@@ -53,18 +53,19 @@ def evaluate(
     if not records:
         raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
     net, plain, turned, groups = load_network(loaded), {}, {}, []
-    for board_size in sorted({record.size for record in records}):
+    replay = Replay({record.size for record in records}, np.random.default_rng(0))
+    replay.add(records)
+    for board_size in sorted(replay.sizes):
         evaluator = exact_evaluator(net, board_size, device)
-        replay = Replay(board_size, np.random.default_rng(0))
-        replay.add(record for record in records if record.size == board_size)
-        positions = choose_positions(len(replay), max_positions)
-        if len(positions) < len(replay):
-            text = f"{len(positions):,} of {len(replay):,} positions, chosen at random"
+        positions = choose_positions(replay.count(board_size), max_positions)
+        if len(positions) < replay.count(board_size):
+            text = f"{len(positions):,} of {replay.count(board_size):,} positions, chosen at random"
             print(f"{board_size}x{board_size}: {text}", file=sys.stderr)
         plain[board_size] = judge(evaluator, replay, positions)
-        tenth = choose_positions(len(replay), -(-len(positions) // 10))
+        tenth = choose_positions(replay.count(board_size), -(-len(positions) // 10))
         turned[board_size] = judge(evaluator, replay, tenth, NUM_SYMMETRIES)
-        groups += [(_third(*place), _rank_band(*place)) for place in replay.locate(positions)]
+        places = replay.locate(board_size, positions)
+        groups += [(_third(*place), _rank_band(*place)) for place in places]
     is_right = np.concatenate(list(plain.values()))[:, 0] == 0
     thirds, bands = zip(*groups, strict=True)
     return {

@@ -109,7 +109,7 @@ def _describe(record: GameRecord, ply: int, before: Look, after: Look) -> dict:
     move, size = int(record.moves[ply]), record.size
     color = record.to_play if ply % 2 == 0 else opponent(record.to_play)
     result, best = before.result, before.result.move
-    shares = result.visits / max(1, result.visits.sum())
+    shares = result.moves["visits"] / max(1, result.moves["visits"].sum())
     return {
         "number": ply + 1,
         "color": format_color(color),
@@ -117,16 +117,16 @@ def _describe(record: GameRecord, ply: int, before: Look, after: Look) -> dict:
         "human_prior": float(before.human[move]),
         "human_rank": 1 + int((before.human > before.human[move]).sum()),
         "surprise": -math.log2(max(before.human[move], 1e-12)),
-        "prior": float(result.priors[move]),
-        "rank": 1 + int((result.priors > result.priors[move]).sum()),
+        "prior": float(result.moves["prior"][move]),
+        "rank": 1 + int((result.moves["prior"] > result.moves["prior"][move]).sum()),
         "visits": float(shares[move]),
         "best": format_vertex(best, size),
         "best_human_prior": float(before.human[best]),
-        "best_prior": float(result.priors[best]),
+        "best_prior": float(result.moves["prior"][best]),
         "best_visits": float(shares[best]),
-        "value_before": result.win,
-        "value_after": -after.result.win,
-        "score_before": result.score,
+        "value_before": float(result.root["win"]),
+        "value_after": -float(after.result.root["win"]),
+        "score_before": float(result.root["score"]),
     }
 
 

@@ -14,12 +14,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._board import NUM_PLANES, Board, random_playouts
@@ -67,8 +67,8 @@ of 32.
   selfplay_over_net                 selfplay_two_over_one_process
   selfplay_net_two_over_one_process
   selfplay_network_share, selfplay_tree_share, selfplay_python_share, selfplay_waiting_share
-  train_samples_per_s_b6c96_9x9     train_fp32_samples_per_s_... (where bf16 is the default)
-  train_one_thread_samples_per_s_...  train_compiled_samples_per_s_... (with --compile)
+  train_samples_per_s_b6c96_9x9     train_one_thread_samples_per_s_...
+  train_compiled_samples_per_s_... (with --compile)
   train_wait_share                  train_threads
   gtp_simulations_per_s_9x9         gtp_one_leaf_simulations_per_s_...
   gtp_first_answer_s                gtp_first_move_s
@@ -219,7 +219,7 @@ def _move_all(search: Search, rng: np.random.Generator) -> None:
         if board.is_over:
             search.reset(tree, Board(board.size))
         else:
-            visits = search.forest.visits(tree)
+            visits = search.forest.moves(tree)["visits"]
             search.play(tree, int(rng.choice(np.flatnonzero(visits == visits.max()))))
 
 
@@ -397,14 +397,12 @@ def _repeat(barrier, work: Callable[[], object], duration_s: float) -> tuple[int
 
 
 def bench_train(compile: bool = False) -> Iterator[Row]:
-    replay = Replay(9, np.random.default_rng(1))
+    replay = Replay([9], np.random.default_rng(1))
     replay.add(_random_games(100, 9))
     num_threads, cfg = len(list_cores()), TrainConfig()
     waits = []
     for name, steps in TRAIN_STEPS.items():
         variants = {"train": (cfg, num_threads), "train_one_thread": (cfg, 1)}
-        if is_bfloat16_fast(torch.device("cpu")):
-            variants["train_fp32"] = replace(cfg, bfloat16=False), num_threads
         if compile:
             variants["train_compiled"] = replace(cfg, compile=True), num_threads
         reports = _train_in_turn(name, replay, list(variants.values()), steps)
@@ -421,7 +419,7 @@ def _train_in_turn(name: str, replay: Replay, variants: list[tuple[TrainConfig, 
     for cfg, _ in variants:
         torch.manual_seed(1)
         net = PolicyValueNet(name)
-        learners.append((net, AveragedWeights(net, cfg.ema_decay), make_optimizer(net, cfg)))
+        learners.append((net, AveragedWeights(net), make_optimizer(net, cfg)))
     for repeat in range(1 + TRAIN_REPEATS):
         for learner, (cfg, threads), results in zip(learners, variants, reports, strict=True):
             torch.set_num_threads(threads)

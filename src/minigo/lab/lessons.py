@@ -431,15 +431,15 @@ def _choose_game(rows: list[dict], a: str, b: str, seen: set, study: Study) -> d
 def _encode(look: Look) -> dict:
     """Write a position for the page: stones, policies in thousandths, owners, Black's chance."""
     sign = 1 if look.board.to_play == BLACK else -1
-    shares = look.result.visits / max(1, look.result.visits.sum())
+    shares = look.result.moves["visits"] / max(1, look.result.moves["visits"].sum())
     owners = np.rint((sign * look.ownership.ravel() + 1) / 2 * OWNERSHIP_STEPS).astype(int)
     return {
         "stones": "".join(".XO"[stone] for stone in look.board.stones().ravel()),
         "people": _sparse(look.human),
-        "network": _sparse(look.result.priors),
+        "network": _sparse(look.result.moves["prior"]),
         "search": _sparse(shares),
         "owners": "".join(chr(ord("a") + owner) for owner in owners),
-        "black": round(50 + 50 * sign * look.result.win),
+        "black": round(50 + 50 * sign * float(look.result.root["win"])),
     }
 
 

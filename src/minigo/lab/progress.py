@@ -6,14 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
 from tqdm import tqdm
 
 from ..config import Recipe
-from ..loop import cycle_path
 from ..play.match import find_gnugo, match, parse_player
+from ..selfplay import cycle_path
 from .ladder import ELOS, GNUGO_LEVELS, rate, read_results
 
 MATCH_VISITS = 16  # per move, of a run's last network against its first version
+RATE_GAMES = 100  # of each rating
 GNUGO_VISITS = 64  # against GNU Go, and in ratings
 
 
@@ -50,7 +52,7 @@ def rate_cycle(recipe: Recipe, networks: Path, cycles: list[int]) -> dict:
             player = parse_player(str(path), GNUGO_VISITS)
             players.append(dataclasses.replace(player, name=path.stem))
     folder = networks / "ladder"
-    max_games = len(read_results(folder)) + recipe.rate_games
+    max_games = len(read_results(folder)) + RATE_GAMES
     options = {"size": recipe.size, "rules": recipe.rules, "max_games": max_games}
     ladder = rate(players, folder, sprt_elo=0, **options)
     found = next(p for p in ladder["players"] if p["name"] == players[-1].name)
@@ -106,7 +108,7 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
     opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_VISITS, 100)]
     if gnugo := find_gnugo(level=1):
         opponents.append(("GNU Go level 1", gnugo, GNUGO_VISITS, 20))
-    rows, search = [], dataclasses.replace(recipe.search, root="puct")
+    rows, search = [], structs.replace(recipe.search, root="puct")
     for name, opponent, visits, num_games in opponents:
         players = (parse_player(str(player), visits) for player in (network, opponent))
         result = match(*players, num_games, recipe.size, recipe.rules, search=search)

@@ -8,13 +8,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .._board import NUM_PLANES, Board, IllegalMove, random_playouts
-from ..config import RULES, PlayConfig, Rules, SearchConfig
+from ..config import RULES, PlayConfig, Rules, SearchConfig, change
 from ..coords import BLACK, EMPTY, WHITE, opponent, symmetry_table
 from ..record import GameRecord
 
@@ -127,7 +127,7 @@ class Engine:
 
     def change_config(self, **values) -> None:
         """Go on with other visits, time or threads. Raises ValueError."""
-        self.config = replace(self.config, **values)
+        self.config = change(self.config, **values)
         self._search = None
         if "threads" in values:
             self._evaluators.clear()
@@ -142,7 +142,7 @@ class Engine:
         if not isinstance(record, GameRecord):
             reason = record.reason if isinstance(record, Skipped) else "no game"
             raise ValueError(f"cannot load file {path!r}: {reason}")
-        rules = replace(self.board.rules, komi=record.rules.komi)
+        rules = change(self.board.rules, komi=record.rules.komi)
         self.restart(record.board())
         for move in record.moves.tolist()[:num_moves]:
             self.play(move, self.board.to_play)
@@ -308,9 +308,9 @@ class Engine:
         is_done = False
         while not is_done:
             until = min(deadline, time.monotonic() + interval_s)
-            missing = max(1, visits - search.result(0).num_visits)
+            missing = max(1, visits - search.forest.num_visits(0))
             search.run(missing, deadline=until, stop=self.must_hurry)
-            is_done = search.result(0).num_visits >= visits or self.must_hurry()
+            is_done = search.forest.num_visits(0) >= visits or self.must_hurry()
             is_done |= time.monotonic() >= deadline
             if is_done:
                 self.clock.spend(color, time.monotonic() - started)
@@ -319,7 +319,7 @@ class Engine:
     def ponder(self) -> None:
         """Think about the opponent's move, until a line arrives or the tree is full."""
         search = self.search_at(opponent(self.moves[-1][0]))
-        room = max(0, self.most_visits() - search.result(0).num_visits)
+        room = max(0, self.most_visits() - search.forest.num_visits(0))
         search.run(room, stop=self.is_interrupted)
 
     # ---- the choice of a move ----
@@ -362,7 +362,7 @@ class Engine:
         if self.boards[0].stones().any() and len(self.moves) < self.board.size**2 // 4:
             return move
         if move != self.board.size**2:
-            is_lost = (self.search_at(color).result(0).win + 1) / 2 < self.config.resign
+            is_lost = (self.search_at(color).result(0).root["win"] + 1) / 2 < self.config.resign
             self._num_lost[color] = self._num_lost.get(color, 0) + 1 if is_lost else 0
         return RESIGN if self._num_lost.get(color, 0) >= RESIGN_MOVES else move
 
@@ -376,7 +376,7 @@ class Engine:
         network = choose_network(board.size, human=True)
         policy = ((self.policy(board, network) + 1e-9) * self._legal(board.to_play))[:-1]
         moves = self._rng.choice(len(policy), self.config.level, p=policy / policy.sum())
-        return int(max(moves, key=lambda move: (result.visits[move], policy[move])))
+        return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 
     def _capture(self, board: Board, result) -> int:
         """Return the best move next to a dead stone of the opponent, or pass."""
@@ -419,7 +419,7 @@ class Engine:
 
     def is_plain(self) -> bool:
         """Do the rules count every stone on the board as alive, as Tromp-Taylor does?"""
-        return self.board.rules == replace(RULES["tromp-taylor"], komi=self.board.rules.komi)
+        return self.board.rules == change(RULES["tromp-taylor"], komi=self.board.rules.komi)
 
     def _chains(self) -> Iterator[tuple[list[int], int, float]]:
         """Yield (points, colour, how much of them the network gives that colour) of every chain."""
@@ -509,8 +509,14 @@ class Engine:
 
 def _best_of(moves: Iterable[int], result) -> int:
     """Return the move that a search likes best, or pass if there is none."""
-    passing = len(result.visits) - 1
-    return int(max(moves, key=lambda m: (result.visits[m], result.priors[m]), default=passing))
+    passing = len(result.moves["visits"]) - 1
+    return int(
+        max(
+            moves,
+            key=lambda m: (result.moves["visits"][m], result.moves["prior"][m]),
+            default=passing,
+        )
+    )
 
 
 def _with_stones(board: Board, stones: np.ndarray) -> Board:

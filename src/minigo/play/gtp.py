@@ -18,12 +18,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from .. import __version__
-from ..config import RULES, PlayConfig, Rules
+from ..config import RULES, PlayConfig, Rules, change
 from ..coords import (
     BLACK,
     COLUMNS,
@@ -247,7 +246,7 @@ def _clear_board(engine, arguments: list[str]) -> None:
 
 
 def _komi(engine, arguments: list[str]) -> None:
-    engine.change_rules(replace(engine.board.rules, komi=_parse(float, arguments, 0, "komi")))
+    engine.change_rules(change(engine.board.rules, komi=_parse(float, arguments, 0, "komi")))
 
 
 def _play(engine, arguments: list[str]) -> None:
@@ -352,14 +351,14 @@ def parse_rules(text: str, rules: Rules, may_be_json: bool = True) -> Rules:
     """Read a preset's name, or JSON as of `kata-get-rules` that changes `rules`; komi stays."""
     preset = RULES.get(text.strip().lower().replace("_", "-"))
     if preset:
-        return replace(preset, komi=rules.komi)
+        return change(preset, komi=rules.komi)
     try:
         values = json.loads(text if may_be_json else "")
         ko, scoring = values.pop("ko", rules.ko), values.pop("score", rules.scoring)
         suicide = values.pop("suicide", rules.suicide)
         if not isinstance(suicide, bool) or not values.items() <= FIXED.items():
             raise ValueError
-        return replace(rules, ko=ko.lower(), scoring=scoring.lower(), suicide=suicide)
+        return change(rules, ko=ko.lower(), scoring=scoring.lower(), suicide=suicide)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"unknown rules {text[:60]!r}; there are {', '.join(RULES)}") from None
 
@@ -457,7 +456,7 @@ def _analyze(engine, arguments: list[str], is_kata: bool) -> Iterator[str]:
     search, owner = engine.search_at(color), _format_ownership(engine, color, has_ownership)
     while True:
         deadline = time.monotonic() + interval_s
-        room = max(0, engine.most_visits() - search.result(0).num_visits)
+        room = max(0, engine.most_visits() - search.forest.num_visits(0))
         search.run(room, deadline=deadline, stop=engine.is_interrupted)
         while time.monotonic() < deadline and not engine.is_interrupted():
             time.sleep(0.01)  # the tree is full
@@ -498,16 +497,16 @@ def _format_ownership(engine, color: int, is_wanted: bool) -> str:
 
 def _format_infos(search, is_kata: bool) -> str:
     """Write every visited move, the best first, as the player to move sees it."""
-    search.run(max(0, MIN_VISITS - search.result(0).num_visits))
+    search.run(max(0, MIN_VISITS - search.forest.num_visits(0)))
     result, size, infos = search.result(0), search.boards[0].size, []
-    visits, priors = result.visits.tolist(), result.priors.tolist()
+    visits, priors = result.moves["visits"].tolist(), result.moves["prior"].tolist()
     moves = [move for move in range(len(visits)) if visits[move] > 0]
     moves.sort(key=lambda move: (move != result.move, -visits[move], -priors[move]))
     for rank, move in enumerate(moves):
-        win = min(1.0, max(0.0, (1 + float(result.wins[move])) / 2))
+        win = min(1.0, max(0.0, (1 + float(result.moves["win"][move])) / 2))
         numbers = f"winrate {round(win * 10000)} prior {round(priors[move] * 10000)}"
         if is_kata:
-            lead = float(result.scores[move])
+            lead = float(result.moves["score"][move])
             numbers = f"winrate {win:.6f} prior {priors[move]:.6f}"
             numbers += f" scoreMean {lead:.3f} scoreLead {lead:.3f}"
         moves_after = search.forest.principal_variation(0, move, PV_LENGTH)

@@ -25,10 +25,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from .._board import Board, IllegalMove
@@ -334,7 +335,7 @@ class NetworkSide:
         started = time.monotonic()
         deadline = started + self.player.time_s if self.player.time_s else None
         for game in games:
-            kept = self.search.result(game.slot).num_visits
+            kept = self.search.forest.num_visits(game.slot)
             budget[game.slot] = 1 << 20 if deadline else max(1, self.player.simulations - kept)
         self.search.run(budget, deadline=deadline)
         replies = [self._choose(game) for game in games]
@@ -350,8 +351,10 @@ class NetworkSide:
         sign, passes = 1 if board.to_play == BLACK else -1, board.size**2
         if board.last_move == passes and sign * board.score() > 0:
             return Reply(passes)  # that ends the game, and wins it
-        has_search = bool(self.player.simulations or self.player.time_s) and result.visits.any()
-        weights = result.visits if has_search else result.priors
+        has_search = (
+            bool(self.player.simulations or self.player.time_s) and result.moves["visits"].any()
+        )
+        weights = result.moves["visits"] if has_search else result.moves["prior"]
         move = result.move if has_search else int(weights.argmax())
         if len(game.moves) < 2 * OPENING_MOVES_PER_SIZE * board.size and move != passes:
             move = choose_move(weights[:-1], OPENING_TEMPERATURE, self.rng)

@@ -1,0 +1,97 @@
+"""Processes that work for this one, each on a core of its own, and gone when it is gone."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+
+from .machine import format_error, keep_big_buffers, pin_to_core
+
+STOP_S = 10.0  # from SIGTERM to SIGKILL
+LOWEST_PRIORITY = 19  # niceness of who takes only the time that nobody else wants
+
+
+class Crew:
+    """Processes that call `work(*item)` for the items they are given, one at a time each.
+
+    However this process ends, they end, too: SIGTERM unwinds them, so that files are closed and
+    programs quit. Ctrl-C is for this process alone. `niceness`: how readily they make room.
+    """
+
+    def __init__(self, work: Callable, size: int, niceness: int = 0) -> None:
+        context = get_context("spawn")  # a forked child would share this one's threads and CUDA
+        self.idle: list[Connection] = []
+        self._busy: dict[Connection, tuple] = {}  # with the item
+        self._processes = []
+        for member in range(size):
+            pipe, end = context.Pipe()
+            process = context.Process(
+                target=_serve, args=(work, member, niceness, end), daemon=True
+            )
+            process.start()
+            end.close()
+            self.idle.append(pipe)
+            self._processes.append(process)
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """End all, whatever they do."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(STOP_S)
+            process.kill()
+        for pipe in (*self.idle, *self._busy):
+            pipe.close()
+
+    def give(self, *item) -> None:
+        """Have one of the `idle` call `work(*item)`."""
+        pipe = self.idle.pop(0)
+        pipe.send(item)
+        self._busy[pipe] = item
+
+    def wait(self, timeout_s: float | None = None) -> list[tuple[tuple, object]]:
+        """Return the items that are done by now, each with what `work` returned; wait for one.
+
+        Raises ValueError, in one line, for what went wrong in one.
+        """
+        done = []
+        for pipe in wait(list(self._busy), timeout_s):
+            try:
+                answer, error = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                raise ValueError("a process died; its message, if any, is above") from None
+            if error:
+                raise ValueError(error)
+            done.append((self._busy.pop(pipe), answer))
+            self.idle.append(pipe)
+        return done
+
+
+def _serve(work: Callable, member: int, niceness: int, pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    pin_to_core(member)
+    os.nice(niceness)
+    keep_big_buffers()
+    while True:
+        item = pipe.recv()
+        try:
+            answer = work(*item), ""
+        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+            answer = None, format_error(error)
+        pipe.send(answer)
+
+
+def _follow_parent() -> None:
+    """End this process once the one that started it is dead."""
+    parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(STOP_S)
+    os._exit(1)

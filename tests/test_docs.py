@@ -1,4 +1,4 @@
-"""docs/lessons.md shows code of this project, and figures of its README and its diary."""
+"""docs/lessons.md shows code of this project and figures of README and the diary; links work."""
 
 import re
 import textwrap
@@ -8,6 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LESSONS = (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")
+DIARY = sorted((ROOT / "selfplay" / "log").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "selfplay" / "LOG.md", ROOT / "checkpoints" / "README.md"]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *DIARY]
 EXCERPTS = re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", LESSONS, re.DOTALL)
 
 
@@ -28,10 +31,45 @@ def test_every_lesson_has_its_code():
         assert "**Measured.**" in chapter and "**Break it.**" in chapter
 
 
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def without_code(text: str) -> str:
+    """Return a page's text without its blocks of code."""
+    return re.sub(r"(?ms)^```.*?^```|^    .*?$", "", text)
+
+
+def anchors(page: Path, level: str = "#+") -> list[str]:
+    """Return a page's headings, all or those of a level, as GitHub makes them into anchors."""
+    titles = re.findall(f"(?m)^{level} (.+)", without_code(read(page)))
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def links(page: Path) -> list[str]:
+    """Return what a page links to in this repository, and the images that it shows."""
+    targets = re.findall(r"\]\(([^()\s]+)\)", without_code(read(page)))
+    return [target for target in targets if not re.match(r"https?:", target)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists() and ROOT in linked.parents, target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_the_index_of_the_diary_has_each_entry_once():
+    parts = [[f"log/{part.name}#{anchor}" for anchor in anchors(part, "##")] for part in DIARY]
+    entries = [target for target in links(ROOT / "selfplay" / "LOG.md") if "#" in target]
+    assert entries == sum(reversed(parts), [])  # the newest first
+
+
 def test_figures_are_those_of_the_readme_and_the_diary():
-    sources = "".join(
-        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "selfplay/LOG.md")
-    )
+    pages = [ROOT / "README.md", *DIARY]
+    sources = "".join(read(page) for page in pages)
     for lesson in re.findall(r"\*\*Measured\.\*\*(.*?)\n\n", LESSONS, re.DOTALL):
         lesson = re.sub(
             r"\([^()]*Silver.*?\)|AlphaGo Zero's makers.*?\)", "", lesson, flags=re.DOTALL

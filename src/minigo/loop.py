@@ -210,12 +210,15 @@ class GameFolder:
             self.replay.trim(window_positions(self.replay.num_positions, self.recipe))
 
     def wait_for(self, num_games: int, play: Callable[[int], object]) -> None:
-        """Read until there are so many games; `play` waits for some of the missing ones."""
+        """Read until there are so many games; `play` waits for some of those that are missing."""
         self.read_new()
         first = min(self.num_games, num_games)
         with tqdm(total=num_games - first, desc="self-play", unit="game", leave=False) as bar:
-            while (missing := num_games - self.num_games) > 0:
+            while True:
+                missing = max(0, num_games - self.num_games)
                 play(missing)
+                if not missing:
+                    return
                 self.read_new()
                 bar.update(self.num_games - first - bar.n)
 
@@ -225,17 +228,19 @@ def playing(recipe: Recipe, networks: Path, games: GameFolder) -> Iterator[Calla
     """Have the workers play meanwhile; yield what waits for more games (`GameFolder.wait_for`).
 
     They make room for the learner, which alone keeps the others from its core. A single one plays
-    in this process, only while it is waited for: a run then repeats exactly.
+    in this process, only while it is waited for: a run then repeats exactly. Raises ValueError, at
+    the next wait, where one of them died.
     """
     num_workers, sitting = count_workers(recipe), games.num_games  # new games in each sitting
     orders = [(w, recipe, networks, games.path, [recipe.seed, sitting]) for w in range(num_workers)]
     if num_workers == 1:
-        yield Worker(*orders[0]).play
+        worker = Worker(*orders[0])
+        yield lambda missing: missing and worker.play(missing)
         return
     with Crew(work, num_workers, LOWEST_PRIORITY) as crew:
         for order in orders:
             crew.give(*order)
-        yield lambda missing: crew.wait(GLANCE_S)
+        yield lambda missing: crew.wait(GLANCE_S if missing else 0.0)
 
 
 def count_workers(recipe: Recipe) -> int:

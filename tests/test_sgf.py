@@ -112,6 +112,7 @@ MESSY = {
     "a game without FF": "(;B[cc]SZ[9];W[gg];B[dd])",
     "clocks and comments": "(;SZ[9];B[cc]BL[30];W[gg]WL[29.5]C[hm];B[dd])",
     "colons in the size": game_with(SZ="9:9"),
+    "an empty list of stones": game_with(AB=""),
     "set-up in the second node": "(;SZ[9];AB[aa]AW[ab];B[cc];W[gg];B[dd])",
 }
 
@@ -145,6 +146,7 @@ BAD = {
     "cut in a value": (GAME[:-2], 0, ["broken SGF"]),
     "garbage in the middle": (GAME.replace(";W[gg]", "@@@"), 0, ["broken SGF"]),
     "a broken game among others": (GAME + GAME[:-1] + "\n" + GAME, 2, ["broken SGF"]),
+    "something else after a game": (GAME + "see you (;-)", 1, ["broken SGF"]),
     "chess": (game_with(GM="3"), 0, ["not Go"]),
     "size 25": (game_with(SZ="25"), 0, ["board size"]),
     "size 1": (game_with(SZ="1"), 0, ["board size"]),

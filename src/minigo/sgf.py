@@ -4,26 +4,23 @@ Reading is lenient: what can't be used is a `Skipped` with a short reason, never
 reasons are: "empty file", "not SGF", "broken SGF", "not Go", "board size", "no moves",
 "point off the board", "colours don't alternate", "illegal move", "bad set-up",
 "set-up after the first move", "handicap without stones", "two games in one",
-"moves after the end", "broken archive", "encrypted", "archives too deep", "too large",
-"unreadable".
+"moves after the end", "broken archive", "encrypted", "too large", "unreadable".
 """
 
 import bz2
 import gzip
-import io
 import lzma
 import re
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 from sgfmill import sgf_grammar, sgf_properties
@@ -34,9 +31,8 @@ from .config import RULES, Rules
 from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point
 from .record import GameRecord
 
-MAX_FILE_BYTES = 1 << 29  # of one file, unpacked: a collection or an archive in an archive
-MAX_DEPTH = 4  # archives in archives
-_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
+_OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
 _CHARSETS = {"gb": "gb18030", "bi": "big5", "sh": "shift_jis", "sj": "shift_jis", "eu": "euc_kr"}
@@ -68,13 +64,14 @@ def load_games(
 ) -> Iterator[GameRecord | Skipped]:
     """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
 
-    Main line only. Folders and archives are searched to the bottom, hidden files apart. Every
-    game was played through on a `Board` under `Rules("simple", suicide=True)`; what follows two
-    passes is cut and reported as `Skipped` after the game. `result` is None where the game ended
-    on time or by forfeit: that says nothing about the position. A komi that is not stated is
-    the default of `Rules`, 0.5 with handicap. Raises ValueError for a path that doesn't exist;
-    with `strict` also for the first thing that would be `Skipped`. `is_session`: a game as a
-    client edits it, which may have no stone or move yet, and goes on after two passes.
+    Main line only. Folders are searched to the bottom, archives one level deep and in memory,
+    hidden files apart. Every game was played through on a `Board` under
+    `Rules("simple", suicide=True)`; what follows two passes is cut and reported as `Skipped`
+    after the game. `result` is None where the game ended on time or by forfeit: that says nothing
+    about the position. A komi that is not stated is the default of `Rules`, 0.5 with handicap.
+    Raises ValueError for a path that doesn't exist; with `strict` also for the first thing that
+    would be `Skipped`. `is_session`: a game as a client edits it, which may have no stone or move
+    yet, and goes on after two passes.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
@@ -101,80 +98,58 @@ def read_names(path: str | Path) -> list[str]:
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
-    files = [path]
-    if path.is_dir():
-        files = [p for p in sorted(path.rglob("*")) if p.is_file()]
-        files = [p for p in files if not _is_hidden(p.relative_to(path).as_posix())]
-    for file_path in files:
-        try:
-            with open(file_path, "rb") as file:
-                yield from _unpack(str(file_path), file, 0)
-        except OSError:
-            yield str(file_path), "unreadable"
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if not _is_hidden(file.relative_to(path)):
+            try:
+                yield from _read(file)
+            except OSError:
+                yield str(file), "unreadable"
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+def _is_hidden(path: PurePath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _unpack(name: str, file: BinaryIO, depth: int) -> Iterator[tuple[str, bytes | str]]:
-    head = file.read(512)
-    file.seek(0)
-    if head[:2] in _DECOMPRESSORS:
-        members = _decompressed(name, file, _DECOMPRESSORS[head[:2]])
-    elif head.startswith(b"PK"):
-        members = _zip_members(name, file)
-    elif head[257:262] == b"ustar":
-        members = _tar_members(name, file)
-    else:
-        data = file.read(MAX_FILE_BYTES + 1)
-        yield name, "too large" if len(data) > MAX_FILE_BYTES else data
-        return
-    if depth == MAX_DEPTH:
-        yield name, "archives too deep"
-        return
+def _read(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    with open(path, "rb") as file:
+        head = file.read(512)
+    opener = _OPENERS.get(head[:2], open)
     try:
-        for inner, data in members:
-            if isinstance(data, str):
-                yield inner, data
-            else:
-                yield from _unpack(inner, io.BytesIO(data), depth + 1)
+        if head.startswith(b"PK"):
+            yield from _zip_members(path)
+        elif head[257:262] == b"ustar" or opener is not open and tarfile.is_tarfile(path):
+            yield from _tar_members(path)
+        else:
+            with opener(path, "rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+            yield str(path), data if len(data) <= MAX_FILE_BYTES else "too large"
     except _ARCHIVE_ERRORS:
-        yield name, "broken archive"
+        yield str(path), "broken archive"
 
 
-def _decompressed(name: str, file: BinaryIO, opener: Callable) -> Iterator[tuple[str, bytes | str]]:
-    with opener(file) as stream:
-        head = stream.read(512)
-        stream.seek(0)
-        if head[257:262] == b"ustar":
-            yield from _tar_members(name, stream)
-            return
-        data = stream.read(MAX_FILE_BYTES + 1)
-        yield name, "too large" if len(data) > MAX_FILE_BYTES else data
-
-
-def _zip_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]:
-    with zipfile.ZipFile(file) as archive:
+def _zip_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
+            name = f"{path}:{info.filename}"
+            if info.is_dir() or _is_hidden(PurePosixPath(info.filename)):
                 continue
-            data = "encrypted" if info.flag_bits & 1 else "too large"
-            if data != "encrypted" and info.file_size <= MAX_FILE_BYTES:
-                try:
-                    data = archive.read(info)
-                except _ARCHIVE_ERRORS:
-                    data = "broken archive"
-            yield f"{name}:{info.filename}", data
+            if info.flag_bits & 1 or info.file_size > MAX_FILE_BYTES:
+                yield name, "encrypted" if info.flag_bits & 1 else "too large"
+                continue
+            try:
+                yield name, archive.read(info)  # as much as it states at most
+            except _ARCHIVE_ERRORS:
+                yield name, "broken archive"
 
 
-def _tar_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]:
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+def _tar_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    with tarfile.open(path) as archive:
         for info in archive:
-            if info.isfile() and not _is_hidden(info.name.removeprefix("./")):
+            if info.isfile() and not _is_hidden(PurePosixPath(info.name)):
                 is_large = info.size > MAX_FILE_BYTES
                 data = "too large" if is_large else archive.extractfile(info).read()
-                yield f"{name}:{info.name}", data
+                yield f"{path}:{info.name}", data
 
 
 # ---- one file: its games as root properties and moves, then as records ----

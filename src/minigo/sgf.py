@@ -330,13 +330,17 @@ def _check_legal(record: GameRecord) -> None:
 def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
     rules = Rules("simple", suicide=True, scoring="territory" if is_territory else "area")
-    number = re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", komi)
-    points = float(number[0].replace(",", ".")) if number else 0.5 if has_setup else rules.komi
+    return replace(rules, komi=_parse_komi(komi, 0.5 if has_setup else rules.komi))
+
+
+def _parse_komi(text: str, default: float) -> float:
+    number = re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", text)
+    points = float(number[0].replace(",", ".")) if number else default
     if abs(points) >= 100:  # Fox and others write hundredths
         points /= 100
     if points * 2 % 1 and abs(points) < 4:  # 3.75 Chinese stones are 7.5 points
         points *= 2
-    return replace(rules, komi=round(points * 2) / 2)
+    return round(points * 2) / 2
 
 
 @lru_cache(4096)
@@ -398,10 +402,8 @@ def format_sgf(
         nodes[ply]["C"] = [comment]
     for ply, win_rate in (win_rates or {}).items():
         nodes[ply]["SBKV"] = [f"{win_rate:.2f}"]
-    tree = sgf_grammar.Coarse_game_tree()
-    for node in nodes:
-        escaped = {k: [sgf_grammar.escape_text(v.encode()) for v in node[k]] for k in node}
-        tree.sequence.append(escaped)
+    tree, escape = Coarse_game_tree(), sgf_grammar.escape_text
+    tree.sequence = [{k: [escape(v.encode()) for v in node[k]] for k in node} for node in nodes]
     return sgf_grammar.serialise_game_tree(tree).decode()
 
 

@@ -142,6 +142,7 @@ def _reason_against(
 
 
 def format_sizes(sizes: Collection[int]) -> str:
+    """Write board sizes as "9x9 or 13x13"."""
     return " or ".join(f"{size}x{size}" for size in sizes)
 
 

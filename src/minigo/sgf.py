@@ -35,7 +35,8 @@ MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
-_CHARSETS = {"gb": "gb18030", "bi": "big5", "sh": "shift_jis", "sj": "shift_jis", "eu": "euc_kr"}
+_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr"}
+_CHARSETS |= {b"sh": "shift_jis", b"sj": "shift_jis"}
 _CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
 # Where a game begins for certain; "(;" alone may also begin a variation.
 _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
@@ -176,15 +177,12 @@ def _transcode(data: bytes) -> bytes:
         return data.decode("utf-16", "replace").encode()
     if b"\0" in data[:1000]:
         return b""  # a picture, a program: no text at all
-    charset = None if data.isascii() else _CHARSET.search(data, 0, 2000)
-    if charset is None:
-        return data
-    try:
-        data.decode()  # many files are UTF-8 whatever they claim
-    except UnicodeDecodeError:
-        codec = _CHARSETS.get(charset[1][:2].decode("ascii", "replace").lower())
-        return data.decode(codec, "replace").encode() if codec else data
-    return data
+    with suppress(UnicodeDecodeError):
+        data.decode()
+        return data  # UTF-8, whatever it claims to be
+    charset = _CHARSET.search(data, 0, 2000)
+    codec = charset and _CHARSETS.get(charset[1][:2].lower())
+    return data.decode(codec, "replace").encode() if codec else data
 
 
 def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
@@ -248,7 +246,11 @@ def _build_record(tree: Coarse_game_tree | None, is_session: bool) -> tuple[Game
         black_rank=_text(root, "BR"),
         white_rank=_text(root, "WR"),
     )
-    _check_legal(record)
+    try:
+        record.board(len(record.moves))
+    except ValueError as error:
+        reason = "illegal move" if isinstance(error, IllegalMove) else "bad set-up"
+        raise ValueError(reason) from None
     return record, end < len(plies)
 
 
@@ -315,15 +317,6 @@ def _parse_setup(
             raise ValueError("handicap without stones")
         setup[plies[:num_free]] = BLACK
     return (setup if setup.any() else None), num_free
-
-
-def _check_legal(record: GameRecord) -> None:
-    try:
-        record.board(len(record.moves))
-    except IllegalMove:
-        raise ValueError("illegal move") from None
-    except ValueError:
-        raise ValueError("bad set-up") from None
 
 
 @lru_cache

@@ -1,14 +1,24 @@
-"""Packed archives: what comes from the cache is what the archive holds, whatever happens to it."""
+"""People's games: which are kept and held out, and that the cache gives what the archive holds."""
 
 import os
 import zipfile
+from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minigo import games as archive
-from minigo.games import read_games
-from minigo.sgf import Skipped, load_games
+from minigo._board import Board
+from minigo.config import Rules
+from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table
+from minigo.games import format_left_out, game_key, load_human_games, parse_rank, read_games
+from minigo.record import GameRecord
+from minigo.sgf import Skipped, format_sgf, load_games
 
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+RULES = Rules("simple", suicide=True)
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")
 GAMES = [
     f"(;SZ[9]KM[6.5]RE[B+{n}]BR[{n}d]AB[aa][b{'abc'[n]}];W[cc];B[d{'abc'[n]}])" for n in (0, 1)
 ]
@@ -29,6 +39,10 @@ def write_zip(path, *games: str):
 
 def refuse(*arguments):
     raise AssertionError("the archive was read again")
+
+
+def fail(*arguments):
+    raise OSError(28, "No space left on device")
 
 
 def describe(games) -> list:
@@ -85,13 +99,19 @@ def test_reading_half_of_an_archive_packs_nothing(tmp_path, cache):
     games = read_games([path])
     next(games)
     games.close()
-    assert not list(cache.iterdir())
+    assert not cache.exists()
 
 
 def test_without_a_cache_folder_the_archive_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     path = write_zip(tmp_path / "a.zip", *GAMES)
     assert len(list(read_games([path]))) == len(list(read_games([path]))) == 2
+
+
+def test_on_a_full_disk_the_archive_is_read_and_nothing_left_behind(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(archive.RecordWriter, "write", fail)
+    path = write_zip(tmp_path / "a.zip", *GAMES)
+    assert len(list(read_games([path]))) == 2 and not list(cache.iterdir())
 
 
 def test_small_archives_are_not_packed(tmp_path, cache, monkeypatch):
@@ -110,3 +130,112 @@ def test_strict_reading_names_the_game_although_it_is_packed(tmp_path):
 def test_a_missing_path_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such file or folder"):
         list(read_games([tmp_path / "nowhere"]))
+
+
+def play_close(
+    rng: np.random.Generator, num_moves: int = 12, size: int = 5, **fields
+) -> GameRecord:
+    """Make a game of people with one idea: a move next to the last one, if there is room."""
+    board, moves = Board(size, RULES), [size * size // 2]
+    board.play(moves[0])
+    row, col = np.divmod(np.arange(size * size), size)
+    while len(moves) < num_moves:
+        legal = board.legal_moves()[:-1]
+        distance = abs(row - row[moves[-1]]) + abs(col - col[moves[-1]])
+        close = legal & (distance == 1)
+        moves.append(int(rng.choice(np.flatnonzero(close if close.any() else legal))))
+        board.play(moves[-1])
+    return GameRecord(size, RULES, np.array(moves, np.int16), **fields)
+
+
+def write_games(path: Path, games: list[GameRecord]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("games.sgf", "\n".join(map(format_sgf, games)))
+    return path
+
+
+def turn(game: GameRecord, symmetry: int) -> GameRecord:
+    table, setup = symmetry_table(5)[symmetry], None
+    if game.setup is not None:
+        setup = np.empty_like(game.setup)
+        setup[table[:-1]] = game.setup
+    return GameRecord(5, RULES, table[game.moves], game.to_play, setup)
+
+
+def test_a_game_is_the_same_however_it_is_turned(rng):
+    setup = np.zeros(25, np.int8)
+    setup[[0, 7]] = BLACK, WHITE
+    moves = np.array([3, 25, 14], np.int16)
+    games = [GameRecord(5, RULES, moves), GameRecord(5, RULES, moves, WHITE)]
+    games += [GameRecord(5, RULES, moves, setup=setup), GameRecord(5, RULES, moves[::-1])]
+    games += [play_close(rng) for _ in range(20)]
+    keys = [game_key(game) for game in games]
+    assert len(set(keys)) == len(games)
+    for symmetry in range(NUM_SYMMETRIES):
+        assert [game_key(turn(game, symmetry)) for game in games] == keys
+
+
+def test_passes_at_the_end_make_no_other_game(rng):
+    game = play_close(rng)
+    passed = GameRecord(5, RULES, np.append(game.moves, [25, 25]).astype(np.int16))
+    assert game_key(game) == game_key(passed)
+
+
+def test_keys_never_change():
+    """They decide for good which games are held out from networks that ship."""
+    assert game_key(GameRecord(9, RULES, np.arange(40, dtype=np.int16))) == 6829622820401738557
+
+
+def test_held_out_games_do_not_depend_on_the_other_games(rng, tmp_path):
+    games = [play_close(rng) for _ in range(300)]
+    everything = load_human_games([write_games(tmp_path / "a.zip", games)], holdout_frac=0.2)
+    half = load_human_games([write_games(tmp_path / "b.zip", games[::-2])], holdout_frac=0.2)
+    keys = {game_key(game) for game in everything.held_out}
+    assert {game_key(game) for game in half.held_out} <= keys
+    assert not keys & {game_key(game) for game in everything.training + half.training}
+    assert 0.1 < len(everything.held_out) / 300 < 0.3
+
+
+def test_what_is_left_out_is_counted(rng, tmp_path):
+    ranks = {"black_rank": "9p", "white_rank": "2400"}
+    games = [play_close(rng, **ranks)] * 2 + [play_close(rng, 4, **ranks), play_close(rng)]
+    games += [play_close(rng, black_rank="9p", white_rank="1d")]
+    games += [GameRecord(9, RULES, np.arange(20, dtype=np.int16), **ranks)]
+    path = write_games(tmp_path / "a.zip", games)
+    found = load_human_games([path], sizes=[5], min_rank="3d")
+    assert len(found.training) + len(found.held_out) == 1
+    reasons = ("duplicate", "under 5 moves", "rank unknown", "rank too low", "not 5x5")
+    assert found.left_out == Counter(reasons)
+    table = format_left_out(found)
+    assert all(f"        1  left out: {reason}" in table for reason in reasons)
+
+
+def test_the_lowest_rank_may_be_a_rating(rng, tmp_path):
+    weaker = ("2349", "2350", "3d", "4d", "9p")
+    games = [play_close(rng, black_rank="9p", white_rank=rank) for rank in weaker]
+    found = load_human_games([write_games(tmp_path / "a.zip", games)], min_rank="2350")
+    kept = {game.white_rank for game in found.training + found.held_out}
+    assert kept == {"2350", "4d", "9p"} and found.left_out == {"rank too low": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "rank"),
+    [("1k", 0), ("30k", -29), ("1d", 1), ("9d", 9), ("1p", 10), ("9p", 18), ("9 dan pro", 18)]
+    + [("九段", 9), ("初段", 1), ("5 kyu", -4), ("6d?", 6), ("2350", 3.5), ("1500?", -5)]
+    + [("", None), ("NR", None), ("?", None), ("strong", None)],
+)
+def test_ranks_are_read(text, rank):
+    assert parse_rank(text) == rank
+
+
+def test_ranks_are_ordered():
+    ranks = ["9k", "1k", "1d", "2350", "6d", "9d", "1p", "9p"]
+    assert sorted(ranks, key=parse_rank) == ranks
+
+
+@needs_data
+def test_real_archives_are_read_whole():
+    found = load_human_games([DATA / "13x13-human.zip", DATA / "13x13-bots.zip"], sizes=[13])
+    assert len(found.training) + len(found.held_out) == 103 and not found.left_out
+    famous = load_human_games([DATA / "alphago-lee-sedol"], holdout_frac=1.0)
+    assert sorted(len(game.moves) for game in famous.held_out) == [176, 180, 186, 211, 280]

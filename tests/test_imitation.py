@@ -1,4 +1,4 @@
-"""Imitation: which games are kept and held out, and that a network learns to predict moves."""
+"""Imitation: a network learns to predict people's moves, and goes on where it was."""
 
 import json
 import shutil
@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,14 @@ from msgspec.structs import replace
 
 torch = pytest.importorskip("torch")
 
-from minigo._board import Board  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from minigo.config import Rules  # noqa: E402
-from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table  # noqa: E402
-from minigo.games import format_left_out, game_key, load_human_games, parse_rank  # noqa: E402
-from minigo.imitation import (  # noqa: E402
-    IMITATION,
-    imitate,
-)
+from minigo.coords import NUM_SYMMETRIES  # noqa: E402
+from minigo.games import load_human_games  # noqa: E402
+from minigo.imitation import IMITATION, imitate  # noqa: E402
 from minigo.lab.accuracy import evaluate  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
-from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
-
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
-RULES = Rules("simple", suicide=True)
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")
+from test_games import play_close, turn, write_games  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -40,107 +30,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(num_threads)
-
-
-def play_close(
-    rng: np.random.Generator, num_moves: int = 12, size: int = 5, **fields
-) -> GameRecord:
-    """Make a game of people with one idea: a move next to the last one, if there is room."""
-    board, moves = Board(size, RULES), [size * size // 2]
-    board.play(moves[0])
-    row, col = np.divmod(np.arange(size * size), size)
-    while len(moves) < num_moves:
-        legal = board.legal_moves()[:-1]
-        distance = abs(row - row[moves[-1]]) + abs(col - col[moves[-1]])
-        close = legal & (distance == 1)
-        moves.append(int(rng.choice(np.flatnonzero(close if close.any() else legal))))
-        board.play(moves[-1])
-    return GameRecord(size, RULES, np.array(moves, np.int16), **fields)
-
-
-def write_games(path: Path, games: list[GameRecord]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("games.sgf", "\n".join(map(format_sgf, games)))
-    return path
-
-
-def turn(game: GameRecord, symmetry: int) -> GameRecord:
-    table, setup = symmetry_table(5)[symmetry], None
-    if game.setup is not None:
-        setup = np.empty_like(game.setup)
-        setup[table[:-1]] = game.setup
-    return GameRecord(5, RULES, table[game.moves], game.to_play, setup)
-
-
-def test_a_game_is_the_same_however_it_is_turned(rng):
-    setup = np.zeros(25, np.int8)
-    setup[[0, 7]] = BLACK, WHITE
-    moves = np.array([3, 25, 14], np.int16)
-    games = [GameRecord(5, RULES, moves), GameRecord(5, RULES, moves, WHITE)]
-    games += [GameRecord(5, RULES, moves, setup=setup), GameRecord(5, RULES, moves[::-1])]
-    games += [play_close(rng) for _ in range(20)]
-    keys = [game_key(game) for game in games]
-    assert len(set(keys)) == len(games)
-    for symmetry in range(NUM_SYMMETRIES):
-        assert [game_key(turn(game, symmetry)) for game in games] == keys
-
-
-def test_passes_at_the_end_make_no_other_game(rng):
-    game = play_close(rng)
-    passed = GameRecord(5, RULES, np.append(game.moves, [25, 25]).astype(np.int16))
-    assert game_key(game) == game_key(passed)
-
-
-def test_keys_never_change():
-    """They decide for good which games are held out from networks that ship."""
-    assert game_key(GameRecord(9, RULES, np.arange(40, dtype=np.int16))) == 6829622820401738557
-
-
-def test_held_out_games_do_not_depend_on_the_other_games(rng, tmp_path):
-    games = [play_close(rng) for _ in range(300)]
-    everything = load_human_games([write_games(tmp_path / "a.zip", games)], holdout_frac=0.2)
-    half = load_human_games([write_games(tmp_path / "b.zip", games[::-2])], holdout_frac=0.2)
-    keys = {game_key(game) for game in everything.held_out}
-    assert {game_key(game) for game in half.held_out} <= keys
-    assert not keys & {game_key(game) for game in everything.training + half.training}
-    assert 0.1 < len(everything.held_out) / 300 < 0.3
-
-
-def test_what_is_left_out_is_counted(rng, tmp_path):
-    ranks = {"black_rank": "9p", "white_rank": "2400"}
-    games = [play_close(rng, **ranks)] * 2 + [play_close(rng, 4, **ranks), play_close(rng)]
-    games += [play_close(rng, black_rank="9p", white_rank="1d")]
-    games += [GameRecord(9, RULES, np.arange(20, dtype=np.int16), **ranks)]
-    path = write_games(tmp_path / "a.zip", games)
-    found = load_human_games([path], sizes=[5], min_rank="3d")
-    assert len(found.training) + len(found.held_out) == 1
-    reasons = ("duplicate", "under 5 moves", "rank unknown", "rank too low", "not 5x5")
-    assert found.left_out == Counter(reasons)
-    table = format_left_out(found)
-    assert all(f"        1  left out: {reason}" in table for reason in reasons)
-
-
-def test_the_lowest_rank_may_be_a_rating(rng, tmp_path):
-    weaker = ("2349", "2350", "3d", "4d", "9p")
-    games = [play_close(rng, black_rank="9p", white_rank=rank) for rank in weaker]
-    found = load_human_games([write_games(tmp_path / "a.zip", games)], min_rank="2350")
-    kept = {game.white_rank for game in found.training + found.held_out}
-    assert kept == {"2350", "4d", "9p"} and found.left_out == {"rank too low": 2}
-
-
-@pytest.mark.parametrize(
-    ("text", "rank"),
-    [("1k", 0), ("30k", -29), ("1d", 1), ("9d", 9), ("1p", 10), ("9p", 18), ("9 dan pro", 18)]
-    + [("九段", 9), ("初段", 1), ("5 kyu", -4), ("6d?", 6), ("2350", 3.5), ("1500?", -5)]
-    + [("", None), ("NR", None), ("?", None), ("strong", None)],
-)
-def test_ranks_are_read(text, rank):
-    assert parse_rank(text) == rank
-
-
-def test_ranks_are_ordered():
-    ranks = ["9k", "1k", "1d", "2350", "6d", "9d", "1p", "9p"]
-    assert sorted(ranks, key=parse_rank) == ranks
 
 
 def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
@@ -316,11 +205,3 @@ def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message)
 def test_value_weighs_less_than_policy_and_ownership_nothing():
     assert 0 < IMITATION.value_weight < 1  # the policy's
     assert IMITATION.ownership_weight == 0  # nobody says whose the points were
-
-
-@needs_data
-def test_real_archives_are_read_whole():
-    found = load_human_games([DATA / "13x13-human.zip", DATA / "13x13-bots.zip"], sizes=[13])
-    assert len(found.training) + len(found.held_out) == 103 and not found.left_out
-    famous = load_human_games([DATA / "alphago-lee-sedol"], holdout_frac=1.0)
-    assert sorted(len(game.moves) for game in famous.held_out) == [176, 180, 186, 211, 280]

@@ -77,13 +77,6 @@ def misnamed_zip(name: bytes) -> bytes:
     return bytes(data)
 
 
-def nested_zip(depth: int) -> bytes:
-    data = GAME.encode()
-    for _ in range(depth):
-        data = zip_of(inner_zip=data)
-    return data
-
-
 def test_a_game_is_read_whole(tmp_path):
     record = read_one(tmp_path, GAME)
     assert record.size == 9 and record.rules == Rules("simple", True, komi=7.0)
@@ -112,6 +105,7 @@ MESSY = {
     "a game without FF": "(;B[cc]SZ[9];W[gg];B[dd])",
     "clocks and comments": "(;SZ[9];B[cc]BL[30];W[gg]WL[29.5]C[hm];B[dd])",
     "colons in the size": game_with(SZ="9:9"),
+    "an empty list of stones": game_with(AB=""),
     "set-up in the second node": "(;SZ[9];AB[aa]AW[ab];B[cc];W[gg];B[dd])",
 }
 
@@ -145,6 +139,7 @@ BAD = {
     "cut in a value": (GAME[:-2], 0, ["broken SGF"]),
     "garbage in the middle": (GAME.replace(";W[gg]", "@@@"), 0, ["broken SGF"]),
     "a broken game among others": (GAME + GAME[:-1] + "\n" + GAME, 2, ["broken SGF"]),
+    "something else after a game": (GAME + "see you (;-)", 1, ["broken SGF"]),
     "chess": (game_with(GM="3"), 0, ["not Go"]),
     "size 25": (game_with(SZ="25"), 0, ["board size"]),
     "size 1": (game_with(SZ="1"), 0, ["board size"]),
@@ -170,7 +165,7 @@ BAD = {
     "zip with a name of no encoding": (misnamed_zip(b"\xff"), 0, ["broken archive"]),
     "zip with no name": (misnamed_zip(b""), 0, ["broken archive"]),
     "encrypted zip": (encrypted_zip(), 0, ["encrypted"]),
-    "zips in zips in zips": (nested_zip(9), 0, ["archives too deep"]),
+    "zip in zip": (zip_of(a_zip=zip_of(b_sgf=b""), c_sgf=GAME.encode()), 1, ["not SGF"]),
 }
 
 
@@ -234,19 +229,25 @@ def test_what_is_larger_than_the_limit_is_too_large(tmp_path, monkeypatch, form)
 
 ARCHIVES = {
     "zip": zip_of(a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
-    "zip in zip": zip_of(a_zip=zip_of(b_sgf=(GAME * 2).encode()), c_sgf=GAME.encode()),
     "tar": tar_of("w", a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
     "tar.gz": tar_of("w:gz", a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
     "tar.xz": tar_of("w:xz", a_sgf=GAME.encode(), b_sgf=(GAME * 2).encode()),
     "sgf.bz2": bz2.compress((GAME * 3).encode()),
-    "zip in tar.gz": tar_of("w:gz", a_zip=zip_of(b_sgf=(GAME * 3).encode())),
 }
 
 
 @pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES)
-def test_archives_are_searched_to_the_bottom(tmp_path, data):
+def test_archives_are_read_whole(tmp_path, data):
     games = read(tmp_path, data, "archive")
     assert [len(game.moves) for game in games] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("archive", [zip_of, functools.partial(tar_of, "w:gz")])
+def test_reading_an_archive_writes_no_file(tmp_path, archive):
+    data = archive(**{"../evil_sgf": GAME.encode(), "a_sgf": GAME.encode()})
+    (tmp_path / "in").mkdir()
+    assert len(read(tmp_path / "in", data)) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.sgf"]
 
 
 def test_folders_are_read_in_order_and_hidden_files_left_alone(tmp_path):

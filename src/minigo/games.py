@@ -1,6 +1,6 @@
 """People's games: archives read once and packed, filtered, without duplicates, some held out.
 
-A large archive's games are kept packed in the user's cache folder, ten times as fast to read; it
+A large archive's games are kept packed in the user's cache folder, five times as fast to read; it
 may be deleted at any time. A game is known by a hash of its first moves that is the same in all
 eight orientations: it finds duplicates, and chooses the games that are held out, so that no game
 ever moves between the two.
@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,11 +21,12 @@ import numpy as np
 from tqdm import tqdm
 
 from .coords import symmetry_table
-from .record import GameRecord, RecordWriter, read_records
+from .machine import write_whole
+from .record import PART, GameRecord, RecordWriter, read_records
 from .sgf import Skipped, load_games
 
-MIN_BYTES = 1 << 20  # archives below that are read in a second anyway
-VERSION = 1  # of what `load_games` makes of an archive; a change there needs another number
+MIN_BYTES = 1 << 19  # archives below that are read in a second anyway
+VERSION = 2  # of what `load_games` makes of an archive; a change there needs another number
 HOLDOUT_FRAC = 0.03
 SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 _RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
@@ -42,8 +44,14 @@ def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[Ga
         stamp = repr([VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
         name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=12).hexdigest()
         packed = cache_folder() / f"{name}.games"
-        games = _load(packed, stamp)
-        yield from _pack(path, packed, stamp) if games is None else games
+        if (games := _load(packed, stamp)) is not None:
+            yield from games
+            continue
+        games = []
+        for game in load_games([path]):
+            games.append(game)
+            yield game
+        _save(packed, stamp, games)
 
 
 def cache_folder() -> Path:
@@ -59,39 +67,28 @@ def _load(packed: Path, stamp: str) -> list[GameRecord | Skipped] | None:
         if about["stamp"] != stamp:
             return None
         games, problem = read_records(packed)
+        skipped = [Skipped("", reason) for reason in Counter(about["left_out"]).elements()]
+        return None if problem or len(games) != about["games"] else games + skipped
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if problem or len(games) != about["games"]:
-        return None
-    skipped = [[Skipped("", reason)] * count for reason, count in about["left_out"].items()]
-    return sum(skipped, games)
 
 
-def _pack(path: Path, packed: Path, stamp: str) -> Iterator[GameRecord | Skipped]:
-    """Yield an archive's games while they are packed, if the cache can be written."""
-    temporary = packed.with_suffix(f".{os.getpid()}.tmp")
+def _save(packed: Path, stamp: str, games: list[GameRecord | Skipped]) -> None:
+    """Pack what was read, if the cache can be written, and last the note that it is whole."""
+    records = [game for game in games if isinstance(game, GameRecord)]
+    left_out = Counter(game.reason for game in games if isinstance(game, Skipped))
+    about = {"stamp": stamp, "games": len(records), "left_out": left_out}
     try:
         packed.parent.mkdir(parents=True, exist_ok=True)
-        writer = RecordWriter(temporary)
+        for stale in (packed, packed.with_suffix(PART)):
+            stale.unlink(missing_ok=True)
+        with RecordWriter(packed) as writer:
+            for record in records:
+                writer.write(record)
+        write_whole(packed.with_suffix(".json"), json.dumps(about))
     except OSError:
-        yield from load_games([path])
-        return
-    num_games, left_out = 0, Counter()
-    try:
-        with writer:
-            for game in load_games([path]):
-                if isinstance(game, Skipped):
-                    left_out[game.reason] += 1
-                else:
-                    writer.write(game)
-                    num_games += 1
-                yield game
-        temporary.replace(packed)
-        about = {"stamp": stamp, "games": num_games, "left_out": left_out}
-        temporary.write_text(json.dumps(about))
-        temporary.replace(packed.with_suffix(".json"))
-    finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            packed.unlink(missing_ok=True)  # a half would only fill the disk
 
 
 @dataclass(frozen=True)
@@ -146,6 +143,7 @@ def _reason_against(
 
 
 def format_sizes(sizes: Collection[int]) -> str:
+    """Write board sizes as "9x9 or 13x13"."""
     return " or ".join(f"{size}x{size}" for size in sizes)
 
 

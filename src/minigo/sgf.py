@@ -4,48 +4,46 @@ Reading is lenient: what can't be used is a `Skipped` with a short reason, never
 reasons are: "empty file", "not SGF", "broken SGF", "not Go", "board size", "no moves",
 "point off the board", "colours don't alternate", "illegal move", "bad set-up",
 "set-up after the first move", "handicap without stones", "two games in one",
-"moves after the end", "broken archive", "encrypted", "archives too deep", "too large",
-"unreadable".
+"moves after the end", "broken archive", "encrypted", "too large", "unreadable".
 """
 
 import bz2
 import gzip
-import io
 import lzma
 import re
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 from msgspec.structs import replace
-from sgfmill import sgf_grammar
+from sgfmill import sgf_grammar, sgf_properties
+from sgfmill.sgf_grammar import Coarse_game_tree
 
 from ._board import IllegalMove
 from .config import RULES, Rules
 from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point
 from .record import GameRecord
 
-MAX_FILE_BYTES = 1 << 29  # of one file, unpacked: a collection or an archive in an archive
-MAX_DEPTH = 4  # archives in archives
-_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
+_OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
-_CHARSETS = {"gb": "gb18030", "bi": "big5", "sh": "shift_jis", "sj": "shift_jis", "eu": "euc_kr"}
+_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr"}
+_CHARSETS |= {b"sh": "shift_jis", b"sj": "shift_jis"}
 _CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
 # Where a game begins for certain; "(;" alone may also begin a variation.
 _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
-_PLAIN_MOVES = re.compile(rb"(?:\s*;\s*[BW]\[[a-z]{0,2}\])*\s*\)\s*")
-_PLAIN_POINT = re.compile(rb"\[([a-z]{0,2})\]")
-_NOT_A_COLOR = bytes(set(range(256)) - set(b"BW"))
-_SETUP, _ROOT_ONLY = (b"AB", b"AW", b"AE"), (b"SZ", b"GM", b"FF")
+_START = re.compile(rb"\(\s*;")
+_SETUP = {"AB": BLACK, "AW": WHITE, "AE": EMPTY}
+_ROOT_ONLY = {"SZ", "GM", "FF"}
 _WINNER = re.compile(
     r"(?:(?P<black>black|b|黑棋?|黒)|(?P<white>white|w|白棋?))(?![a-z])"
     r"(?:\s*(?:wins?|won|胜|勝)(?![a-z]))?(?:\s*(?:by|on))?[\s+:]*(?P<how>.*)",
@@ -68,13 +66,14 @@ def load_games(
 ) -> Iterator[GameRecord | Skipped]:
     """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
 
-    Main line only. Folders and archives are searched to the bottom, hidden files apart. Every
-    game was played through on a `Board` under `Rules("simple", suicide=True)`; what follows two
-    passes is cut and reported as `Skipped` after the game. `result` is None where the game ended
-    on time or by forfeit: that says nothing about the position. A komi that is not stated is
-    the default of `Rules`, 0.5 with handicap. Raises ValueError for a path that doesn't exist;
-    with `strict` also for the first thing that would be `Skipped`. `is_session`: a game as a
-    client edits it, which may have no stone or move yet, and goes on after two passes.
+    Main line only. Folders are searched to the bottom, archives one level deep and in memory,
+    hidden files apart. Every game was played through on a `Board` under
+    `Rules("simple", suicide=True)`; what follows two passes is cut and reported as `Skipped`
+    after the game. `result` is None where the game ended on time or by forfeit: that says nothing
+    about the position. A komi that is not stated is the default of `Rules`, 0.5 with handicap.
+    Raises ValueError for a path that doesn't exist; with `strict` also for the first thing that
+    would be `Skipped`. `is_session`: a game as a client edits it, which may have no stone or move
+    yet, and goes on after two passes.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
@@ -89,8 +88,9 @@ def load_games(
 def read_names(path: str | Path) -> list[str]:
     """Return Black's name, White's, the result and the event of a file's first game, or ""."""
     for _, data in _open(Path(path)):
-        root = next(_parse_collection(_transcode(data)), (None,))[0] or {}
-        return [_parse_text(root.get(name, [b""])[0]) for name in (b"PB", b"PW", b"RE", b"EV")]
+        tree = next(_parse_collection(_transcode(data)), None)
+        root = tree.sequence[0] if tree else {}
+        return [_text(root, name) for name in ("PB", "PW", "RE", "EV")]
     return [""] * 4
 
 
@@ -100,80 +100,58 @@ def read_names(path: str | Path) -> list[str]:
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
-    files = [path]
-    if path.is_dir():
-        files = [p for p in sorted(path.rglob("*")) if p.is_file()]
-        files = [p for p in files if not _is_hidden(p.relative_to(path).as_posix())]
-    for file_path in files:
-        try:
-            with open(file_path, "rb") as file:
-                yield from _unpack(str(file_path), file, 0)
-        except OSError:
-            yield str(file_path), "unreadable"
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if not _is_hidden(file.relative_to(path)):
+            try:
+                yield from _read(file)
+            except OSError:
+                yield str(file), "unreadable"
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+def _is_hidden(path: PurePath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _unpack(name: str, file: BinaryIO, depth: int) -> Iterator[tuple[str, bytes | str]]:
-    head = file.read(512)
-    file.seek(0)
-    if head[:2] in _DECOMPRESSORS:
-        members = _decompressed(name, file, _DECOMPRESSORS[head[:2]])
-    elif head.startswith(b"PK"):
-        members = _zip_members(name, file)
-    elif head[257:262] == b"ustar":
-        members = _tar_members(name, file)
-    else:
-        data = file.read(MAX_FILE_BYTES + 1)
-        yield name, "too large" if len(data) > MAX_FILE_BYTES else data
-        return
-    if depth == MAX_DEPTH:
-        yield name, "archives too deep"
-        return
+def _read(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    with open(path, "rb") as file:
+        head = file.read(512)
+    opener = _OPENERS.get(head[:2], open)
     try:
-        for inner, data in members:
-            if isinstance(data, str):
-                yield inner, data
-            else:
-                yield from _unpack(inner, io.BytesIO(data), depth + 1)
+        if head.startswith(b"PK"):
+            yield from _zip_members(path)
+        elif head[257:262] == b"ustar" or opener is not open and tarfile.is_tarfile(path):
+            yield from _tar_members(path)
+        else:
+            with opener(path, "rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+            yield str(path), data if len(data) <= MAX_FILE_BYTES else "too large"
     except _ARCHIVE_ERRORS:
-        yield name, "broken archive"
+        yield str(path), "broken archive"
 
 
-def _decompressed(name: str, file: BinaryIO, opener: Callable) -> Iterator[tuple[str, bytes | str]]:
-    with opener(file) as stream:
-        head = stream.read(512)
-        stream.seek(0)
-        if head[257:262] == b"ustar":
-            yield from _tar_members(name, stream)
-            return
-        data = stream.read(MAX_FILE_BYTES + 1)
-        yield name, "too large" if len(data) > MAX_FILE_BYTES else data
-
-
-def _zip_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]:
-    with zipfile.ZipFile(file) as archive:
+def _zip_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
+            name = f"{path}:{info.filename}"
+            if info.is_dir() or _is_hidden(PurePosixPath(info.filename)):
                 continue
-            data = "encrypted" if info.flag_bits & 1 else "too large"
-            if data != "encrypted" and info.file_size <= MAX_FILE_BYTES:
-                try:
-                    data = archive.read(info)
-                except _ARCHIVE_ERRORS:
-                    data = "broken archive"
-            yield f"{name}:{info.filename}", data
+            if info.flag_bits & 1 or info.file_size > MAX_FILE_BYTES:
+                yield name, "encrypted" if info.flag_bits & 1 else "too large"
+                continue
+            try:
+                yield name, archive.read(info)  # as much as it states at most
+            except _ARCHIVE_ERRORS:
+                yield name, "broken archive"
 
 
-def _tar_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]:
-    with tarfile.open(fileobj=file, mode="r:") as archive:
+def _tar_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    with tarfile.open(path) as archive:
         for info in archive:
-            if info.isfile() and not _is_hidden(info.name.removeprefix("./")):
+            if info.isfile() and not _is_hidden(PurePosixPath(info.name)):
                 is_large = info.size > MAX_FILE_BYTES
                 data = "too large" if is_large else archive.extractfile(info).read()
-                yield f"{name}:{info.name}", data
+                yield f"{path}:{info.name}", data
 
 
 # ---- one file: its games as root properties and moves, then as records ----
@@ -181,9 +159,9 @@ def _tar_members(name: str, file: BinaryIO) -> Iterator[tuple[str, bytes | str]]
 
 def _games(name: str, data: bytes, is_session: bool) -> Iterator[GameRecord | Skipped]:
     number = 0
-    for number, game in enumerate(_parse_collection(_transcode(data)), start=1):
+    for number, tree in enumerate(_parse_collection(_transcode(data)), start=1):
         try:
-            record, is_cut = _build_record(*game, is_session)
+            record, is_cut = _build_record(tree, is_session)
         except ValueError as error:
             yield Skipped(f"{name} game {number}", str(error))
             continue
@@ -200,104 +178,85 @@ def _transcode(data: bytes) -> bytes:
         return data.decode("utf-16", "replace").encode()
     if b"\0" in data[:1000]:
         return b""  # a picture, a program: no text at all
-    charset = None if data.isascii() else _CHARSET.search(data, 0, 2000)
-    if charset is None:
-        return data
-    try:
-        data.decode()  # many files are UTF-8 whatever they claim
-    except UnicodeDecodeError:
-        codec = _CHARSETS.get(charset[1][:2].decode("ascii", "replace").lower())
-        return data.decode(codec, "replace").encode() if codec else data
-    return data
+    with suppress(UnicodeDecodeError):
+        data.decode()
+        return data  # UTF-8, whatever it claims to be
+    charset = _CHARSET.search(data, 0, 2000)
+    codec = charset and _CHARSETS.get(charset[1][:2].lower())
+    return data.decode(codec, "replace").encode() if codec else data
 
 
-def _parse_collection(data: bytes) -> Iterator[tuple]:
-    """Yield (root properties, colours, points) of each game; (None, reason, None) if it is broken.
-
-    All are raw bytes: {b"SZ": [b"9"]}, b"BW", [b"cc", b"gg"]. A game whose brackets don't close
-    costs only itself.
-    """
+def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
+    """Yield the tree of each game, or None for a broken one, which costs only itself."""
     starts = [match.start() for match in _ROOT.finditer(data)]
     for start, end in pairwise([0, *starts, len(data)]):
-        text, position = data[start:end], 0
-        first_move = text.find(b";", text.find(b";") + 1)
-        moves = _PLAIN_MOVES.fullmatch(text, first_move) if first_move > 0 else None
-        while True:  # with moves and nothing else after the root, the root is all to tokenise
-            plain = text[:first_move] + b")" if moves else text
-            tokens, position = sgf_grammar.tokenise(plain, position)
-            if not tokens:
-                break
-            if tokens[-1] != ("D", b")") or tokens.count(tokens[-1]) != tokens.count(("D", b"(")):
-                if moves is None:
-                    yield None, "broken SGF", None
-                    break
-                moves, position = None, 0  # the ";" was inside a text
-                continue
-            root, colors, points = _main_line(tokens)
-            if moves:
-                colors += moves[0].translate(None, _NOT_A_COLOR)
-                points += _PLAIN_POINT.findall(moves[0])
-            yield root, colors, points
+        text = data[start:end]
+        try:
+            yield from sgf_grammar.parse_sgf_collection(text)
+        except ValueError:
+            if _START.search(text):
+                with suppress(ValueError):  # what follows a game may be what is broken
+                    yield sgf_grammar.parse_sgf_game(text)
+                yield None
 
 
-def _main_line(tokens: list[tuple[str, bytes]]) -> tuple:
-    root, colors, points, name, is_late = {}, [], [], b"", False
-    for kind, text in tokens:
-        if kind == "V":
-            if name == b"B" or name == b"W":
-                colors.append(name)
-                points.append(text)
-            elif not is_late:
-                root.setdefault(name, []).append(text)
-            elif name in _SETUP:
-                return None, "set-up after the first move", None
-            elif name in _ROOT_ONLY:
-                return None, "two games in one", None
-        elif kind == "I":
-            name = text
-        elif text == b")":
-            break
-        else:
-            name, is_late = b"", bool(points)
-    return root, b"".join(colors), points
+def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, list[bytes]]:
+    """Return the properties until the first move, and the moves' colours and points."""
+    root, colors, points = {}, "", []
+    for node in sgf_grammar.main_sequence_iter(tree):
+        if not points:
+            for name, values in node.items():
+                root.setdefault(name, []).extend(values)
+        elif not _SETUP.keys().isdisjoint(node):
+            raise ValueError("set-up after the first move")
+        elif not _ROOT_ONLY.isdisjoint(node):
+            raise ValueError("two games in one")
+        for name, values in node.items():
+            if name == "B" or name == "W":
+                colors += name * len(values)
+                points += values
+    return root, colors, points
 
 
-def _build_record(
-    root: dict | None, colors: bytes | str, points: list[bytes] | None, is_session: bool
-) -> tuple[GameRecord, bool]:
+def _build_record(tree: Coarse_game_tree | None, is_session: bool) -> tuple[GameRecord, bool]:
     """Return the game, and whether moves after two passes were cut off; ValueError(reason)."""
-    if root is None:
-        raise ValueError(colors)
-    text = {name: _parse_text(values[0]) for name, values in root.items() if name in _TEXTS}
-    if text.get(b"GM", "1") not in ("1", ""):
+    if tree is None:
+        raise ValueError("broken SGF")
+    root, colors, points = _main_line(tree)
+    if _text(root, "GM") not in ("1", ""):
         raise ValueError("not Go")
-    size = _parse_size(text.get(b"SZ", "19"))
-    plies = _parse_moves(points, size)
-    setup, num_free = _parse_setup(root, text.get(b"HA", ""), colors, plies, size)
+    size = _parse_size(_text(root, "SZ"))
+    plies = [_parse_point(point, size) for point in points]
+    setup, num_free = _parse_setup(root, colors, plies, size)
     colors, plies = colors[num_free:], plies[num_free:]
     if not plies and setup is None and not is_session:
         raise ValueError("no moves")
-    first = colors[:1] or _parse_text(root.get(b"PL", [b"B"])[0]).encode().upper()[:1]
-    if b"BB" in colors or b"WW" in colors:
+    if "BB" in colors or "WW" in colors:
         raise ValueError("colours don't alternate")
-    end = len(plies) if is_session else _find_end(plies, size)
-    result = text.get(b"RE", "")
+    both_pass = (ply for ply, pair in enumerate(pairwise(plies)) if min(pair) == size * size)
+    end = len(plies) if is_session else next(both_pass, len(plies)) + 2
+    result = _text(root, "RE")
     record = GameRecord(
         size,
-        _parse_rules(text.get(b"RU", ""), text.get(b"KM", ""), setup is not None),
+        _parse_rules(_text(root, "RU"), _text(root, "KM"), setup is not None),
         np.array(plies[:end], np.int16),
-        WHITE if first == b"W" else BLACK,
+        WHITE if (colors or _text(root, "PL").upper()).startswith("W") else BLACK,
         setup,
         *((None, None) if _TIME_OR_FORFEIT.search(result.lower()) else parse_result(result)),
-        source=text.get(b"SO", ""),
-        black_rank=text.get(b"BR", ""),
-        white_rank=text.get(b"WR", ""),
+        source=_text(root, "SO"),
+        black_rank=_text(root, "BR"),
+        white_rank=_text(root, "WR"),
     )
-    _check_legal(record)
+    try:
+        record.board(len(record.moves))
+    except ValueError as error:
+        reason = "illegal move" if isinstance(error, IllegalMove) else "bad set-up"
+        raise ValueError(reason) from None
     return record, end < len(plies)
 
 
-_TEXTS = frozenset((b"GM", b"SZ", b"HA", b"RE", b"RU", b"KM", b"SO", b"BR", b"WR"))
+def _text(root: dict[str, list[bytes]], name: str) -> str:
+    return _parse_text(root[name][0]) if name in root else ""
 
 
 @lru_cache(4096)  # few values, many games
@@ -320,85 +279,62 @@ def _parse_size(text: str) -> int:
     return size
 
 
-@lru_cache
-def _points(size: int) -> dict[bytes, int]:
-    points = {format_point(move, size).encode(): move for move in range(size * size)}
-    return points | {b"": size * size, b"tt": size * size}  # "tt" is a pass up to 19x19
-
-
-def _parse_moves(texts: list[bytes], size: int) -> list[int]:
-    points = _points(size)
+@lru_cache(4096)
+def _parse_point(value: bytes, size: int) -> int:
     try:
-        return [points[text] for text in texts]
-    except KeyError:
-        texts = [b"".join(text.lower().split()) for text in texts]
-    if not points.keys() >= set(texts):
-        raise ValueError("point off the board")
-    return [points[text] for text in texts]
+        point = sgf_properties.interpret_go_point(_squeeze(value), size)
+    except ValueError:
+        raise ValueError("point off the board") from None
+    return size * size if point is None else _to_move(point, size)
+
+
+def _squeeze(value: bytes) -> bytes:
+    return b"".join(value.lower().split())
+
+
+def _to_move(point: tuple[int, int], size: int) -> int:
+    return (size - 1 - point[0]) * size + point[1]  # sgfmill counts rows from below
 
 
 def _parse_setup(
-    root: dict, handicap: str, colors: bytes, plies: list[int], size: int
+    root: dict[str, list[bytes]], colors: str, plies: list[int], size: int
 ) -> tuple[np.ndarray | None, int]:
     """Return the set-up stones, and how many of the first moves are handicap stones."""
-    setup, num_free = np.zeros(size * size, np.int8), 0
-    if any(name in root for name in _SETUP):
-        for name, color in zip(_SETUP, (BLACK, WHITE, EMPTY), strict=True):
-            moves = _parse_moves(_expand_rectangles(root.get(name, ())), size)
-            if size * size in moves or color and setup[moves].any():
-                raise ValueError("bad set-up")
-            setup[moves] = color
-    elif handicap.isdecimal() and 2 <= int(handicap[:4]) <= size * size:
+    setup, num_free, handicap = np.zeros(size * size, np.int8), 0, _text(root, "HA")
+    names = [name for name in _SETUP if name in root]
+    for name in names:
+        presenter = sgf_properties.Presenter(size, "UTF-8")
+        try:
+            points = presenter.interpret(name, [_squeeze(value) for value in root[name]])
+        except ValueError:
+            raise ValueError("point off the board") from None
+        moves = [_to_move(point, size) for point in points]
+        if _SETUP[name] and setup[moves].any():
+            raise ValueError("bad set-up")
+        setup[moves] = _SETUP[name]
+    if not names and handicap.isdecimal() and 2 <= int(handicap[:4]) <= size * size:
         num_free = int(handicap)
-        if colors[: num_free + 1] not in (b"B" * num_free, b"B" * num_free + b"W"):
+        if colors[: num_free + 1] not in ("B" * num_free, "B" * num_free + "W"):
             raise ValueError("handicap without stones")
         setup[plies[:num_free]] = BLACK
     return (setup if setup.any() else None), num_free
-
-
-def _expand_rectangles(values: Iterable[bytes]) -> list[bytes]:
-    points = []
-    for value in values:
-        first, colon, last = value.strip().partition(b":")
-        if not colon:
-            points.append(first)
-            continue
-        if len(first) != 2 or len(last) != 2:
-            raise ValueError("point off the board")
-        columns, rows = (range(first[i], last[i] + 1) for i in (0, 1))
-        points += [bytes((column, row)) for row in rows for column in columns]
-    return points
-
-
-def _find_end(plies: list[int], size: int) -> int:
-    passes = size * size
-    if plies.count(passes) >= 2:
-        for ply, pair in enumerate(pairwise(plies)):
-            if pair == (passes, passes):
-                return ply + 2
-    return len(plies)
-
-
-def _check_legal(record: GameRecord) -> None:
-    try:
-        record.board(len(record.moves))
-    except IllegalMove:
-        raise ValueError("illegal move") from None
-    except ValueError:
-        raise ValueError("bad set-up") from None
 
 
 @lru_cache
 def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
     rules = Rules("simple", suicide=True, scoring="territory" if is_territory else "area")
-    number = re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", komi)
-    points = float(number[0].replace(",", ".")) if number else 0.5 if has_setup else rules.komi
+    return replace(rules, komi=_parse_komi(komi, 0.5 if has_setup else rules.komi))
+
+
+def _parse_komi(text: str, default: float) -> float:
+    number = re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", text)
+    points = float(number[0].replace(",", ".")) if number else default
     if abs(points) >= 100:  # Fox and others write hundredths
         points /= 100
     if points * 2 % 1 and abs(points) < 4:  # 3.75 Chinese stones are 7.5 points
         points *= 2
-    return replace(rules, komi=round(points * 2) / 2)
+    return round(points * 2) / 2
 
 
 @lru_cache(4096)
@@ -460,10 +396,8 @@ def format_sgf(
         nodes[ply]["C"] = [comment]
     for ply, win_rate in (win_rates or {}).items():
         nodes[ply]["SBKV"] = [f"{win_rate:.2f}"]
-    tree = sgf_grammar.Coarse_game_tree()
-    for node in nodes:
-        escaped = {k: [sgf_grammar.escape_text(v.encode()) for v in node[k]] for k in node}
-        tree.sequence.append(escaped)
+    tree, escape = Coarse_game_tree(), sgf_grammar.escape_text
+    tree.sequence = [{k: [escape(v.encode()) for v in node[k]] for k in node} for node in nodes]
     return sgf_grammar.serialise_game_tree(tree).decode()
 
 

@@ -177,7 +177,7 @@ def test_workers_play_on_while_the_network_learns_and_no_game_is_lost(recipe_pat
 
 def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_path):
     """However many games came while it trained, a phase takes two cycles' worth at most."""
-    overrides = ["cycles=1", "samples_per_position=50", "training.batch_size=32"]
+    overrides = ["cycles=1", "samples_per_position=4", "training.batch_size=32"]
     loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
     folder, whole = tmp_path / "selfplay" / "tiny", load_log(tmp_path)[0]
     for number in range(7, 12):
@@ -186,8 +186,8 @@ def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_pat
     row = load_log(tmp_path)[1]
     assert row["games"] == 6 * whole["games"]
     mean = row["positions"] / row["games"]
-    assert row["step"] - whole["step"] == int(2 * 50 * 24 * mean // 32)
-    assert row["step"] * 32 + row["owed"] == pytest.approx(50 * row["positions"])
+    assert row["step"] - whole["step"] == int(2 * 4 * 24 * mean // 32)
+    assert row["step"] * 32 + row["owed"] == pytest.approx(4 * row["positions"])
 
 
 def test_a_worker_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, capfd):

@@ -14,17 +14,17 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint, load_checkpoint, start_from
 from .config import TrainConfig
 from .coords import check_size
-from .evaluator import Evaluator, make_evaluator
+from .evaluator import Evaluator
 from .games import (
     HOLDOUT_FRAC,
     HumanGames,
     format_left_out,
     format_sizes,
     load_human_games,
-    symmetries,
 )
 from .learner import Learner
 from .network import PolicyValueNet
+from .prediction import choose_positions, exact_evaluator, judge, summarise
 from .replay import Replay
 
 NUM_CHECKS = 10  # measurements on held-out games during training
@@ -62,59 +62,47 @@ def imitate(
     curve and the held-out accuracy. Raises ValueError where there is nothing to learn from, where
     the state is another run's, or, with `strict`, at the first bad file.
     """
-    sizes = [size] if isinstance(size, int) else sorted(set(size))
-    sizes = [check_size(each) for each in sizes]
+    sizes = sorted({check_size(each) for each in ([size] if isinstance(size, int) else size)})
+    out, paths = Path(out), [Path(path) for path in paths]
     if not 0 < minutes < math.inf:
         raise ValueError(f"{minutes} minutes is not a time to train for")
-    out, paths = Path(out), list(paths)
     if not out.absolute().parent.is_dir() or out.is_dir():
         raise ValueError(f"{out}: not a file in a folder that exists")
-    torch.manual_seed(seed)
-    net = PolicyValueNet(network)
+    state = out.with_name(f"{out.name}.state")
     about = {
         "made_by": "imitation",
+        "network": network,
         "size": sizes[0] if len(sizes) == 1 else sizes,
-        "data": [Path(path).name for path in paths],
+        "data": [path.name for path in paths],
         "filters": {"min_rank": min_rank, "holdout_frac": HOLDOUT_FRAC},
         "start": start,
         "config": msgspec.to_builtins(config),
         "seed": seed,
     }
-    earlier = load_checkpoint(state_path(out)) if state_path(out).exists() else None
+    torch.manual_seed(seed)
+    net = PolicyValueNet(network)
+    earlier = load_checkpoint(state) if state.exists() else None
     if earlier:
-        _check_same(earlier, about, network)
+        _check_same(earlier, about)  # once now, and once when the games are known
     elif start is not None:
         start_from(net, start)
     games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:
-        raise ValueError(
-            f"no {format_sizes(sizes)} game to learn from in {', '.join(map(str, paths))}"
-        )
-    about["games"], about["held_out_games"] = len(games.training), len(games.held_out)
+        texts = format_sizes(sizes), ", ".join(map(str, paths))
+        raise ValueError("no {} game to learn from in {}".format(*texts))
+    about |= {"games": len(games.training), "held_out_games": len(games.held_out)}
+    run = _Run(Learner(net, config, device), games, sizes, about, out, state)
     if earlier:
-        _check_same(earlier, about, network)
-    about["left_out"] = dict(games.left_out)
-    run = _Run(Learner(net, config, device), games, sizes, about, out)
-    if earlier:
+        _check_same(earlier, about)
         run.load(earlier)
-        spent, path = run.spent_s / 60, earlier.path
-        print(f"{path}: goes on from step {run.learner.step}, {spent:.1f} min", file=sys.stderr)
     run.train(60 * minutes)
     return run.info()
 
 
-def state_path(out: Path) -> Path:
-    """Return where the state of the run that writes checkpoint `out` is."""
-    return out.with_name(f"{out.name}.state")
-
-
-def _check_same(earlier: Checkpoint, about: dict, network: str) -> None:
+def _check_same(earlier: Checkpoint, about: dict) -> None:
     """Raise ValueError unless the run that left a state is the one that goes on."""
-    was, now = (
-        {"network": net} | info | info["config"] | {"config": None}
-        for net, info in ((earlier.network, earlier.info), (network, about))
-    )
+    was, now = (info | info["config"] | {"config": None} for info in (earlier.info, about))
     for name, value in now.items():
         if was.get(name) != value:
             text = f"{earlier.path}: a run with {name} {was.get(name)}, not {value}"
@@ -125,9 +113,16 @@ class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
     def __init__(
-        self, learner: Learner, games: HumanGames, sizes: list[int], about: dict, out: Path
-    ):
-        self.learner, self.about, self.out = learner, about, out
+        self,
+        learner: Learner,
+        games: HumanGames,
+        sizes: list[int],
+        about: dict,
+        out: Path,
+        state: Path,
+    ) -> None:
+        self.learner, self.games, self.about = learner, games, about
+        self.out, self.state = out, state
         self.training = Replay(sizes, np.random.default_rng(about["seed"]))
         self.held_out = Replay(sizes, np.random.default_rng(0))
         self.training.add(games.training)
@@ -140,11 +135,13 @@ class _Run:
         self.learner.load(earlier)
         self.spent_s, self.curve = earlier.state["spent_s"], earlier.state["curve"]
         self.training.rng = np.random.default_rng([self.about["seed"], self.learner.step])
+        spent = f"from step {self.learner.step}, {self.spent_s / 60:.1f} min"
+        print(f"{earlier.path}: goes on {spent}", file=sys.stderr)
 
     def save(self) -> None:
         """Write the state, and the averaged network as it is now."""
         state = {"spent_s": self.spent_s, "curve": self.curve}
-        self.learner.save(state_path(self.out), self.info(), state)
+        self.learner.save(self.state, self.info(), state)
         self.learner.save(self.out, self.info())
 
     def train(self, budget_s: float) -> None:
@@ -190,6 +187,7 @@ class _Run:
         samples = self.learner.step * self.learner.config.batch_size
         return {
             **self.about,
+            "left_out": dict(self.games.left_out),
             "training_positions": len(self.training),
             "samples": samples,
             "samples_per_s": samples / self.spent_s,
@@ -200,59 +198,3 @@ class _Run:
 
     def _figures(self) -> dict:
         return {"step": self.learner.step, "minutes": self.spent_s / 60}
-
-
-def exact_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
-    """Return an evaluator for measurements: all threads, never int8."""
-    threads = torch.get_num_threads()
-    return make_evaluator(net, size, device, max_batch=256, threads=threads, exact=True)
-
-
-def choose_positions(num_positions: int, most: int) -> np.ndarray:
-    """Return every position, or a random choice that is the same each time."""
-    if num_positions <= most:
-        return np.arange(num_positions)
-    return np.sort(np.random.default_rng(0).choice(num_positions, most, replace=False))
-
-
-def judge(
-    evaluator: Evaluator, replay: Replay, positions: np.ndarray, num_symmetries: int = 1
-) -> np.ndarray:
-    """Return (positions, 3): rank of the move played (0: first), its surprisal, value error^2.
-
-    positions: of the evaluator's board size, as `Replay.batch` takes them. Probabilities and values
-    are means over the symmetries; the error is NaN where the result is unknown.
-    """
-    size, rows = evaluator.size, []
-    table = symmetries(size)
-    chunks = np.split(positions, range(256, len(positions), 256))
-    for chunk in tqdm(chunks, "evaluating", leave=False, disable=None):
-        policy, value = 0.0, 0.0
-        for symmetry in range(num_symmetries):
-            batch = replay.batch(size, chunk, np.full(len(chunk), symmetry))
-            output = evaluator.evaluate(batch.planes)
-            turned = torch.from_numpy(output.logits).double().softmax(1).numpy()
-            policy = policy + turned[:, table[symmetry]] / num_symmetries
-            value = value + output.value / num_symmetries
-        moves = batch.policy[:, table[symmetry]].argmax(1)
-        played = np.take_along_axis(policy, moves[:, None], axis=1)
-        rank = (policy > played).sum(1)
-        error = np.where(batch.value_weight > 0, (value - batch.value) ** 2, np.nan)
-        rows.append(np.stack([rank, -np.log(played[:, 0]), error], axis=1))
-    return np.concatenate(rows)
-
-
-def summarise(rows: dict[int, np.ndarray]) -> dict:
-    """Return the figures of what `judge` found, of all board sizes and, of several, of each."""
-    rank, surprisal, error = np.concatenate(list(rows.values())).T
-    known = error[~np.isnan(error)]
-    figures = {
-        "top1": float((rank == 0).mean()),
-        "top5": float((rank < 5).mean()),
-        "cross_entropy": float(surprisal.mean()),
-        "value_mse": float(known.mean()) if len(known) else None,
-        "positions": len(rank),
-    }
-    if len(rows) > 1:
-        figures["by_size"] = {f"{n}x{n}": summarise({n: part}) for n, part in rows.items()}
-    return figures

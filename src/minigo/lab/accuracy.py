@@ -11,7 +11,7 @@ import numpy as np
 from ..checkpoint import load_checkpoint, load_network
 from ..coords import BLACK, NUM_SYMMETRIES
 from ..games import load_human_games, parse_rank
-from ..imitation import choose_positions, exact_evaluator, judge, summarise
+from ..prediction import choose_positions, exact_evaluator, judge, summarise
 from ..record import GameRecord
 from ..replay import Replay
 

@@ -1,4 +1,9 @@
-"""The rules of Go over one plain struct; `_board.pyi` is the manual. No search, no text but diagrams."""
+"""The rules of Go over one plain struct, and the network's input. No search, no text but diagrams.
+
+Bottom up: a stone and its chain (`put_stone`, `remove_chain`), on the structs of `_board.pxd`.
+From the middle: a move (`legality`, `play_known`), then what stands at the end: `score_of`,
+`mark_pass_alive`. Top down: `Board`, which checks, converts and calls; `_board.pyi` is its manual.
+"""
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, realloc

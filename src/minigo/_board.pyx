@@ -412,193 +412,132 @@ cdef void copy_position(Position* target, const Position* source) noexcept nogil
 
 # ---- counting ----
 
+cdef inline int find_regions(
+    const Position* pos, int colors, uint16_t* region_of, uint8_t* borders
+) noexcept nogil:
+    """Number the connected regions of the points whose colours are bits of `colors`; return how many.
+
+    region_of: (MAX_POINTS,) from 1, 0 elsewhere; borders: the colours around each region, as bits.
+    """
+    cdef short stack[MAX_MOVES]
+    cdef int num_regions = 0, num_stack, move, point, neighbor, color, around, k
+    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    memset(region_of, 0, MAX_POINTS * sizeof(uint16_t))
+    for move in range(pos.size * pos.size):
+        point = POINT_OF[pos.size][move]
+        if region_of[point] or not colors >> pos.points[point].color & 1:
+            continue
+        num_regions += 1
+        region_of[point] = num_regions
+        stack[0] = point
+        num_stack, around = 1, 0
+        while num_stack:
+            num_stack -= 1
+            point = stack[num_stack]
+            for k in range(4):
+                neighbor = point + offsets[k]
+                color = pos.points[neighbor].color
+                if not colors >> color & 1:
+                    around |= 1 << color
+                elif not region_of[neighbor]:
+                    region_of[neighbor] = num_regions
+                    stack[num_stack] = neighbor
+                    num_stack += 1
+        borders[num_regions] = around
+    return num_regions
+
+
 cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil:
     """Count the area by Tromp-Taylor: Black minus White minus komi; owner: (N*N,) colours.
 
     A point is a colour's if it holds its stone, or is empty and reaches only that colour.
     """
-    cdef int area[3]
-    cdef short stack[MAX_MOVES]
-    cdef short region[MAX_MOVES]
-    cdef uint8_t seen[MAX_POINTS]
-    cdef int i, k, move, point, neighbor, borders, num_region, num_stack
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    memset(seen, 0, sizeof(seen))
-    memset(area, 0, sizeof(area))
+    cdef uint16_t region_of[MAX_POINTS]
+    cdef uint8_t borders[MAX_MOVES + 1]
+    cdef int[4] only = [EMPTY, BLACK, WHITE, EMPTY]     # by the bits of the colours around
+    cdef int move, point, color, score = 0
+    find_regions(pos, 1 << EMPTY, region_of, borders)
+    borders[0] = 0      # of the stones
     for move in range(pos.size * pos.size):
         point = POINT_OF[pos.size][move]
-        if pos.points[point].color != EMPTY:
-            owner[move] = pos.points[point].color
-            area[pos.points[point].color] += 1
-            continue
-        if seen[point]:
-            continue
-        seen[point] = 1
-        stack[0] = point
-        num_stack, num_region, borders = 1, 0, 0
-        while num_stack:
-            num_stack -= 1
-            point = stack[num_stack]
-            region[num_region] = point
-            num_region += 1
-            for k in range(4):
-                neighbor = point + offsets[k]
-                if pos.points[neighbor].color == EMPTY:
-                    if not seen[neighbor]:
-                        seen[neighbor] = 1
-                        stack[num_stack] = neighbor
-                        num_stack += 1
-                elif pos.points[neighbor].color != WALL:
-                    borders |= pos.points[neighbor].color   # both colours make 3
-        for i in range(num_region):
-            owner[MOVE_OF[pos.size][region[i]]] = borders if borders < 3 else EMPTY
-        area[borders if borders < 3 else EMPTY] += num_region
-    return area[BLACK] - area[WHITE] - pos.komi
+        color = pos.points[point].color | only[borders[region_of[point]] >> BLACK & 3]
+        owner[move] = color
+        score += (color == BLACK) - (color == WHITE)
+    return score - pos.komi
 
 
-cdef int fill_region(
-    const Position* pos, int start, int color, short* region, uint16_t* label, int number
-) noexcept nogil:
-    """Label the connected points around `start` that `color` has no stone on; return how many."""
-    cdef int num_region = 1, i = 0, k, neighbor
+cdef int find_around(const Position* pos, int head, short* around) noexcept nogil:
+    """Write the points next to a chain that are empty or the opponent's, each once; return how many."""
+    cdef uint64_t seen[WORDS]
+    cdef int num_around = 0, stone = head, point, k
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    region[0] = start
-    label[start] = number
-    while i < num_region:
+    memset(seen, 0, sizeof(seen))
+    for _ in range(pos.points[head].num_stones):
         for k in range(4):
-            neighbor = region[i] + offsets[k]
-            if pos.points[neighbor].color in (color, WALL) or label[neighbor]:
-                continue
-            label[neighbor] = number
-            region[num_region] = neighbor
-            num_region += 1
-        i += 1
-    return num_region
-
-
-cdef bint touches(const Position* pos, int point, int head, const uint8_t* is_alive) noexcept nogil:
-    """Tell whether a point is next to the chain `head`, or with head 0 to any chain marked alive."""
-    cdef int k, neighbor
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    for k in range(4):
-        neighbor = point + offsets[k]
-        if pos.points[neighbor].color not in (BLACK, WHITE):
-            continue
-        if pos.points[neighbor].chain == head or (
-            head == 0 and is_alive[pos.points[neighbor].chain]
-        ):
-            return True
-    return False
-
-
-cdef bint encloses(
-    const Position* pos, const short* region, int num_region, int head, const uint8_t* is_alive
-) noexcept nogil:
-    """Tell whether every point of a region where the opponent could get an eye touches the chain.
-
-    Those are its empty points; where suicide is allowed also its stones, which can clear themselves.
-    """
-    cdef int i
-    for i in range(num_region):
-        if pos.points[region[i]].color != EMPTY and not pos.suicide:
-            continue
-        if not touches(pos, region[i], head, is_alive):
-            return False
-    return True
-
-
-cdef bint borders_dead(
-    const Position* pos, const short* region, int num_region, int color, const uint8_t* is_alive
-) noexcept nogil:
-    """Tell whether a chain of `color` next to the region isn't marked alive."""
-    cdef int i, k, neighbor
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    for i in range(num_region):
-        for k in range(4):
-            neighbor = region[i] + offsets[k]
-            if pos.points[neighbor].color == color and not is_alive[pos.points[neighbor].chain]:
-                return True
-    return False
+            point = stone + offsets[k]
+            if pos.points[point].color in (EMPTY, 3 - pos.points[head].color):
+                around[num_around] = point
+                num_around += not seen[point >> 6] >> (point & 63) & 1
+                seen[point >> 6] |= <uint64_t>1 << (point & 63)
+        stone = pos.points[stone].next
+    return num_around
 
 
 cdef void mark_pass_alive(const Position* pos, int color, int8_t* owner) noexcept nogil:
     """Write `color` where its chains and their territory are alive if it always passes (Benson 1976).
 
-    A chain stays alive while it has two regions all of whose empty points are its liberties; a
-    region counts only while every chain of `color` around it is alive. Repeat until nothing changes.
+    A region is connected points without a stone of `color`. The opponent could get an eye at its
+    empty points; where suicide is allowed also at his stones, which can clear themselves. A region
+    is vital to a chain that is next to all of those, and a chain dies that has less than two vital
+    regions. A region is open, and vital to nobody, once a chain around it has died, or if one of
+    those points is next to no chain at all.
     """
-    cdef uint16_t label[MAX_POINTS]
-    cdef uint8_t is_alive[MAX_POINTS]       # by head
-    cdef uint8_t num_vital[MAX_POINTS]      # by head
-    cdef short points[MAX_MOVES]            # the regions' points, one region after another
-    cdef short first[MAX_MOVES + 1]         # where each begins
-    cdef int num_regions = 0, i, k, move, point, head
-    cdef bint is_changed = True
-    memset(label, 0, sizeof(label))
-    memset(is_alive, 0, sizeof(is_alive))
-    first[0] = 0
+    cdef uint16_t region_of[MAX_POINTS]
+    cdef uint16_t num_eyes[MAX_MOVES + 1]   # of a region: points where the opponent could get an eye
+    cdef uint16_t num_near[MAX_MOVES + 1]   # those of them that are next to one chain
+    cdef uint8_t borders[MAX_MOVES + 1]
+    cdef uint8_t is_open[MAX_MOVES + 1]
+    cdef uint8_t is_dead[MAX_POINTS]        # by head
+    cdef short around[MAX_MOVES]
+    cdef const Point* points = pos.points
+    cdef int move, point, head, num_regions, region, near, num_around, num_vital, i
+    cdef bint is_lost, is_changed = True
+    num_regions = find_regions(pos, 1 << EMPTY | 1 << (3 - color), region_of, borders)
+    memset(num_eyes, 0, sizeof(num_eyes))
+    memset(is_open, 0, sizeof(is_open))
+    memset(is_dead, 0, sizeof(is_dead))
     for move in range(pos.size * pos.size):
         point = POINT_OF[pos.size][move]
-        if pos.points[point].color == color:
-            is_alive[pos.points[point].chain] = 1
-        elif not label[point]:
-            first[num_regions + 1] = first[num_regions] + fill_region(
-                pos, point, color, &points[first[num_regions]], label, num_regions + 1
-            )
-            num_regions += 1
+        if points[point].color == EMPTY or (points[point].color != color and pos.suicide):
+            num_eyes[region_of[point]] += 1
+            # Is it next to empty points, the opponent's and the edge alone?
+            near = points[point].neighbors
+            is_open[region_of[point]] |= (near & 15) + (near >> 4 * (3 - color) & 15) == 4
     while is_changed:
         is_changed = False
-        memset(num_vital, 0, sizeof(num_vital))
-        for i in range(num_regions):
-            count_vital(pos, &points[first[i]], first[i + 1] - first[i], color, is_alive, num_vital)
         for head in range(pos.num_points):
-            if is_alive[head] and num_vital[head] < 2:
-                is_alive[head] = 0
-                is_changed = True
+            if points[head].color != color or points[head].chain != head or is_dead[head]:
+                continue
+            memset(num_near, 0, (num_regions + 1) * sizeof(uint16_t))
+            num_vital = 0
+            num_around = find_around(pos, head, around)
+            for i in range(num_around):
+                region = region_of[around[i]]
+                if points[around[i]].color == EMPTY or pos.suicide:
+                    num_near[region] += 1
+                    num_vital += num_near[region] == num_eyes[region] and not is_open[region]
+            if num_vital < 2:
+                is_dead[head] = is_changed = True
+                for i in range(num_around):
+                    is_open[region_of[around[i]]] = True
     for move in range(pos.size * pos.size):
         point = POINT_OF[pos.size][move]
-        if pos.points[point].color == color and is_alive[pos.points[point].chain]:
-            owner[move] = color
-    for i in range(num_regions):
-        k = first[i + 1] - first[i]
-        if not borders_dead(pos, &points[first[i]], k, color, is_alive) and encloses(
-            pos, &points[first[i]], k, 0, is_alive
-        ):
-            for move in range(first[i], first[i + 1]):
-                owner[MOVE_OF[pos.size][points[move]]] = color
-
-
-cdef void count_vital(
-    const Position* pos,
-    const short* region,
-    int num_region,
-    int color,
-    const uint8_t* is_alive,
-    uint8_t* num_vital,
-) noexcept nogil:
-    """Add one to `num_vital` of each chain of `color` that the region is vital to."""
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    cdef uint16_t[4] heads
-    cdef int i, k, j, head, num_heads = 0, first_needed = 0
-    if borders_dead(pos, region, num_region, color, is_alive):
-        return
-    # A vital chain touches every such point, so it touches the first one.
-    while pos.points[region[first_needed]].color != EMPTY and not pos.suicide:
-        first_needed += 1
-        if first_needed == num_region:
-            return
-    for k in range(4):
-        i = region[first_needed] + offsets[k]
-        if pos.points[i].color != color:
-            continue
-        head = pos.points[i].chain
-        for j in range(num_heads):
-            if heads[j] == head:
-                break
+        if points[point].color == color:
+            is_lost = is_dead[points[point].chain]
         else:
-            heads[num_heads] = head
-            num_heads += 1
-            num_vital[head] += encloses(pos, region, num_region, head, is_alive)
+            is_lost = is_open[region_of[point]]
+        if not is_lost:
+            owner[move] = color
 
 
 # ---- the network's input ----

@@ -9,19 +9,10 @@ from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
-cdef extern from *:
-    """
-    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
-    """
-    int count_trailing_zeros(uint64_t bits) noexcept nogil
-
 import numpy as np
 
 from .config import Rules
 from .coords import check_size, format_vertex, symmetry_table
-
-cdef enum:
-    EMPTY, BLACK, WHITE, WALL
 
 cdef size_t HEADER_BYTES = sizeof(Position) - MAX_POINTS * sizeof(Point)
 cdef uint64_t ZOBRIST[3][MAX_POINTS]
@@ -64,15 +55,6 @@ class IllegalMove(ValueError):
 
 # ---- tables ----
 
-cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
-    """Return the next number of the splitmix64 generator (Steele et al. 2014)."""
-    state[0] += 0x9E3779B97F4A7C15u
-    cdef uint64_t z = state[0]
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu
-    return z ^ (z >> 31)
-
-
 cdef int fill_tables(int size) except -1:
     """Fill the tables of one board size, once."""
     cdef int move, symmetry
@@ -110,6 +92,11 @@ cdef const short* symmetry_of(int size, int symmetry) noexcept nogil:
     return SYMMETRY[size][symmetry]
 
 
+cdef const short* moves_of(int size) noexcept nogil:
+    """Return the move at each point."""
+    return MOVE_OF[size]
+
+
 # ---- history ----
 
 cdef int reserve_keys(History* history, int capacity) except -1 nogil:
@@ -126,7 +113,7 @@ cdef int reserve_keys(History* history, int capacity) except -1 nogil:
     return 0
 
 
-cdef int append_key(History* history, uint64_t key) except -1 nogil:
+cdef inline int append_key(History* history, uint64_t key) except -1 nogil:
     if history.count == history.capacity:
         reserve_keys(history, 2 * history.capacity + 64)
     history.keys[history.count] = key
@@ -240,9 +227,6 @@ cdef int remove_chain(Position* pos, int head) noexcept nogil:
     for _ in range(num_stones):
         points[stone].color = EMPTY
         points[stone].chain = 0
-        points[pos.num_empty].empty = stone
-        points[stone].slot = pos.num_empty
-        pos.num_empty += 1
         pos.hash ^= ZOBRIST[color][stone]
         stones[stone >> 6] &= ~(<uint64_t>1 << (stone & 63))
         for k in range(4):
@@ -263,13 +247,9 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     cdef Point* stone = &points[point]
     cdef Point* neighbor
     cdef int[4] own
-    cdef int k, last, num_own = 0, num_taken = 0
+    cdef int k, num_own = 0, num_taken = 0
     cdef uint64_t liberties = 0
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    pos.num_empty -= 1
-    last = points[pos.num_empty].empty
-    points[stone.slot].empty = last
-    points[last].slot = stone.slot
     stone.color = color
     stone.chain = stone.next = point
     stone.num_stones = 1
@@ -640,14 +620,11 @@ cdef class Board:
         for move in range(size * size):
             point = POINT_OF[size][move]
             pos.points[point].color = EMPTY
-            pos.points[move].empty = point
-            pos.points[point].slot = move
         for move in range(size * size):
             point = POINT_OF[size][move]
             for k in range(4):
                 is_wall = pos.points[point + offsets[k]].color == WALL
                 pos.points[point].neighbors += 0x110 if is_wall else 1
-        pos.num_empty = size * size
         self.rules = rules
         self.restart()
 
@@ -867,14 +844,12 @@ cdef class Board:
                 num_near += (1, 16, 256, 272)[near]
             assert pos.points[point].neighbors == num_near, f"neighbours of {move}"
             if color == EMPTY:
-                assert pos.points[pos.points[point].slot].empty == point, f"empty list at {move}"
-                assert pos.points[point].slot < pos.num_empty, f"empty list at {move}"
-            else:
-                hash ^= ZOBRIST[color][point]
-                assert pos.points[point].held >> color & 1, f"held at {move}"
-                head = pos.points[point].chain
-                assert pos.points[head].chain == head, f"head at {move}"
-                assert pos.points[head].color == color, f"head at {move}"
+                continue
+            hash ^= ZOBRIST[color][point]
+            assert pos.points[point].held >> color & 1, f"held at {move}"
+            head = pos.points[point].chain
+            assert pos.points[head].chain == head, f"head at {move}"
+            assert pos.points[head].color == color, f"head at {move}"
         assert hash == pos.hash, "hash"
         self.check_chains()
 
@@ -920,60 +895,3 @@ cdef object illegal_move(Board board, int move, int color):
     reason = {OCCUPIED: "the point is taken", SUICIDE: "suicide", KO: f"{board.rules.ko} ko"}[verdict]
     name = "Black" if color == BLACK else "White"
     return IllegalMove(f"{name} may not play {format_vertex(move, size)}: {reason}")
-
-
-# ---- random games ----
-
-cdef bint is_own_eye(const Position* pos, int point) noexcept nogil:
-    """Tell whether an empty point surrounded by the player's stones is a real eye of his.
-
-    It is false where the opponent holds two of its four corners, or one at the edge.
-    """
-    cdef const Point* points = pos.points
-    cdef int color = pos.to_play, stride = pos.stride, num_opponents = 0, k
-    cdef bint is_edge = False
-    cdef int[4] corners = [-stride - 1, -stride + 1, stride - 1, stride + 1]
-    if (points[point].neighbors >> 4 * color & 15) != 4:
-        return False
-    for k in range(4):
-        num_opponents += points[point + corners[k]].color == 3 - color
-        is_edge |= points[point + corners[k]].color == WALL
-    return num_opponents + is_edge < 2
-
-
-cdef int random_move(Position* pos, const History* history, uint64_t* state) noexcept nogil:
-    """Draw a legal move that fills no eye of the player's own, uniformly; pass if there is none."""
-    cdef Point* points = pos.points
-    cdef int num_left = pos.num_empty, slot, point
-    while num_left:
-        slot = ((split_mix(state) >> 32) * num_left) >> 32
-        point = points[slot].empty
-        if not is_own_eye(pos, point) and legality(pos, history, point, pos.to_play) == LEGAL:
-            return MOVE_OF[pos.size][point]
-        num_left -= 1       # behind the end: not drawn again for this move
-        points[slot].empty = points[num_left].empty
-        points[points[slot].empty].slot = slot
-        points[num_left].empty = point
-        points[point].slot = num_left
-    return pos.size * pos.size
-
-
-def random_playouts(Board start, int num_playouts, uint64_t seed):
-    cdef Board board = start.copy()
-    cdef int8_t owner[MAX_MOVES]
-    cdef int point, area = start.pos.size * start.pos.size, last = start.pos.num_moves + 3 * area
-    cdef long num_moves = 0
-    owned = np.zeros((start.pos.size, start.pos.size))
-    cdef double[::1] sums = owned.ravel()
-    reserve_keys(&board.history, start.history.count + 3 * area)
-    with nogil:
-        for _ in range(num_playouts):
-            copy_position(board.pos, start.pos)
-            board.history.count = start.history.count
-            while board.pos.num_passes < 2 and board.pos.num_moves < last:
-                play_known(board.pos, &board.history, random_move(board.pos, &board.history, &seed))
-            num_moves += board.pos.num_moves - start.pos.num_moves
-            score_of(board.pos, owner)
-            for point in range(area):
-                sums[point] += (owner[point] == BLACK) - (owner[point] == WHITE)
-    return num_moves, owned / num_playouts

@@ -97,4 +97,3 @@ cdef class Board:
 
     cdef int restart(self) except -1
     cdef int head_at(self, int move) except -1
-    cdef int check_chains(self) except -1

@@ -7,7 +7,7 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import numpy as np
 
@@ -828,56 +828,40 @@ cdef class Board:
 
     def check(self):
         cdef Position* pos = self.pos
-        cdef int move, point, color, head, k, near
-        cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+        cdef Stones stones
+        cdef Point here
+        cdef int move, point, head, stone
         cdef uint64_t hash = 0
-        assert self.history.keys[self.history.count - 1] == position_key(pos.hash, pos.to_play)
+        chains = {}     # (head, colour): stones and pseudo-liberties
+        memset(&stones, 0, sizeof(stones))
         for move in range(pos.size * pos.size):
             point = POINT_OF[pos.size][move]
-            color = pos.points[point].color
-            for side in range(2):
-                has_stone = pos.stones[pos.newest].sets[side][point >> 6] >> (point & 63) & 1
-                assert has_stone == (color == side + BLACK), f"stone sets at {move}"
-            num_near = 0
-            for k in range(4):
-                near = pos.points[point + offsets[k]].color
-                num_near += (1, 16, 256, 272)[near]
-            assert pos.points[point].neighbors == num_near, f"neighbours of {move}"
-            if color == EMPTY:
+            here = pos.points[point]
+            near = [point - pos.stride, point - 1, point + 1, point + pos.stride]
+            num_near = sum([(1, 16, 256, 272)[pos.points[p].color] for p in near])
+            assert here.neighbors == num_near, f"neighbours of {move}"
+            if here.color == EMPTY:
+                assert here.chain == 0, f"chain of {move}"
                 continue
-            hash ^= ZOBRIST[color][point]
-            assert pos.points[point].held >> color & 1, f"held at {move}"
-            head = pos.points[point].chain
-            assert pos.points[head].chain == head, f"head at {move}"
-            assert pos.points[head].color == color, f"head at {move}"
-        assert hash == pos.hash, "hash"
-        self.check_chains()
-
-    cdef int check_chains(self) except -1:
-        cdef Position* pos = self.pos
-        cdef int point, stone, k, neighbor, num_stones
-        cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-        for point in range(pos.num_points):
-            if pos.points[point].color not in (BLACK, WHITE) or pos.points[point].chain != point:
-                continue
-            liberties, num_stones, stone = [], 0, point
-            while True:
-                num_stones += 1
-                assert pos.points[stone].chain == point and num_stones <= pos.points[point].num_stones
-                for k in range(4):
-                    neighbor = stone + offsets[k]
-                    if pos.points[neighbor].color == EMPTY:
-                        liberties.append(neighbor)
-                    elif pos.points[neighbor].color == pos.points[point].color:
-                        assert pos.points[neighbor].chain == point, f"chain at {point}"
+            hash ^= ZOBRIST[here.color][point]
+            stones.sets[here.color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
+            assert here.held >> here.color & 1, f"held at {move}"
+            own = [pos.points[p].chain for p in near if pos.points[p].color == here.color]
+            assert set(own) <= {here.chain}, f"chains next to {move}"
+            members, liberties = chains.setdefault((here.chain, here.color), ([], []))
+            members.append(point)
+            liberties.extend([p for p in near if pos.points[p].color == EMPTY])
+        assert hash == pos.hash and memcmp(&stones, &pos.stones[pos.newest], sizeof(stones)) == 0
+        assert self.history.keys[self.history.count - 1] == position_key(pos.hash, pos.to_play)
+        for (head, _), (members, liberties) in chains.items():
+            circle, stone = [], head
+            for _ in range(pos.points[head].num_stones):
+                circle.append(stone)
                 stone = pos.points[stone].next
-                if stone == point:
-                    break
-            assert num_stones == pos.points[point].num_stones, f"stones of {point}"
-            assert liberties and pos.points[point].liberties == sum(liberty(x) for x in liberties)
-            assert in_atari(&pos.points[point]) == (len(set(liberties)) == 1)
-            assert count_liberties(pos, point, MAX_POINTS) == len(set(liberties))
-        return 0
+            assert stone == head and sorted(circle) == members, f"stones of {head}"
+            assert liberties and pos.points[head].liberties == sum([liberty(p) for p in liberties])
+            assert in_atari(&pos.points[head]) == (len(set(liberties)) == 1)
+            assert count_liberties(pos, head, MAX_POINTS) == len(set(liberties))
 
 
 cdef int check_color(int color) except -1:

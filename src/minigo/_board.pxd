@@ -96,4 +96,5 @@ cdef class Board:
     cdef object _rules
 
     cdef int restart(self) except -1
+    cdef bint allows(self, int move, int color) noexcept
     cdef int head_at(self, int move) except -1

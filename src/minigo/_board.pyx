@@ -176,8 +176,13 @@ cdef inline bint in_atari(const Point* head) noexcept nogil:
     return (head.liberties >> 48) * (head.liberties & 0xFFFFFFF) == total * total
 
 
-cdef int count_liberties(const Position* pos, int head, int limit) noexcept nogil:
-    """Count a chain's distinct liberties, but stop at `limit`."""
+cdef int find_around(
+    const Position* pos, int head, int colors, int limit, short* around
+) noexcept nogil:
+    """Write the points next to a chain whose colours are bits of `colors`, each once; stop at `limit`.
+
+    Returns how many; with 1 << EMPTY those are the chain's liberties.
+    """
     cdef uint64_t seen[WORDS]
     cdef int count = 0, stone = head, k, point
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
@@ -185,8 +190,9 @@ cdef int count_liberties(const Position* pos, int head, int limit) noexcept nogi
     for _ in range(pos.points[head].num_stones):
         for k in range(4):
             point = stone + offsets[k]
-            if pos.points[point].color == EMPTY and not seen[point >> 6] >> (point & 63) & 1:
+            if colors >> pos.points[point].color & 1 and not seen[point >> 6] >> (point & 63) & 1:
                 seen[point >> 6] |= <uint64_t>1 << (point & 63)
+                around[count] = point
                 count += 1
                 if count == limit:
                     return count
@@ -430,23 +436,6 @@ cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil:
     return score - pos.komi
 
 
-cdef int find_around(const Position* pos, int head, short* around) noexcept nogil:
-    """Write the points next to a chain that are empty or the opponent's, each once; return how many."""
-    cdef uint64_t seen[WORDS]
-    cdef int num_around = 0, stone = head, point, k
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
-    memset(seen, 0, sizeof(seen))
-    for _ in range(pos.points[head].num_stones):
-        for k in range(4):
-            point = stone + offsets[k]
-            if pos.points[point].color in (EMPTY, 3 - pos.points[head].color):
-                around[num_around] = point
-                num_around += not seen[point >> 6] >> (point & 63) & 1
-                seen[point >> 6] |= <uint64_t>1 << (point & 63)
-        stone = pos.points[stone].next
-    return num_around
-
-
 cdef void mark_pass_alive(const Position* pos, int color, int8_t* owner) noexcept nogil:
     """Write `color` where its chains and their territory are alive if it always passes (Benson 1976).
 
@@ -464,9 +453,10 @@ cdef void mark_pass_alive(const Position* pos, int color, int8_t* owner) noexcep
     cdef uint8_t is_dead[MAX_POINTS]        # by head
     cdef short around[MAX_MOVES]
     cdef const Point* points = pos.points
+    cdef int others = 1 << EMPTY | 1 << (3 - color)
     cdef int move, point, head, num_regions, region, near, num_around, num_vital, i
     cdef bint is_changed = True
-    num_regions = find_regions(pos, 1 << EMPTY | 1 << (3 - color), region_of, borders)
+    num_regions = find_regions(pos, others, region_of, borders)
     memset(num_eyes, 0, sizeof(num_eyes))
     memset(is_open, 0, sizeof(is_open))
     memset(is_dead, 0, sizeof(is_dead))
@@ -484,7 +474,7 @@ cdef void mark_pass_alive(const Position* pos, int color, int8_t* owner) noexcep
                 continue
             memset(num_near, 0, (num_regions + 1) * sizeof(uint16_t))
             num_vital = 0
-            num_around = find_around(pos, head, around)
+            num_around = find_around(pos, head, others, MAX_MOVES, around)
             for i in range(num_around):
                 region = region_of[around[i]]
                 if points[around[i]].color == EMPTY or pos.suicide:
@@ -517,12 +507,15 @@ cdef void write_chains(const Position* pos, const short* symmetry, float* planes
     """Write the six planes of chains by liberties: own with 1, 2, 3 or more, then the opponent's."""
     cdef int area = pos.size * pos.size
     cdef int move, point, stone, liberties
+    cdef short around[3]
     cdef float* plane
     for move in range(area):
         point = POINT_OF[pos.size][move]
         if pos.points[point].color == EMPTY or pos.points[point].chain != point:
             continue
-        liberties = 1 if in_atari(&pos.points[point]) else count_liberties(pos, point, 3)
+        liberties = 1
+        if not in_atari(&pos.points[point]):
+            liberties = find_around(pos, point, 1 << EMPTY, 3, around)
         plane = planes + (liberties - 1 if pos.points[point].color == pos.to_play else liberties + 2) * area
         stone = point
         for _ in range(pos.points[point].num_stones):
@@ -764,7 +757,8 @@ cdef class Board:
         return sorted(points)
 
     def liberties(self, int move):
-        return count_liberties(self.pos, self.head_at(move), MAX_POINTS)
+        cdef short around[MAX_MOVES]
+        return find_around(self.pos, self.head_at(move), 1 << EMPTY, MAX_MOVES, around)
 
     def area(self):
         owner = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
@@ -827,7 +821,7 @@ cdef class Board:
             assert stone == head and sorted(circle) == members, f"stones of {head}"
             assert liberties and pos.points[head].liberties == sum([liberty(p) for p in liberties])
             assert in_atari(&pos.points[head]) == (len(set(liberties)) == 1)
-            assert count_liberties(pos, head, MAX_POINTS) == len(set(liberties))
+            assert self.liberties(MOVE_OF[pos.size][head]) == len(set(liberties))
 
 
 cdef int check_color(int color) except -1:

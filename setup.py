@@ -1,4 +1,4 @@
-"""Builds the two extensions; everything else about the package is in pyproject.toml.
+"""Builds the three extensions; everything else about the package is in pyproject.toml.
 
 MINIGO_DEBUG=1 builds with bounds checks, assertions and the compiler's array-bounds sanitizer.
 """
@@ -57,7 +57,7 @@ def extension(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension("_board"), extension("_tree")],
+        [extension(name) for name in ("_board", "_tree", "_rollouts")],
         compiler_directives=DIRECTIVES,
         build_dir="build/debug" if DEBUG else "build/release",
     ),

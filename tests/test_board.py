@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts
+from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove
+from minigo._rollouts import random_playouts
 from minigo.config import Rules
 from minigo.coords import BLACK, EMPTY, WHITE, parse_vertex, symmetry_table
 from reference import (
@@ -1232,10 +1233,10 @@ def test_pass_alive_is_what_no_moves_of_the_opponent_can_capture(suicide, rng):
 @pytest.mark.parametrize("size", (2, 5, 9, 19))
 def test_random_playouts_end_and_are_fair(size, ko):
     board = Board(size, Rules(ko=ko))
-    num_moves, owned = random_playouts(board, 400, 1)
-    again, other = (random_playouts(board, 400, seed) for seed in (1, 2))
+    num_moves, owned = random_playouts(board, 4000, 1)
+    again, other = (random_playouts(board, 4000, seed) for seed in (1, 2))
     assert again[0] == num_moves and (again[1] == owned).all() and (other[1] != owned).any()
-    assert size * size / 2 < num_moves / 400 <= 3 * size * size
+    assert size * size / 2 < num_moves / 4000 <= 3 * size * size
     assert abs(owned.sum()) < 8  # the first move is worth a little
     assert board.num_moves == 0
 

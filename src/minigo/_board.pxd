@@ -1,4 +1,4 @@
-# The position as a plain struct, and what `_tree.pyx` calls on it.
+# The position as a plain struct, and what `_tree.pyx` and `_rollouts.pyx` call on it.
 
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -9,6 +9,9 @@ cdef enum:
     NUM_PREVIOUS = 2    # earlier positions whose stones are kept for the input planes
     NUM_LAST = 4        # last moves kept for the input planes
     PLANES = 20
+
+cdef enum:
+    EMPTY, BLACK, WHITE, WALL
 
 cdef enum Legality:
     LEGAL, OCCUPIED, SUICIDE, KO
@@ -23,8 +26,6 @@ cdef struct Point:
     uint16_t num_stones         # head: stones in the chain
     uint16_t chain              # stone: the head of its chain; 0 elsewhere, where `liberties` mean nothing
     uint16_t next               # stone: the next one of its chain, in a circle
-    uint16_t empty              # entry i of the list of empty points, kept here for one memcpy
-    uint16_t slot               # empty point: where it is in that list
     uint16_t neighbors          # of four: empty + 16 * black + 256 * white ones; WALL counts as both colours
     uint8_t color               # EMPTY, BLACK, WHITE or WALL
     uint8_t held                # bit c: a stone of colour c has been here since the set-up
@@ -42,7 +43,6 @@ cdef struct Position:
     int size
     int stride                  # size + 1: from a point to the one below
     int num_points              # bordered points of this size
-    int num_empty
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
     int fresh                   # where the latest stone was put whose colour had never been there
@@ -63,9 +63,27 @@ cdef struct History:
     int count
     int capacity
 
+cdef extern from *:
+    """
+    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
+    """
+    int count_trailing_zeros(uint64_t bits) noexcept nogil
+
+cdef inline uint64_t split_mix(uint64_t* state) noexcept nogil:
+    """Return the next number of the splitmix64 generator (Steele et al. 2014)."""
+    state[0] += 0x9E3779B97F4A7C15u
+    cdef uint64_t z = state[0]
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu
+    return z ^ (z >> 31)
+
+cdef const short* moves_of(int size) noexcept nogil
 cdef const short* symmetry_of(int size, int symmetry) noexcept nogil
 cdef void copy_position(Position* target, const Position* source) noexcept nogil
 cdef int copy_history(History* target, const History* source) except -1 nogil
+cdef Legality legality(
+    const Position* pos, const History* history, int point, int color
+) noexcept nogil
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil
 cdef int write_input(
     const Position* pos, const History* history, const short* symmetry, float* planes, uint16_t* moves
@@ -78,5 +96,5 @@ cdef class Board:
     cdef object _rules
 
     cdef int restart(self) except -1
+    cdef bint allows(self, int move, int color) noexcept
     cdef int head_at(self, int move) except -1
-    cdef int check_chains(self) except -1

@@ -22,7 +22,8 @@ import torch
 from msgspec.structs import replace
 from torch.utils.flop_counter import FlopCounterMode
 
-from .._board import NUM_PLANES, Board, random_playouts
+from .._board import NUM_PLANES, Board
+from .._rollouts import random_playouts
 from ..config import Recipe, Rules, SearchConfig, SelfplayConfig, TrainConfig
 from ..evaluator import Evaluation, make_evaluator
 from ..machine import is_bfloat16_fast, list_cores, pin_to_core

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .._board import NUM_PLANES, Board, IllegalMove, random_playouts
+from .._board import NUM_PLANES, Board, IllegalMove
+from .._rollouts import random_playouts
 from ..config import RULES, PlayConfig, Rules, SearchConfig, change
 from ..coords import BLACK, EMPTY, WHITE, opponent, symmetry_table
 from ..record import GameRecord

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from .machine import format_error, keep_big_buffers, pin_to_core
 
 STOP_S = 10.0  # from SIGTERM to SIGKILL
-LOWEST_PRIORITY = 19  # niceness of who takes only the time that nobody else wants
+LOW_PRIORITY = 10  # niceness of who leaves nine tenths of a core to others who want it
 
 
 class Crew:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import Recipe
-from .crew import LOWEST_PRIORITY, Crew
+from .crew import LOW_PRIORITY, Crew
 from .learner import Learner
 from .machine import list_cores, sort_by_number, write_whole
 from .network import PolicyValueNet, parse_network
@@ -237,7 +237,7 @@ def playing(recipe: Recipe, networks: Path, games: GameFolder) -> Iterator[Calla
         worker = Worker(*orders[0])
         yield lambda missing: missing and worker.play(missing)
         return
-    with Crew(work, num_workers, LOWEST_PRIORITY) as crew:
+    with Crew(work, num_workers, LOW_PRIORITY) as crew:
         for order in orders:
             crew.give(*order)
         yield lambda missing: crew.wait(GLANCE_S if missing else 0.0)

@@ -1,5 +1,6 @@
 """Self-play: many games at once, and the worker that writes their records into a run's folder."""
 
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import Recipe
 from .coords import signs_of
 from .evaluator import Evaluator, make_evaluator
-from .record import GameRecord, RecordWriter
+from .record import PART, GameRecord, RecordWriter
 from .search import Search, choose_move
 
 KOMI_SPREAD = 1.0  # standard deviation of komi around the recipe's, in points (KataGo, Appendix D)
@@ -120,11 +121,9 @@ class SelfPlay:
         is_gumbel = game.thought == Thought.FULL and self.recipe.search.root == "gumbel"
         if is_gumbel or not moves["visits"].any():
             return self.search.forest.best_move(tree)
-        return choose_move(moves["visits"], self._temperature(game), self.rng)
-
-    def _temperature(self, game: Game) -> float:
         decay = 0.5 ** (len(game.moves) / self.recipe.selfplay.halflife)
-        return TEMPERATURE_END + (TEMPERATURE - TEMPERATURE_END) * decay
+        temperature = TEMPERATURE_END + (TEMPERATURE - TEMPERATURE_END) * decay
+        return choose_move(moves["visits"], temperature, self.rng)
 
     def is_finished(self, tree: int) -> bool:
         """Tell whether a game is over, settled, or at the recipe's last move."""
@@ -160,9 +159,6 @@ class SelfPlay:
 def is_settled(board: Board) -> bool:
     """Tell whether every point is pass-alive or its territory: the count is certain."""
     return bool(board.pass_alive().all())
-
-
-# ---- a run's folders ----
 
 
 def cycle_path(networks: Path, cycle: int) -> Path:
@@ -235,10 +231,10 @@ class Worker:
 
     def _free_path(self) -> Path:
         """Return the name of a record file that is still free."""
-        number, stem = 0, f"cycle-{self.cycle:04d}-{self.number}"
-        while any(self.records.glob(f"{stem}-{number}.*")):
-            number += 1
-        return self.records / f"{stem}-{number}.games"
+        for number in itertools.count():
+            path = self.records / f"cycle-{self.cycle:04d}-{self.number}-{number}.games"
+            if not path.exists() and not path.with_suffix(PART).exists():
+                return path
 
 
 def work(number: int, recipe: Recipe, networks: Path, records: Path, seed: list[int]) -> None:

@@ -72,17 +72,16 @@ def run(sections: list[str], json: bool = False, compile: bool = False) -> None:
     train = functools.partial(bench_train, compile)
     functions = {"board": bench_board, "tree": bench_tree, "net": bench_net}
     functions |= {"selfplay": bench_selfplay, "train": train, "gtp": bench_gtp}
-    for section in sections:
-        if section not in functions:
-            raise ValueError(f"{section!r} is not one of {', '.join(functions)}")
+    if unknown := [section for section in sections if section not in functions]:
+        raise ValueError(f"{unknown[0]!r} is not one of {', '.join(functions)}")
     report: dict[str, str | float] = describe_machine()
     print("\n".join(f"{key:12}{value}" for key, value in report.items()))
     for section in sections or functions:
         print(f"\n{section}")
         for figures in functions[section]():
-            report |= (rounded := {key: float(f"{value:.4g}") for key, value in figures.items()})
-            lines = [f"  {key:50}{value:>12,.6g}" for key, value in rounded.items()]
-            print("\n".join(lines), flush=True)
+            for key, value in figures.items():
+                report[key] = float(f"{value:.4g}")
+                print(f"  {key:50}{report[key]:>12,.6g}", flush=True)
     if json:
         print(json_module.dumps(report))
 
@@ -107,13 +106,10 @@ def measure(*works: Callable[[], object], repeats: int = 0) -> list[float]:
 
     They take turns, so that what else the machine does changes their ratios little.
     """
-    rates = [[] for _ in works]
     for work in works:
         work()
-    for _ in range(repeats or REPEATS):
-        for work, results in zip(works, rates, strict=True):
-            results.append(_repeat(work, REPEAT_S))
-    return [statistics.median(results) for results in rates]
+    rates = [[_repeat(work, REPEAT_S) for work in works] for _ in range(repeats or REPEATS)]
+    return np.median(rates, axis=0).tolist()
 
 
 def _repeat(work: Callable[[], object], duration_s: float) -> float:
@@ -237,39 +233,31 @@ def _run_selfplay(recipe: Recipe, num_processes: int) -> tuple[Figures, Figures]
     speeds = {"simulations_per_s": simulations, "net_evals_per_s": net, "moves_per_s": moves}
     speeds["games_per_hour"] = 3600 * moves / longest_game
     shares = {"processes": num_processes, "over_net": np.median(sums[:, 1] / sums[:, 0])}
-    for name, part in zip(("network", "tree", "python"), parts, strict=True):
+    parts.append(max(0.0, num_processes - sum(parts)))
+    for name, part in zip(("network", "tree", "python", "waiting"), parts, strict=True):
         shares[f"{name}_share"] = part / num_processes
-    shares["waiting_share"] = max(0.0, 1 - sum(parts) / num_processes)
     return speeds, shares
 
 
 @functools.cache
 def _start_selfplay(recipe: Recipe) -> tuple[SelfPlay, Counter]:
-    """Begin the games that a process goes on with, round after round.
-
-    The counter sums up what their parts do: processor time, and rows of their first arguments.
-    """
-    evaluator = make_evaluator(
-        PolicyValueNet(recipe.network), recipe.size, max_batch=recipe.selfplay.games_at_once
-    )
+    """Begin the games that a process goes on with round after round; the counter is `_timed`'s."""
+    net, num_games = PolicyValueNet(recipe.network), recipe.selfplay.games_at_once
+    evaluator = make_evaluator(net, recipe.size, max_batch=num_games)
     selfplay, sums = SelfPlay(evaluator, recipe, np.random.default_rng(1)), Counter()
-
-    def watch(target: object, name: str) -> None:
-        function = getattr(target, name)
-
-        def watched(*arguments):
-            start_s = time.process_time()
-            result = function(*arguments)
-            sums[f"{name}_s"] += time.process_time() - start_s
-            sums[f"{name}_rows"] += np.atleast_1d(arguments[0]).shape[0]
-            return result
-
-        setattr(target, name, watched)
-
-    watch(evaluator, "evaluate")
-    watch(selfplay.search, "simulate")
-    watch(selfplay.search, "play")
+    search = selfplay.search
+    for target, name in ((evaluator, "evaluate"), (search, "simulate"), (search, "play")):
+        setattr(target, name, functools.partial(_timed, sums, name, getattr(target, name)))
     return selfplay, sums
+
+
+def _timed(sums: Counter, name: str, method: Callable, *arguments):
+    """Call a method; add up its processor time, and the rows of its first argument."""
+    start_s = time.process_time()
+    result = method(*arguments)
+    sums[f"{name}_s"] += time.process_time() - start_s
+    sums[f"{name}_rows"] += np.atleast_1d(arguments[0]).shape[0]
+    return result
 
 
 def _selfplay_round(recipe: Recipe, duration_s: float) -> list[float]:
@@ -290,19 +278,15 @@ def _selfplay_round(recipe: Recipe, duration_s: float) -> list[float]:
 
 def bench_train(compile: bool = False) -> Iterator[Figures]:
     """Measure training with all threads, with one and, if `compile`, with torch.compile."""
-    replay, num_threads, cfg = (
-        Replay([9], np.random.default_rng(1)),
-        len(list_cores()),
-        TrainConfig(),
-    )
     evaluator = ConstantEvaluator(9, RECIPE.selfplay.games_at_once)
+    replay = Replay([9], np.random.default_rng(1))
     selfplay = SelfPlay(evaluator, RECIPE, replay.rng)
     while len(replay) < TRAIN_POSITIONS:
         replay.add(selfplay.step())
-    variants = {"train": (cfg, num_threads), "train_one_thread": (cfg, 1)}
+    num_threads, waits = len(list_cores()), []
+    variants = {"train": (TrainConfig(), num_threads), "train_one_thread": (TrainConfig(), 1)}
     if compile:
-        variants["train_compiled"] = replace(cfg, compile=True), num_threads
-    waits = []
+        variants["train_compiled"] = TrainConfig(compile=True), num_threads
     for name, num_steps in TRAIN_STEPS.items():
         learners = {k: Learner(PolicyValueNet(name), v[0], "cpu") for k, v in variants.items()}
         reports = {key: [] for key in variants}

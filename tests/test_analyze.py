@@ -14,6 +14,7 @@ from minigo.record import GameRecord
 from minigo.sgf import load_games
 
 ALPHAGO = Path(__file__).parents[2] / "shared" / "data" / "alphago-lee-sedol"
+USAGE = (Path(__file__).parents[1] / "docs" / "usage.md").read_text(encoding="utf-8")
 GAME = "(;FF[4]GM[1]SZ[9]KM[7]PB[Ann]PW[Bo]EV[Cup]RE[B+R];B[ee];W[cc];B[gc];W[gg];B[cg];W[])"
 
 
@@ -40,6 +41,7 @@ def test_a_report_and_its_sgf(game, tmp_path):
     report = analyze(game, simulations=8, sgf=tmp_path / "out.sgf")
     assert (report["checkpoint"], report["human"]) == ("9x9", "9x9-human")
     first = report["moves"][0]
+    assert all(f"`{key}`" in USAGE for key in first)
     assert (first["color"], first["vertex"]) == ("B", "E5")
     assert first["human_rank"] == 1 and 0.1 < first["human_prior"] < 1
     assert first["surprise"] == pytest.approx(-np.log2(first["human_prior"]))
@@ -95,9 +97,7 @@ def test_surprises_and_blunders_are_told_apart():
 def test_one_move_needs_only_its_two_positions(game, monkeypatch):
     whole = analyze(game, simulations=4)
     seen, look = [], lab.look_at
-    monkeypatch.setattr(
-        lab, "look_at", lambda boards, *rest: seen.append(boards) or look(boards, *rest)
-    )
+    monkeypatch.setattr(lab, "look_at", lambda *words: seen.append(words[0]) or look(*words))
     one = analyze(game, simulations=4, move=3)
     assert len(seen[0]) == 2 and one["moves"][0]["vertex"] == whole["moves"][2]["vertex"]
     assert one["moves"][0]["value_before"] == pytest.approx(

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from minigo.cli import SECTIONS, main  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
 from minigo.lab import bench  # noqa: E402
 
+RESULTS = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
 TINY = Recipe(
     size=9,
     network="b1c8",
@@ -23,7 +25,7 @@ TINY = Recipe(
 
 @pytest.fixture(scope="module")
 def output() -> tuple[list[str], dict]:
-    """Return (lines of the tables, figures) of next to nothing measured, on one core."""
+    """Return (lines printed, figures) of next to nothing measured, on one core."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         for name, value in {
@@ -39,6 +41,7 @@ def output() -> tuple[list[str], dict]:
             "SELFPLAY_NETWORKS": ("b1c8",),
             "SELFPLAY_S": 0.02,
             "TRAIN_STEPS": {"b1c8": 1},
+            "TRAIN_POSITIONS": 1,
             "TRAIN_REPEATS": 1,
             "GTP_VISITS": 16,
             "GTP_REPEATS": 1,
@@ -47,8 +50,8 @@ def output() -> tuple[list[str], dict]:
             patch.setattr(bench, name, value)
         patch.setattr(bench, "list_cores", lambda: [0])
         assert main(["bench", "--json"]) == 0
-    *tables, last = printed.getvalue().rstrip("\n").split("\n")
-    return tables, json.loads(last)
+    *lines, last = printed.getvalue().rstrip("\n").split("\n")
+    return lines, json.loads(last)
 
 
 def test_figures_have_documented_keys(output):
@@ -57,7 +60,7 @@ def test_figures_have_documented_keys(output):
     assert texts == {"machine", "versions", "evaluator", "settings"}
     for key in figures.keys() - texts:
         stem = re.sub(r"(_b\d+c\d+)?(_\d+x\d+)?(_b\d+)?$", "", key)
-        assert stem in bench.DESCRIPTION, key
+        assert re.search(rf"\b{stem}(_b\d|_\d+x|_\.|`)", RESULTS), key
         assert math.isfinite(figures[key]) and figures[key] >= 0, (key, figures[key])
     for section in SECTIONS:
         assert sum(key.startswith(f"{section}_") for key in figures) > 1, section
@@ -65,10 +68,18 @@ def test_figures_have_documented_keys(output):
     assert {"selfplay_over_net", "train_samples_per_s_b1c8_9x9"} < figures.keys()
 
 
-def test_tables_fit_in_100_columns(output):
-    tables, _ = output
-    assert set(SECTIONS) < set(tables)
-    assert max(map(len, tables[3:])) <= 100  # after the machine and the versions
+def test_each_figure_is_printed_with_its_key_under_its_section(output):
+    lines, figures = output
+    assert set(SECTIONS) < set(lines)
+    assert max(map(len, lines[3:])) <= 100  # after the machine and the versions
+    section, printed = "", {}
+    for line in lines[4:]:
+        key, *value = line.split() or [""]
+        section = section if value or not key else key
+        if value:
+            assert key.startswith(f"{section}_") and line.startswith("  ")
+            printed[key] = float(value[0].replace(",", ""))
+    assert printed == {key: value for key, value in figures.items() if not isinstance(value, str)}
 
 
 def test_shares_of_self_play_are_of_one_whole(output):
@@ -78,11 +89,12 @@ def test_shares_of_self_play_are_of_one_whole(output):
     assert sum(shares) + figures["selfplay_waiting_share"] == pytest.approx(1, abs=0.1)
 
 
-def test_the_help_explains_the_keys(capsys):
+def test_the_help_says_what_each_section_measures(capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--help"])
     text = capsys.readouterr().out
     assert bench.DESCRIPTION.rstrip() in text and max(map(len, text.split("\n"))) <= 100
+    assert all(re.search(rf"(?m)^{section} .*\w", text) for section in SECTIONS)
 
 
 def test_an_unknown_section_is_named_before_anything_is_measured(capsys):

@@ -20,7 +20,7 @@ WINGS = {
 MAY_IMPORT = {"": ("",), "play.": ("", "play."), "lab.": ("", "play.", "lab.")}
 COMMAND_LINE = ("cli", "__main__")  # above all
 ORDER = [wing + name for wing, names in WINGS.items() for name in names.split()]
-PACKAGE_LINES = 9_850  # at most, everything counted; it may only fall
+PACKAGE_LINES = 9_600  # at most, everything counted; it may only fall
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 

@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,49 +31,49 @@ def evaluate(
 ) -> dict:
     """Measure how well a checkpoint predicts the moves and results of games.
 
-    `held_out`: of archives that it was trained on, known by name, only the share of the games that
-    imitation left out, with its filters; of others all games, unless it began as another network,
-    which may have learned from any. Of more than `max_positions` positions of a board size, a fixed
-    random choice.
+    `held_out`: see `_choose_games`; of more than `max_positions` of a board size, a fixed choice.
     Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
     result is known) and positions, with no symmetry averaged and no illegal move masked; top1 in
     each third of a game and by the rank of who moves; "by_size" of several sizes; and
     "with_symmetries", the same for the mean over eight symmetries, of every tenth position.
     """
-    loaded, paths = load_checkpoint(checkpoint), list(paths)
-    sizes, records = None if size is None else [size], []
-    info, known, others = loaded.info, [], []
+    loaded, plain, turned, groups = load_checkpoint(checkpoint), {}, {}, []
+    records = _choose_games(loaded.info, list(paths), held_out, None if size is None else [size])
+    replay = Replay(sorted({record.size for record in records}), np.random.default_rng(0))
+    replay.add(records)
+    for n in replay.sizes:
+        evaluator = exact_evaluator(load_network(loaded), n, device)
+        positions = choose_positions(replay.count(n), max_positions)
+        if len(positions) < replay.count(n):
+            text = f"{n}x{n}: {len(positions):,} of {replay.count(n):,} positions, chosen at random"
+            print(text, file=sys.stderr)
+        plain[n] = judge(evaluator, replay, positions)
+        tenth = choose_positions(replay.count(n), -(-len(positions) // 10))
+        turned[n] = judge(evaluator, replay, tenth, NUM_SYMMETRIES)
+        groups += [(_third(*at), _rank_band(*at)) for at in replay.locate(n, positions)]
+    is_right = np.concatenate(list(plain.values()))[:, 0] == 0
+    by_phase, by_rank = (_mean_by(column, is_right) for column in zip(*groups, strict=True))
+    figures = summarise(plain) | {"top1_by_phase": by_phase, "top1_by_rank": by_rank}
+    return figures | {"with_symmetries": summarise(turned)}
+
+
+def _choose_games(info: dict, paths: list, held_out: bool, sizes: list | None) -> list[GameRecord]:
+    """Return games to measure a network by, of whose making `info` tells.
+
+    `held_out`: of archives that it was trained on, known by name, only the share of the games that
+    imitation left out, with its filters; of others all games, unless it began as another network,
+    which may have learned from any.
+    """
     had_teacher = info.get("start") or info.get("recipe", {}).get("start") == "imitation"
-    for path in paths:
-        may_know = had_teacher or Path(path).name in info.get("data", [])
-        (known if held_out and may_know else others).append(path)
+    names, records = info.get("data", []), []
+    known = [path for path in paths if held_out and (had_teacher or Path(path).name in names)]
+    others = [path for path in paths if path not in known]
     for part, filters in ((others, {"holdout_frac": 1.0}), (known, info.get("filters", {}))):
         if part:
             records += load_human_games(part, sizes=sizes, **filters).held_out
     if not records:
         raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
-    net, plain, turned, groups = load_network(loaded), {}, {}, []
-    replay = Replay({record.size for record in records}, np.random.default_rng(0))
-    replay.add(records)
-    for board_size in sorted(replay.sizes):
-        evaluator = exact_evaluator(net, board_size, device)
-        positions = choose_positions(replay.count(board_size), max_positions)
-        if len(positions) < replay.count(board_size):
-            text = f"{len(positions):,} of {replay.count(board_size):,} positions, chosen at random"
-            print(f"{board_size}x{board_size}: {text}", file=sys.stderr)
-        plain[board_size] = judge(evaluator, replay, positions)
-        tenth = choose_positions(replay.count(board_size), -(-len(positions) // 10))
-        turned[board_size] = judge(evaluator, replay, tenth, NUM_SYMMETRIES)
-        places = replay.locate(board_size, positions)
-        groups += [(_third(*place), _rank_band(*place)) for place in places]
-    is_right = np.concatenate(list(plain.values()))[:, 0] == 0
-    thirds, bands = zip(*groups, strict=True)
-    return {
-        **summarise(plain),
-        "top1_by_phase": _mean_by(thirds, is_right),
-        "top1_by_rank": _mean_by(bands, is_right),
-        "with_symmetries": summarise(turned),
-    }
+    return records
 
 
 def _third(record: GameRecord, ply: int) -> tuple[int, str]:
@@ -93,8 +93,7 @@ def _rank_band(record: GameRecord, ply: int) -> tuple[float, str]:
     return max(band for band in RANK_BANDS if band[0] <= rank)
 
 
-def _mean_by(groups: Sequence[tuple], values: np.ndarray) -> dict[str, float]:
+def _mean_by(groups: tuple[tuple, ...], values: np.ndarray) -> dict[str, float]:
     """Return the mean of the values of each group, the groups in order; of each the name."""
-    order = {group: i for i, group in enumerate(sorted(set(groups)))}
-    numbers = np.array([order[group] for group in groups])
-    return {name: float(values[numbers == i].mean()) for (_, name), i in order.items()}
+    names = np.array([name for _, name in groups])
+    return {name: float(values[names == name].mean()) for _, name in sorted(set(groups))}

@@ -1,19 +1,19 @@
 """What people, a network and a search with it think of the moves of a game: the move 37 lab.
 
-Leaves out variations. Every position of the game is a tree of one search, so that they are
-evaluated as a batch.
+Leaves out variations. Every position of the game is a tree of one search: they are one batch.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from .._board import Board
 from ..config import SearchConfig
-from ..coords import format_color, format_vertex, opponent
+from ..coords import format_color, format_vertex, parse_color, sign_of
 from ..evaluator import legal_policy, load_evaluator
 from ..play.shipped import choose_network
 from ..record import GameRecord
@@ -23,6 +23,21 @@ from ..sgf import format_sgf, load_games, read_names
 TREES_AT_ONCE = 64
 HARDLY = 0.05  # the human network's prior below which people would hardly play a move
 BLUNDER = 0.2  # a fall of the value from which on a move is one: 10 % of the chance to win
+VERDICTS = {  # mark and meaning
+    "surprises": ("!", f"people would hardly play it (under {HARDLY:.0%}), and the search would"),
+    "blunders": ("?", f"people may play it, and it costs {BLUNDER:g} or more of the value"),
+}
+ROW = (
+    "{number:4} {color} {vertex:4}{human_prior:9.3%}{human_rank:4}{surprise:6.1f}{prior:8.2%}"
+    "{visits:8.0%} |    {best:4}{best_human_prior:7.2%}{best_prior:8.2%}{best_visits:8.0%} | "
+    "{value_before:+.2f} -> {value_after:+.2f}"
+)
+COMMENT = (
+    "{color} {vertex}: people {human_prior:.2%} (rank {human_rank}, {surprise:.1f} bits of "
+    "surprise), network {prior:.2%}, search {visits:.0%} of the visits.\nThe search prefers "
+    "{best}: people {best_human_prior:.2%}, network {best_prior:.2%}, {best_visits:.0%} of the "
+    "visits.\nValue {value_before:+.2f} before, {value_after:+.2f} after."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +49,21 @@ class Look:
     human: np.ndarray  # (A,) the human network's policy over the legal moves
     ownership: np.ndarray  # (N, N) the searching network's, +1 = his point at the end
 
+    def policies(self) -> dict[str, np.ndarray]:
+        """Return (A,) shares of the moves: people's, the searching network's, the search's."""
+        moves = self.result.moves
+        visits = moves["visits"] / max(1, moves["visits"].sum())
+        return {"human_prior": self.human, "prior": moves["prior"], "visits": visits}
+
 
 def look_at(
-    boards: Sequence[Board],
-    checkpoint: str,
-    human: str,
-    simulations: int,
-    device: str = "auto",
-    threads: int = 1,
+    boards: Sequence[Board], checkpoint: str, human: str, simulations: int, **options
 ) -> list[Look]:
-    """Search positions of one size with `checkpoint`, and ask `human` for its policy there."""
-    options = {"device": device, "max_batch": TREES_AT_ONCE, "threads": threads}
+    """Search positions of one size with `checkpoint`, and ask `human` for its policy there.
+
+    options: of `make_evaluator`.
+    """
+    options |= {"max_batch": TREES_AT_ONCE}
     evaluators = [load_evaluator(c, boards[0].size, **options) for c in (checkpoint, human)]
     looks = []
     for start in range(0, len(boards), TREES_AT_ONCE):
@@ -64,21 +83,15 @@ def analyze(
     human: str | None = None,
     move: int | None = None,
     simulations: int = 64,
-    *,
     sgf: str | Path | None = None,
-    device: str = "auto",
-    threads: int = 1,
+    **options,
 ) -> dict:
     """Return what is thought of each move of the first game of an SGF file, or of move `move`.
 
-    "moves": a dictionary for each, with number (from 1), color, vertex; human_prior, human_rank
-    (1 = people's first choice) and surprise in bits, -log2 of that prior; prior and rank with the
-    searching network; visits, the move's share of the search; best, the search's choice, with
-    best_human_prior, best_prior and best_visits; value_before and value_after, in [-1, 1] for the
-    mover, and score_before in points: what the search says of the position before and after.
-    "surprises": numbers of the moves that people would hardly play (HARDLY) and the search prefers,
-    the least expected first; "blunders": of those that people may play and that cost BLUNDER or
-    more, the worst first. sgf: a file for the game with all that in comments, and win rates.
+    "moves": a dictionary for each; docs/usage.md has its keys. "surprises": numbers of the moves
+    that people would hardly play (HARDLY) and the search prefers, the least expected first;
+    "blunders": of those that people may play and that cost BLUNDER or more, the worst first.
+    sgf: a file for the game with all that in comments, and win rates; options: device, threads.
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder, not a game")
@@ -92,12 +105,11 @@ def analyze(
         raise ValueError(f"{simulations} simulations are too few to analyse with")
     checkpoint = checkpoint or choose_network(record.size, human=False)
     human = human or choose_network(record.size, human=True)
-    plies = range(num_moves) if move is None else range(move - 1, move)
-    boards = [record.board(ply) for ply in range(plies.start, plies.stop + 1)]
-    looks = look_at(boards, checkpoint, human, simulations, device, threads)
-    moves = [
-        _describe(record, ply, *looks[ply - plies.start : ply - plies.start + 2]) for ply in plies
-    ]
+    numbers = range(1, num_moves + 1) if move is None else [move]
+    boards = [record.board(number - 1) for number in [*numbers, numbers[-1] + 1]]
+    looks = look_at(boards, checkpoint, human, simulations, **options)
+    played = zip(numbers, pairwise(looks), strict=True)
+    moves = [_describe(number, int(record.moves[number - 1]), *pair) for number, pair in played]
     report = {"game": str(path), "checkpoint": checkpoint, "human": human}
     report |= {"simulations": simulations, "moves": moves} | _judge(moves)
     if sgf:
@@ -105,25 +117,19 @@ def analyze(
     return report
 
 
-def _describe(record: GameRecord, ply: int, before: Look, after: Look) -> dict:
-    move, size = int(record.moves[ply]), record.size
-    color = record.to_play if ply % 2 == 0 else opponent(record.to_play)
-    result, best = before.result, before.result.move
-    shares = result.moves["visits"] / max(1, result.moves["visits"].sum())
+def _describe(number: int, move: int, before: Look, after: Look) -> dict:
+    """Return what is thought of the `number`th move, values as who played it sees them."""
+    size, result, policies = before.board.size, before.result, before.policies()
     return {
-        "number": ply + 1,
-        "color": format_color(color),
+        "number": number,
+        "color": format_color(before.board.to_play),
         "vertex": format_vertex(move, size),
-        "human_prior": float(before.human[move]),
+        **{key: float(policy[move]) for key, policy in policies.items()},
         "human_rank": 1 + int((before.human > before.human[move]).sum()),
+        "rank": 1 + int((policies["prior"] > policies["prior"][move]).sum()),
         "surprise": -math.log2(max(before.human[move], 1e-12)),
-        "prior": float(result.moves["prior"][move]),
-        "rank": 1 + int((result.moves["prior"] > result.moves["prior"][move]).sum()),
-        "visits": float(shares[move]),
-        "best": format_vertex(best, size),
-        "best_human_prior": float(before.human[best]),
-        "best_prior": float(result.moves["prior"][best]),
-        "best_visits": float(shares[best]),
+        "best": format_vertex(result.move, size),
+        **{f"best_{key}": float(policy[result.move]) for key, policy in policies.items()},
         "value_before": float(result.root["win"]),
         "value_after": -float(after.result.root["win"]),
         "score_before": float(result.root["score"]),
@@ -131,65 +137,40 @@ def _describe(record: GameRecord, ply: int, before: Look, after: Look) -> dict:
 
 
 def _judge(moves: list[dict]) -> dict[str, list[int]]:
+    def loss(move: dict) -> float:
+        return move["value_before"] - move["value_after"]
+
     surprises = [m for m in moves if m["human_prior"] < HARDLY and m["vertex"] == m["best"]]
-    blunders = [m for m in moves if m["human_prior"] >= HARDLY and _loss(m) >= BLUNDER]
-    surprises.sort(key=lambda m: -m["surprise"])
-    blunders.sort(key=lambda m: -_loss(m))
-    return {
-        "surprises": [m["number"] for m in surprises],
-        "blunders": [m["number"] for m in blunders],
-    }
-
-
-def _loss(move: dict) -> float:
-    return move["value_before"] - move["value_after"]
+    blunders = [m for m in moves if m["human_prior"] >= HARDLY and loss(m) >= BLUNDER]
+    surprises.sort(key=lambda move: -move["surprise"])
+    blunders.sort(key=loss, reverse=True)
+    found = {"surprises": surprises, "blunders": blunders}
+    return {verdict: [m["number"] for m in judged] for verdict, judged in found.items()}
 
 
 def format_table(report: dict, only_judged: bool = False) -> str:
     """Write what `analyze` returns as a table; "!" marks surprises and "?" blunders."""
-    lines = [
-        f"people: {report['human']}; network, and search of {report['simulations']} simulations: "
-        f"{report['checkpoint']}",
-        "  move       people rank  bits network  search | prefers people network  search | value"
-        " before -> after",
-    ]
-    moves = {m["number"]: m for m in report["moves"]}
+    who = f"people: {report['human']}; network, and search of {report['simulations']} simulations"
+    columns = "move       people rank  bits network  search | prefers people network  search"
+    lines = [f"{who}: {report['checkpoint']}", f"  {columns} | value before -> after"]
+    marks = {n: mark for verdict, (mark, _) in VERDICTS.items() for n in report[verdict]}
+    rows = {m["number"]: marks.get(m["number"], " ") + ROW.format(**m) for m in report["moves"]}
     if not only_judged:
-        return "\n".join(lines + [_format_move(m, report) for m in moves.values()])
-    for key, title in (
-        ("surprises", f"! people would hardly play it (under {HARDLY:.0%}), and the search would"),
-        ("blunders", f"? people may play it, and it costs {BLUNDER:g} or more of the value"),
-    ):
-        numbers = report[key]
-        lines += [title, *(_format_move(moves[n], report) for n in numbers)] if numbers else []
+        return "\n".join(lines + [*rows.values()])
+    for verdict, (mark, meaning) in VERDICTS.items():
+        if numbers := report[verdict]:
+            lines += [f"{mark} {meaning}", *(rows[number] for number in numbers)]
     return "\n".join(lines)
-
-
-def _format_move(m: dict, report: dict) -> str:
-    number = m["number"]
-    mark = "!" if number in report["surprises"] else "?" if number in report["blunders"] else " "
-    return (
-        f"{mark}{number:4} {m['color']} {m['vertex']:4}{m['human_prior']:9.3%}{m['human_rank']:4}"
-        f"{m['surprise']:6.1f}{m['prior']:8.2%}{m['visits']:8.0%} |    {m['best']:4}"
-        f"{m['best_human_prior']:7.2%}{m['best_prior']:8.2%}{m['best_visits']:8.0%} | "
-        f"{m['value_before']:+.2f} -> {m['value_after']:+.2f}"
-    )
 
 
 def _format_sgf(record: GameRecord, path: str | Path, report: dict) -> str:
     comments, win_rates = {}, {}
     for m in report["moves"]:
-        number, sign = m["number"], 1 if m["color"] == "B" else -1
-        comments[number] = (
-            f"{m['color']} {m['vertex']}: people {m['human_prior']:.2%} (rank {m['human_rank']}, "
-            f"{m['surprise']:.1f} bits of surprise), network {m['prior']:.2%}, search "
-            f"{m['visits']:.0%} of the visits.\nThe search prefers {m['best']}: people "
-            f"{m['best_human_prior']:.2%}, network {m['best_prior']:.2%}, {m['best_visits']:.0%} "
-            f"of the visits.\nValue {m['value_before']:+.2f} before, {m['value_after']:+.2f} after."
-        )
-        for key, text in (("surprises", "A surprise."), ("blunders", "A blunder.")):
-            comments[number] += f"\n{text}" if number in report[key] else ""
-        win_rates |= {number - 1: 50 + 50 * sign * m["value_before"]}
-        win_rates |= {number: 50 + 50 * sign * m["value_after"]}
+        number, half = m["number"], 50 * sign_of(parse_color(m["color"]))
+        comments[number] = COMMENT.format(**m)
+        comments[number] += "\nA surprise." if number in report["surprises"] else ""
+        comments[number] += "\nA blunder." if number in report["blunders"] else ""
+        win_rates[number - 1] = 50 + half * m["value_before"]
+        win_rates[number] = 50 + half * m["value_after"]
     black, white, result, event = read_names(path)
     return format_sgf(record, black, white, comments, result, event, win_rates)

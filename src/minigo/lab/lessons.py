@@ -13,18 +13,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ..checkpoint import load_checkpoint
-from ..coords import BLACK
-from ..machine import list_cores, write_whole
+from ..coords import sign_of
+from ..machine import list_cores, sort_by_number, write_whole
 from ..play.match import find_gnugo, parse_player
 from ..sgf import load_games, read_names
 from .analyze import Look, look_at
-from .ladder import SIMULATIONS, format_ladder, rate, read_results, shipped_for
+from .ladder import GNUGO_LEVELS, SIMULATIONS, format_ladder, rate, read_results, shipped_for
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
 QUICK_SIMULATIONS = (0, 16, 64, 256)
@@ -38,8 +38,11 @@ OWNERSHIP_STEPS = 25  # of the letters "a" (White's) to "z" (Black's)
 # Okabe and Ito's colours, which (nearly) everybody can tell apart; markers differ, too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000", "#56B4E9")
 MARKERS = "os^DvPX*"
+PLOTS = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
+PLOTS |= {"grid.color": "#dddddd", "svg.hashsalt": "minigo"}
 LEARNED = ("from zero", "from imitation")  # the kinds of networks that learned by self-play
 KINDS = {"imitation": "imitation"} | {kind: f"self-play {kind}" for kind in LEARNED}
+SECTIONS = ("imitation", "search", "reinforcement", "exchange", "ablation", "everybody")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
     """Return the networks that ship for a size, and some of the cycles of each run's folder."""
     names = shipped_for(size)
     for run in runs:
-        paths = sorted(Path(run).glob("cycle-[0-9]*.pt"))[1:]  # the first has learned nothing
+        paths = sort_by_number(Path(run).glob("cycle-[0-9]*.pt"))[1:]  # the first: nothing learned
         if not paths:
             raise ValueError(f"{run}: no folder of a run with at least one cycle")
         steps = np.geomspace(1, len(paths), RUN_NETWORKS).round().astype(int)
@@ -76,9 +79,6 @@ def _describe(info: dict, infos: dict[str, dict]) -> tuple[str, float]:
     return "from imitation", minutes + start.get("minutes", 0.0)
 
 
-# ---- the report ----
-
-
 def lessons(
     out: str | Path,
     *,
@@ -96,52 +96,45 @@ def lessons(
     """
     if find_spec("matplotlib") is None:
         raise ValueError("figures need matplotlib: pip install 'minigo[plots]'")
-    out, networks = Path(out), find_networks(size, runs)
+    out, networks, cores = Path(out), find_networks(size, runs), workers or len(list_cores())
     if not networks:
         raise ValueError(f"no network ships for {size}x{size}; name a run's folder with --run")
     study = Study(networks, size, quick)
     players = [parse_player(text) for text in study.player_texts()]
     if minutes is None:
         minutes = QUICK_MINUTES if quick else MINUTES_PER_PLAYER * len(players)
-    _announce(len(players), minutes, workers or len(list_cores()))
+    end = time.strftime("%H:%M", time.localtime(time.time() + 60 * (minutes + 1)))
+    text = f"{len(players)} players, {minutes:g} minutes of games on {cores} cores, "
+    print(f"{text}then about a minute for the page: ready at {end}", file=sys.stderr)
     limits = {"minutes": minutes, "max_games": math.inf, "sprt_elo": 0}
     study.take(rate(players, out / "ladder", size=size, workers=workers, **limits))
-    names = ("imitation", "search", "reinforcement", "exchange", "ablation", "everybody")
-    sections = {name: getattr(study, name)() for name in names}
+    sections = {name: getattr(study, name)() for name in SECTIONS}
     report = {"size": size, "quick": quick, "sections": sections, "ladder": study.ladder}
-    report |= {"made": time.strftime("%Y-%m-%d"), "cores": workers or len(list_cores())}
-    figures = draw(sections, out)
-    games = embed_games(out / "ladder", study)
+    report |= {"made": time.strftime("%Y-%m-%d"), "cores": cores}
+    page = report | {"figures": draw(sections, out), "games": embed_games(out / "ladder", study)}
     write_whole(out / "lessons.json", json.dumps(report, indent=1))
-    write_whole(out / "lessons.html", render(report | {"figures": figures, "games": games}))
+    write_whole(out / "lessons.html", render(page))
     return report
-
-
-def _announce(num_players: int, minutes: float, num_workers: int) -> None:
-    end = time.strftime("%H:%M", time.localtime(time.time() + 60 * (minutes + 1)))
-    text = f"{num_players} players, {minutes:g} minutes of games on {num_workers} cores, "
-    print(f"{text}then about a minute for the page: ready at {end}", file=sys.stderr)
 
 
 class Study:
     """The questions of the report: whom to play, and what the ladder answers.
 
     An answer is a section of the page: "facts", sentences; "columns" and "rows" of a table;
-    "lines" to draw, each with a label and points (x, Elo, low, high), under "x" and its scale.
+    "lines" to draw, each with a label and points (x, Elo, low, high), and their "axes".
     """
 
     def __init__(self, networks: list[Network], size: int, quick: bool):
         self.networks, self.quick = networks, quick
         self.simulations = QUICK_SIMULATIONS if quick else SIMULATIONS
-        imitators = [n for n in networks if n.kind == "imitation"]
-        learners = [n for n in networks if n.kind != "imitation"] or imitators
-        self.human = imitators[0] if imitators else None
+        self.human = next((n for n in networks if n.kind == "imitation"), None)
+        learners = [n for n in networks if n.kind != "imitation"] or networks
         # The one called as its size is the one to play with.
         self.main = next((n for n in learners if n.name == f"{size}x{size}"), learners[-1])
 
     def player_texts(self) -> list[str]:
         """Return the players, as `parse_player` reads them."""
-        texts = [find_gnugo(level) for level in (1, 5, 10)] if find_gnugo() else []
+        texts = [text for text in map(find_gnugo, GNUGO_LEVELS) if text]
         for network in self.networks:
             is_brief = self.quick and network not in (self.human, self.main)
             counts = (0, MEASURED) if is_brief else self.simulations
@@ -151,27 +144,25 @@ class Study:
     def take(self, ladder: dict) -> None:
         """Take in the ladder."""
         self.ladder = ladder
-        self.row = {player["name"]: i for i, player in enumerate(ladder["players"])}
-        self.covariance = np.array(ladder["covariance"])
+        self.rated = {player["name"]: player for player in ladder["players"]}
 
     def players(self, network: Network) -> dict[int, dict]:
         """Return a network's lines of the ladder, by simulations."""
-        rows = {s: self.row.get(f"{network.name}@{s}") for s in self.simulations}
-        return {s: self.ladder["players"][row] for s, row in rows.items() if row is not None}
+        found = {s: self.rated.get(f"{network.name}@{s}") for s in self.simulations}
+        return {s: player for s, player in found.items() if player}
 
     def of_kind(self, kind: str) -> list[Network]:
         """Return the networks of a kind, the least trained first."""
         return sorted((n for n in self.networks if n.kind == kind), key=lambda n: n.minutes)
 
-    def fit(self, rows: list[tuple[str, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    def fit(self, rows: list[tuple[dict, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
         """Fit Elo = X b to players with their rows of X; return b and its covariance.
 
         Generalised least squares (Aitken 1936): the ratings of a ladder share their errors.
         """
-        names, design = [name for name, _ in rows], np.array([row for _, row in rows])
-        index = [self.row[name] for name in names]
-        elos = np.array([self.ladder["players"][i]["elo"] for i in index])
-        weights = np.linalg.inv(self.covariance[np.ix_(index, index)])
+        index = [self.ladder["players"].index(player) for player, _ in rows]
+        weights = np.linalg.inv(np.array(self.ladder["covariance"])[np.ix_(index, index)])
+        elos, design = np.array([p["elo"] for p, _ in rows]), np.array([row for _, row in rows])
         covariance = np.linalg.inv(design.T @ weights @ design)
         return covariance @ design.T @ weights @ elos, covariance
 
@@ -179,13 +170,13 @@ class Study:
         if self.human is None:
             return _section(["No network of human games is here."])
         info, (elo, interval, _) = self.human.info, _cells(self.players(self.human)[0])
-        curve = [(c["minutes"], 100 * c["top1"], 100 * c["top5"]) for c in info["curve"]]
         facts = [
             f"{self.human.name} ({info['games']:,} games, {info['minutes']:.0f} minutes) predicts "
             f"{info['top1']:.1%} of the moves of {info['positions']:,} positions from games it "
             f"never saw; {info['top5']:.1%} are among its first five.",
             f"Played as it stands, without any search, it has {elo} Elo ({interval}).",
         ]
+        curve = [(c["minutes"], 100 * c["top1"], 100 * c["top5"]) for c in info["curve"]]
         rows = [(f"{m:.1f}", f"{one:.1f} %", f"{five:.1f} %") for m, one, five in curve]
         labels = ((2, "among the first five"), (1, "the first choice"))
         lines = [{"label": name, "points": [(c[0], c[i]) for c in curve]} for i, name in labels]
@@ -194,23 +185,23 @@ class Study:
 
     def search(self) -> dict:
         slopes, rows, lines = [], [], []
-        longest = [found[-1].name for kind in KINDS if (found := self.of_kind(kind))]
+        drawn = [found[-1] for kind in KINDS if (found := self.of_kind(kind))] + [self.main]
         for network in self.networks:
             players = self.players(network)
             rows += [(network.name, s, *_cells(player)) for s, player in players.items()]
-            searched = sorted(players)[1:]
-            if len(searched) < 2:
+            design = [(player, [1, math.log2(s)]) for s, player in players.items() if s]
+            if len(design) < 2:
                 continue
-            design = [(players[s]["name"], [1, math.log2(s)]) for s in searched]
             (_, slope), covariance = self.fit(design)
-            error = 1.96 * covariance[1, 1] ** 0.5
-            rows.append((network.name, "each doubling", f"{slope:+.0f}", f"± {error:.0f}", ""))
-            if network.name in (self.main.name, *longest):  # all would hide each other
+            error = f"± {1.96 * covariance[1, 1] ** 0.5:.0f}"
+            rows.append((network.name, "each doubling", f"{slope:+.0f}", error, ""))
+            if network in drawn:  # all would hide each other
                 lines.append(_line(network.name, {max(1, s): p for s, p in players.items()}))
-                slopes.append(f"{network.name} {slope:+.0f} (± {error:.0f})")
-        main = self.players(self.main)
-        low, high = min(filter(None, main)), max(main)
-        facts = [f"Elo for each doubling between {low} and {high}: {', '.join(slopes)}."]
+                slopes.append(f"{network.name} {slope:+.0f} ({error})")
+        counts = sorted(filter(None, self.players(self.main)))
+        facts = [
+            f"Elo for each doubling between {counts[0]} and {counts[-1]}: {', '.join(slopes)}."
+        ]
         columns = ("network", "simulations", "Elo", "95 %", "games")
         axes = {"x": "simulations per move (1: the bare policy)", "log": 2}
         return _section(facts, columns, rows, lines, axes)
@@ -229,8 +220,10 @@ class Study:
                 points = {n.minutes: self.players(n)[simulations] for n in start + found}
                 if found:
                     lines.append(_line(f"{kind}, {how}", points))
+                if found and self.human:
                     elos = {minutes: player["elo"] for minutes, player in points.items()}
-                    facts += _compare(f"{KINDS[kind].capitalize()}, {how}", kind, elos, axes)
+                    text = _compare(kind, elos, axes["level"][1])
+                    facts.append(f"{KINDS[kind].capitalize()}, {how}: {text}.")
         columns = ("network", "how", "minutes", "Elo, no search", f"Elo, {MEASURED} simulations")
         return _section(facts, columns, rows, lines, axes)
 
@@ -244,7 +237,7 @@ class Study:
                 rows += [(*cells, s, *_cells(player)[:2]) for s, player in players.items()]
                 lines.append(_line(f"{network.minutes:.0f} min {kind}", players))
                 time_log = math.log2(network.minutes)
-                design += [(p["name"], [1, time_log, math.log2(s)]) for s, p in players.items()]
+                design += [(p, [1, time_log, math.log2(s)]) for s, p in players.items()]
             if np.linalg.matrix_rank(np.array([row for _, row in design] or [[0]])) < 3:
                 continue
             (_, train, search), covariance = self.fit(design)
@@ -268,7 +261,7 @@ class Study:
             "value with search": f"{name}:no-policy",
             "policy, value and search": name,
         }
-        found = {part: self.ladder["players"][self.row[player]] for part, player in parts.items()}
+        found = {part: self.rated[player] for part, player in parts.items()}
         bare, no_value, no_policy, whole = (player["elo"] for player in found.values())
         fact = (
             f"Search takes the bare policy {whole - bare:+.0f} Elo up. Without the value the whole "
@@ -279,37 +272,30 @@ class Study:
         return _section([fact], columns, rows, [_line("", found)], {"bars": True})
 
     def everybody(self) -> dict:
-        ladder = self.ladder
         fact = (
-            f"{ladder['games']:,} games, komi {ladder['komi']:g}, area scoring; "
-            f"{ladder['anchor']} is 0 by definition. Intervals are of 95 %."
+            f"{self.ladder['games']:,} games, komi {self.ladder['komi']:g}, area scoring; "
+            f"{self.ladder['anchor']} is 0 by definition. Intervals are of 95 %."
         )
-        rows = [(player["name"], *_cells(player)) for player in ladder["players"]]
-        line = _line("", {player["name"]: player for player in reversed(ladder["players"])})
+        rows = [(name, *_cells(player)) for name, player in self.rated.items()]
+        line = _line("", dict(reversed(self.rated.items())))
         return _section([fact], ("player", "Elo", "95 %", "games"), rows, [line], {"bars": True})
 
 
-def _compare(who: str, kind: str, elos: dict[float, float], axes: dict) -> list[str]:
+def _compare(kind: str, elos: dict[float, float], level: float) -> str:
     """Say when self-play passed the imitator without search, the ratings taken as exact."""
-    if "level" not in axes:
-        return []
-    level, last, whom = axes["level"][1], max(elos), "the imitator without search"
-    minutes = find_crossing(elos, level)
-    text = f"{whom} is not passed between {min(elos):.1f} and {last:.1f} minutes"
+    last, whom = max(elos), "the imitator without search"
     if kind == "from imitation":
-        text = f"{elos[last] - level:+.0f} Elo from {whom} after {last:.0f} minutes in all"
-    elif minutes:
-        text = f"passes {whom} after {minutes:.1f} minutes"
-    return [f"{who}: {text}."]
+        return f"{elos[last] - level:+.0f} Elo from {whom} after {last:.0f} minutes in all"
+    if minutes := find_crossing(elos, level):
+        return f"passes {whom} after {minutes:.1f} minutes"
+    return f"{whom} is not passed between {min(elos):.1f} and {last:.1f} minutes"
 
 
 def find_crossing(elos: dict[float, float], level: float) -> float | None:
     """Return the minutes at which Elo rises through `level`, between two points of a log axis."""
-    points = sorted(elos.items())
-    for (before, low), (after, high) in zip(points, points[1:], strict=False):
+    for (before, low), (after, high) in pairwise(sorted(elos.items())):
         if low < level <= high:
-            share = (level - low) / (high - low)
-            return before * (after / before) ** share
+            return before * (after / before) ** ((level - low) / (high - low))
     return None
 
 
@@ -328,62 +314,51 @@ def _section(facts, columns=(), rows=(), lines=(), axes=None) -> dict:
     return parts | {"axes": {"y": "Elo"} | (axes or {})}
 
 
-# ---- figures ----
-
-
 def draw(sections: dict[str, dict], out: Path) -> dict[str, str]:
     """Draw a PNG of each section that has lines; return them as SVG data addresses, by name."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    settings = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    settings |= {"svg.hashsalt": "minigo", "axes.grid": True, "grid.color": "#dddddd"}
     figures = {}
     for name, section in sections.items():
         if not section["lines"]:
             continue
-        with matplotlib.rc_context(settings):
+        with matplotlib.rc_context(PLOTS):
             num_lines, num_points = len(section["lines"]), len(section["lines"][0]["points"])
             height = 3.3 + 0.08 * num_lines + 0.17 * max(0, num_points - 8)
-            figure = Figure(figsize=(4.8, height), layout="constrained")
-            _plot(figure.subplots(), section)
+            figure, svg = Figure(figsize=(4.8, height), layout="constrained"), io.BytesIO()
+            _plot(figure.subplots(), section["lines"], **section["axes"])
             figure.savefig(out / f"{name}.png", dpi=200)
-            svg = io.BytesIO()
             figure.savefig(svg, format="svg", metadata={"Date": None})
         encoded = base64.b64encode(svg.getvalue()).decode()
         figures[name] = f"data:image/svg+xml;base64,{encoded}"
     return figures
 
 
-def _plot(axes, section: dict) -> None:
-    options = section["axes"]
-    styles = zip(cycle(COLORS), cycle(MARKERS), strict=True)
-    for line, (color, marker) in zip(section["lines"], styles, strict=False):
-        x, y, *ends = zip(*line["points"], strict=True)
+def _plot(plot, lines: list[dict], y: str, x: str = "", log: int = 0, level=(), bars=False) -> None:
+    """Draw lines over x, or ratings beside their names (`bars`); level: of a line across."""
+    for line, color, marker in zip(lines, cycle(COLORS), cycle(MARKERS), strict=False):
+        places, values, *ends = zip(*line["points"], strict=True)
+        spread = np.abs(np.array(ends) - np.array(values)) if ends else None
         style = {"color": color, "marker": marker, "markersize": 5, "label": line["label"]}
-        spread = np.abs(np.array(ends) - np.array(y)) if ends else None
-        if options.get("bars"):
-            axes.errorbar(y, x, xerr=spread, linestyle="", capsize=3, **style)
+        if bars:
+            plot.errorbar(values, places, xerr=spread, linestyle="", capsize=3, **style)
         else:
-            axes.errorbar(x, y, yerr=spread, linewidth=1.5, capsize=3, **style)
-    if "level" in options:
-        label, elo = options["level"]
-        axes.axhline(elo, color="black", linestyle="--", linewidth=1, label=label)
-    if options.get("bars"):
-        axes.set_xlabel(options["y"])
+            plot.errorbar(places, values, yerr=spread, linewidth=1.5, capsize=3, **style)
+    if bars:
+        plot.set_xlabel(y)
         return
-    axes.set(xlabel=options["x"], ylabel=options["y"])
-    if "log" in options:
-        axes.set_xscale("log", base=options["log"])
-        axes.xaxis.set_major_formatter("{x:g}")
-        ticks = sorted({point[0] for line in section["lines"] for point in line["points"]})
+    if level:
+        plot.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
+    plot.set(xlabel=x, ylabel=y)
+    if log:
+        plot.set_xscale("log", base=log)
+        plot.xaxis.set_major_formatter("{x:g}")
+        ticks = sorted({point[0] for line in lines for point in line["points"]})
         if len(ticks) <= MAX_TICKS:
-            axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
-            axes.set_xticks([], minor=True)
-    axes.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
-
-
-# ---- games ----
+            plot.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+            plot.set_xticks([], minor=True)
+    plot.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
 
 
 def embed_games(folder: Path, study: Study) -> list[dict]:
@@ -396,12 +371,11 @@ def embed_games(folder: Path, study: Study) -> list[dict]:
         ("Reinforcement: the pupil and its teacher", f"{main}@", f"{human}@"),
         ("The strongest here against GNU Go", study.ladder["players"][0]["name"], "gnugo-10"),
     )
-    games, boards, seen = [], [], set()
+    games, boards = [], []
     for title, a, b in wanted:
-        row = _choose_game(rows, a, b, seen, study)
-        if row is None:
+        if (row := _choose_game(rows, a, b, study)) is None:
             continue
-        seen.add(row["sgf"])
+        rows.remove(row)
         record = next(load_games([folder / row["sgf"]], strict=True))
         boards += [record.board(ply) for ply in range(len(record.moves) + 1)]
         black, white, result, _ = read_names(folder / row["sgf"])
@@ -413,11 +387,11 @@ def embed_games(folder: Path, study: Study) -> list[dict]:
     return games
 
 
-def _choose_game(rows: list[dict], a: str, b: str, seen: set, study: Study) -> dict | None:
+def _choose_game(rows: list[dict], a: str, b: str, study: Study) -> dict | None:
     """Return a game of players whose names begin so, if possible short and won by the stronger."""
 
     def rank(row: dict) -> tuple:
-        elos = [study.ladder["players"][study.row[row[side]]]["elo"] for side in "ab"]
+        elos = [study.rated[row[side]]["elo"] for side in "ab"]
         is_clear = row["points"] == float(elos[0] > elos[1])
         return is_clear + (row["moves"] < LONG_GAME * row["size"] ** 2), max(elos)
 
@@ -425,30 +399,21 @@ def _choose_game(rows: list[dict], a: str, b: str, seen: set, study: Study) -> d
         return one.startswith(a) and other.startswith(b) and ":no" not in one + other
 
     found = [row for row in rows if fits(row["a"], row["b"]) or fits(row["b"], row["a"])]
-    return max((row for row in found if row["sgf"] not in seen), key=rank, default=None)
+    return max(found, key=rank, default=None)
 
 
 def _encode(look: Look) -> dict:
     """Write a position for the page: stones, policies in thousandths, owners, Black's chance."""
-    sign = 1 if look.board.to_play == BLACK else -1
-    shares = look.result.moves["visits"] / max(1, look.result.moves["visits"].sum())
+    sign, policies = sign_of(look.board.to_play), {}
+    for name, policy in zip(("people", "network", "search"), look.policies().values(), strict=True):
+        moves = np.flatnonzero(policy >= SHOWN_POLICY).tolist()
+        policies[name] = [(move, round(1000 * float(policy[move]))) for move in moves]
     owners = np.rint((sign * look.ownership.ravel() + 1) / 2 * OWNERSHIP_STEPS).astype(int)
-    return {
+    return policies | {
         "stones": "".join(".XO"[stone] for stone in look.board.stones().ravel()),
-        "people": _sparse(look.human),
-        "network": _sparse(look.result.moves["prior"]),
-        "search": _sparse(shares),
         "owners": "".join(chr(ord("a") + owner) for owner in owners),
         "black": round(50 + 50 * sign * float(look.result.root["win"])),
     }
-
-
-def _sparse(policy: np.ndarray) -> list[tuple[int, int]]:
-    moves = np.flatnonzero(policy >= SHOWN_POLICY)
-    return [(int(move), round(1000 * float(policy[move]))) for move in moves]
-
-
-# ---- the page ----
 
 
 def render(data: dict) -> str:

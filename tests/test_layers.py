@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "minigo"
 WINGS = {
     "": "__init__ machine crew coords config _board _tree record replay sgf games network "
     "checkpoint evaluator train learner search selfplay imitation loop",
-    "play.": "play program shipped match engine gtp",
+    "play.": "play program shipped match endgame engine gtp",
     "lab.": "lab elo ladder progress accuracy analyze lessons bench",
 }
 MAY_IMPORT = {"": ("",), "play.": ("", "play."), "lab.": ("", "play.", "lab.")}

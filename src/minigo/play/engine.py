@@ -157,7 +157,7 @@ class Engine:
         for color, move in self.moves:
             moves += [move] if color == to_play else [passes, move]
             to_play = opponent(color)
-        stones = first.stones().astype(np.int8).ravel()
+        stones = first.stones().ravel()
         setup = stones if stones.any() else None
         return GameRecord(first.size, first.rules, np.array(moves, np.int16), start, setup)
 
@@ -325,8 +325,7 @@ class Engine:
         from .shipped import choose_network
 
         network = choose_network(self.board.size, human=True)
-        policy = self.policy(self.position(color), network) + 1e-9
-        policy = (policy * self._legal(color))[:-1]
+        policy = ((self.policy(self.position(color), network) + 1e-9) * self._legal(color))[:-1]
         moves = self._rng.choice(len(policy), self.config.level, p=policy / policy.sum())
         return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 

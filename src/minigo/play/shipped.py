@@ -23,10 +23,7 @@ def choose_network(size: int, human: bool) -> str:
 
 
 def load_for(size: int, name: str) -> tuple[PolicyValueNet, dict]:
-    """Load a network, by path or shipped name, and its checkpoint's `info`.
-
-    Warns on stderr where it has learned on other sizes alone.
-    """
+    """Load a network and its checkpoint's `info`; warn on stderr where the size is new to it."""
     checkpoint = load_checkpoint(name)
     net, here = load_network(checkpoint), f"{size}x{size}"
     sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]

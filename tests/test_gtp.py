@@ -600,7 +600,7 @@ def test_a_seki_is_neither_dead_nor_territory(session):
     engine = session.engine
     engine.restart(Board.from_diagram(SEKI))
     owner = np.array([0, 1, -1])[engine.board.stones().ravel()]
-    engine.ownership = lambda color: owner * (1 if color == 1 else -1)
+    engine.owner = lambda color: owner
     seki = session.respond("final_status_list seki")[2:].split("\n")
     assert seki[:2] == ["B7 C7 B6 C6", "E7 F7 E6 F6"] and seki[2:] == ["", ""]
     assert session.respond("final_status_list dead") == "= \n\n"
@@ -663,7 +663,7 @@ def settle(player: Session) -> None:
             player.respond(f"play b {column}{row}")
     for line in ("play b A4", "play b E2", "play b E4", "play w A1"):
         player.respond(line)
-    player.engine.ownership = lambda color: np.full(25, 3.0 - 2 * color)
+    player.engine.owner = lambda color: np.ones(25)
 
 
 def test_where_dead_stones_come_off_it_passes_once_all_is_settled(player):
@@ -689,9 +689,9 @@ def test_where_the_network_never_learned_ownership_random_games_tell(player):
     player.respond("boardsize 7")  # it was trained on 5x5
     player.engine.restart(Board.from_diagram(DEAD_AND_ALIVE))
     assert player.respond("final_status_list dead") == "= B5\nG1\n\n"
-    owner = player.engine.ownership(1)
+    owner = player.engine.owner(1)
     assert owner[1] == 1 and owner[15] > 0.7 and owner[48] == -1
-    assert abs(player.engine.ownership(2) + owner).max() < 0.3  # the other side's view
+    assert abs(player.engine.owner(2) - owner).max() < 0.3  # White to move
 
 
 def test_a_cleanup_captures_dead_stones_before_it_passes(player):
@@ -715,7 +715,7 @@ def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypa
     assert moves == {"B4", "D2"}
     player.engine.config = PlayConfig(network, level=9)  # thinks nine times, and D2 is better
     result = SimpleNamespace(moves={"visits": np.eye(26)[18]})
-    moves = [player.engine._move_like_a_person(player.engine.board, result) for _ in range(50)]
+    moves = [player.engine._move_like_a_person(BLACK, result) for _ in range(50)]
     assert moves.count(18) > 40
     del player.engine.policy
     assert re.fullmatch(r"= [A-E][1-5]\n\n", player.respond("genmove b"))
@@ -741,7 +741,7 @@ def prefer(player: Session, moves: list[int]) -> None:
 
     network = SimpleNamespace(evaluate=evaluate)
     player.engine._evaluators[player.engine.config.checkpoint, 5] = network
-    player.engine.ownership = lambda color: np.zeros(25)
+    player.engine.owner = lambda color: np.zeros(25)
 
 
 def test_where_the_best_move_is_a_superko_it_plays_the_next_best(player):
@@ -820,6 +820,14 @@ def test_a_clock_that_comes_late_changes_the_leaves(player):
     assert player.engine.search_at(1).config.leaves == 8
     player.respond("kgs-time_settings none")
     assert player.engine.search_at(1).config.leaves == 6
+
+
+def test_thinking_ends_when_the_tree_is_full(player):
+    player.engine.config = PlayConfig(player.config.checkpoint, visits=1 << 30)
+    player.engine.search_at(1).forest.max_edges = 500
+    for line in ("reg_genmove b", "kata-genmove_analyze b 1"):
+        assert player.respond(line)[0] == "="
+    assert player.engine._search.forest.num_visits(0) < 50
 
 
 def test_the_winrate_is_that_of_the_colour_asked_about():

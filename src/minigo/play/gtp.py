@@ -32,6 +32,7 @@ from ..coords import (
     format_vertex,
     parse_color,
     parse_vertex,
+    sign_of,
 )
 
 QUIT_GRACE_S = 2.0  # how long a move is still thought about once `quit` has arrived
@@ -395,29 +396,19 @@ def _time_left(engine, arguments: list[str]) -> None:
 
 
 def _genmove(engine, arguments: list[str]) -> str:
-    color = _color(arguments)
-    engine.consider(color)
-    return _play_own(engine, engine.decide(color), color)
+    return _format_own(engine, engine.genmove(_color(arguments)))
 
 
-def _play_own(engine, move: int, color: int) -> str:
-    if move < 0:
-        return "resign"
-    engine.play(move, color)
-    engine.waits = True
-    return format_vertex(move, engine.board.size)
+def _format_own(engine, move: int) -> str:
+    return "resign" if move < 0 else format_vertex(move, engine.board.size)
 
 
 def _reg_genmove(engine, arguments: list[str]) -> str:
-    color = _color(arguments)
-    engine.consider(color)
-    return format_vertex(engine.choose(color), engine.board.size)
+    return _format_own(engine, engine.genmove(_color(arguments), "suggest"))
 
 
 def _genmove_cleanup(engine, arguments: list[str]) -> str:
-    color = _color(arguments)
-    engine.consider(color, is_cleanup=True)
-    return _play_own(engine, engine.choose(color, is_cleanup=True), color)
+    return _format_own(engine, engine.genmove(_color(arguments), "cleanup"))
 
 
 def _final_score(engine, arguments: list[str]) -> str:
@@ -456,8 +447,7 @@ def _analyze(engine, arguments: list[str], is_kata: bool) -> Iterator[str]:
     search, owner = engine.search_at(color), _format_ownership(engine, color, has_ownership)
     while True:
         deadline = time.monotonic() + interval_s
-        room = max(0, engine.most_visits() - search.forest.num_visits(0))
-        search.run(room, deadline=deadline, stop=engine.is_interrupted)
+        search.run(1 << 30, deadline=deadline, stop=engine.is_interrupted)
         while time.monotonic() < deadline and not engine.is_interrupted():
             time.sleep(0.01)  # the tree is full
         yield _format_infos(search, is_kata) + owner
@@ -471,7 +461,7 @@ def _analyze_genmove(engine, arguments: list[str], is_kata: bool) -> Iterator[st
     owner = _format_ownership(engine, color, has_ownership)
     for search in engine.think(color, interval_s):
         yield _format_infos(search, is_kata) + owner
-    yield f"play {_play_own(engine, engine.decide(color), color)}"
+    yield f"play {_format_own(engine, engine.genmove(color, thought=search))}"
 
 
 def _parse_analysis(engine, arguments: list[str]) -> tuple[int, float, bool]:
@@ -491,7 +481,7 @@ def _parse_analysis(engine, arguments: list[str]) -> tuple[int, float, bool]:
 def _format_ownership(engine, color: int, is_wanted: bool) -> str:
     if not is_wanted:
         return ""
-    points = engine.ownership(color).tolist()
+    points = (sign_of(color) * engine.owner(color)).tolist()
     return " ownership " + " ".join(f"{x:.3f}" for x in points)
 
 

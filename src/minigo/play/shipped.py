@@ -1,6 +1,16 @@
-"""Which of the networks that ship plays which board, and what a network has learned."""
+"""Which of the networks that ship plays which board, and what a network knows of it."""
 
-from ..checkpoint import list_shipped
+import sys
+
+import numpy as np
+
+from .._board import NUM_PLANES, Board
+from ..checkpoint import list_shipped, load_checkpoint, load_network
+from ..coords import sign_of, symmetry_table
+from ..evaluator import Evaluator
+from ..network import PolicyValueNet
+
+PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 
 
 def choose_network(size: int, human: bool) -> str:
@@ -12,6 +22,19 @@ def choose_network(size: int, human: bool) -> str:
     return next((name for name in names if name in shipped), names[-1])
 
 
+def load_for(size: int, name: str) -> tuple[PolicyValueNet, dict]:
+    """Load a network and its checkpoint's `info`; warn on stderr where the size is new to it."""
+    checkpoint = load_checkpoint(name)
+    net, here = load_network(checkpoint), f"{size}x{size}"
+    sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]
+    if sizes and here not in sizes:
+        better = choose_network(size, human=False)
+        text = f"{name} was trained on {' and '.join(sizes)} alone: on {here} it guesses"
+        text += f", unlike {better}" * better.startswith(here)
+        print(f"minigo: warning: {text}", file=sys.stderr, flush=True)
+    return net, checkpoint.info
+
+
 def trained_sizes(info: dict) -> list[int]:
     """Return the board sizes that a checkpoint's `info` says it learned on; none if it doesn't."""
     sizes, recipe = info.get("size"), info.get("recipe")
@@ -20,6 +43,16 @@ def trained_sizes(info: dict) -> list[int]:
     return [sizes] if isinstance(sizes, int) else sizes or []
 
 
-def knows_ownership(info: dict, size: int) -> bool:
-    """Tell whether a network has learned who owns what on a board; people's games don't say."""
-    return info.get("made_by") != "imitation" and size in (trained_sizes(info) or [size])
+def predict_owner(board: Board, evaluator: Evaluator, info: dict) -> np.ndarray:
+    """Return (N * N,) whose the points will be, +1 = Black's: the network's mean over symmetries.
+
+    Random games tell where it has learned no ownership of that size; people's games don't say it.
+    """
+    size, table = board.size, symmetry_table(board.size)
+    if info.get("made_by") == "imitation" or size not in (trained_sizes(info) or [size]):
+        return random_playouts(board, PLAYOUTS, 1)[1].ravel()
+    planes = np.zeros((len(table), NUM_PLANES, size, size), dtype=np.float32)
+    for symmetry in range(len(table)):
+        board.write_planes(planes[symmetry], symmetry)
+    owned = evaluator.evaluate(planes).ownership.reshape(len(table), -1)
+    return sign_of(board.to_play) * np.take_along_axis(owned, table[:, :-1], axis=1).mean(axis=0)

@@ -320,20 +320,25 @@ cdef uint64_t hash_after(const Position* pos, int point, int color, bint is_suic
     cdef const Point* points = pos.points
     cdef uint64_t hash = pos.hash
     cdef int taken_color = color if is_suicide else 3 - color
-    cdef int[4] heads
-    cdef int k, i, stone
+    cdef int[4] taken
+    cdef int num_taken = 0, k, i, head, stone
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if not is_suicide:
         hash ^= ZOBRIST[color][point]
     for k in range(4):
-        heads[k] = stone = points[point + offsets[k]].chain     # or 0: not a stone's colour
-        if points[stone].color != taken_color or not in_atari(&points[stone]):
+        if points[point + offsets[k]].color != taken_color:
             continue
-        for i in range(k):
-            if heads[i] == heads[k]:
+        head = points[point + offsets[k]].chain
+        if not in_atari(&points[head]):
+            continue
+        for i in range(num_taken):
+            if taken[i] == head:
                 break
         else:
-            for _ in range(points[heads[k]].num_stones):
+            taken[num_taken] = head
+            num_taken += 1
+            stone = head
+            for _ in range(points[head].num_stones):
                 hash ^= ZOBRIST[taken_color][stone]
                 stone = points[stone].next
     return hash

@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_batches():
 def test_trim_drops_the_oldest_games(window, left):
     replay = make_replay(*(human_game(result=float(k)) for k in (-1, 0, 1)))
     replay.trim(window)
-    assert len(replay) == left == 5 * len(replay._games[5].records) and replay.num_positions == 15
+    assert len(replay) == left == 5 * len(replay._games[5]) and replay.num_positions == 15
     values = all_positions(replay).value.reshape(-1, 5)[:, 0]
     assert values.tolist() == [-1, 0, 1][3 - left // 5 :]
 

@@ -38,10 +38,9 @@ def signs_of(colors: "np.ndarray") -> "np.ndarray":
 
 def parse_color(text: str) -> int:
     """Read "b", "W", "black" or "white" in any case."""
-    colors = {"b": BLACK, "black": BLACK, "w": WHITE, "white": WHITE}
-    if text.lower() not in colors:
+    if text.lower() not in ("b", "black", "w", "white"):
         raise ValueError(f"{text!r} is not a colour")
-    return colors[text.lower()]
+    return BLACK if text[0] in "bB" else WHITE
 
 
 def format_color(color: int) -> str:
@@ -61,16 +60,14 @@ def parse_vertex(text: str, size: int) -> int:
 
 def format_vertex(move: int, size: int) -> str:
     """Write a move as a GTP vertex: "C3" or "pass"."""
-    if move == size * size:
-        return "pass"
-    return f"{COLUMNS[move % size]}{size - move // size}"
+    row, col = divmod(move, size)
+    return "pass" if row == size else f"{COLUMNS[col]}{size - row}"
 
 
 def format_point(move: int, size: int) -> str:
     """Write a move as an SGF point: "cc", or "" for pass."""
-    if move == size * size:
-        return ""
-    return chr(ord("a") + move % size) + chr(ord("a") + move // size)
+    row, col = divmod(move, size)
+    return "" if row == size else chr(ord("a") + col) + chr(ord("a") + row)
 
 
 def symmetry_table(size: int) -> "np.ndarray":
@@ -81,12 +78,10 @@ def symmetry_table(size: int) -> "np.ndarray":
     """
     import numpy as np  # here, so that `minigo gtp` says its name in half the time
 
-    row, col = np.divmod(np.arange(size * size), size)
+    points = np.arange(size * size).reshape(size, size)
     table = np.full((NUM_SYMMETRIES, size * size + 1), size * size, dtype=np.int16)
     for symmetry in range(NUM_SYMMETRIES):
-        to_row = size - 1 - row if symmetry & 2 else row
-        to_col = size - 1 - col if symmetry & 1 else col
-        if symmetry & 4:
-            to_row, to_col = to_col, to_row
-        table[symmetry, :-1] = to_row * size + to_col
+        to = points.T if symmetry & 4 else points
+        to = to[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]
+        table[symmetry, :-1] = to.ravel()
     return table

@@ -12,7 +12,6 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -39,7 +38,7 @@ class GameRecord:
     result: float | None = None  # +1 Black won, -1 White won, 0 draw, None unknown
     score: float | None = None  # points, Black minus White, komi included; None unless counted
     ownership: np.ndarray | None = None  # (N * N,) int8 +1 Black, -1 White, 0; None unless certain
-    policy_plies: np.ndarray = field(default_factory=partial(np.empty, 0, np.int16))  # (K,)
+    policy_plies: np.ndarray = field(default_factory=lambda: np.empty(0, np.int16))  # (K,)
     policies: np.ndarray | None = None  # (K, A) float16 targets found by search at those plies;
     # None: a game without a search, where each move played is the target
     source: str = ""  # SGF's SO, or the network that played
@@ -47,24 +46,23 @@ class GameRecord:
     white_rank: str = ""
 
     def __post_init__(self) -> None:
-        points, plies = self.size * self.size, self.policy_plies
-        policies = np.empty((0, points + 1)) if self.policies is None else self.policies
-        if policies.shape != (len(plies), points + 1):
-            raise ValueError(f"policies of shape {policies.shape} for {len(plies)} plies")
-        for name in ("setup", "ownership"):
-            stones = getattr(self, name)
-            if stones is not None and stones.shape != (points,):
-                raise ValueError(f"{name} of shape {stones.shape} on a board of {points} points")
+        points, num_plies = self.size * self.size, len(self.policy_plies)
+        if self.policies is None and num_plies:
+            raise ValueError(f"{num_plies} policy_plies without policies")
+        shapes = {"setup": (points,), "ownership": (points,), "policies": (num_plies, points + 1)}
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values is not None and values.shape != shape:
+                raise ValueError(f"{name} of shape {values.shape}, not {shape}")
 
     def board(self, ply: int = 0) -> Board:
         """Return the position before move `ply`; `len(moves)` is the final one."""
         board = Board(self.size, self.rules, self.to_play)
         if self.setup is not None:
-            black, white = (np.flatnonzero(self.setup == color) for color in (BLACK, WHITE))
-            board.place(black.tolist(), white.tolist())
+            colors = (BLACK, WHITE)
+            board.place(*(np.flatnonzero(self.setup == color).tolist() for color in colors))
             board.to_play = self.to_play
-        if ply:
-            board.play_all(self.moves[:ply])
+        board.play_all(self.moves[:ply])
         return board
 
 
@@ -87,11 +85,10 @@ class RecordWriter:
         data = zlib.compress(_ENCODER.encode(record), 6)
         frame = _FRAME.pack(_MAGIC, len(data), zlib.crc32(data)) + data
         try:
-            num_written = self._file.write(frame)
+            if self._file.write(frame) != len(frame):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
-        if num_written != len(frame):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self.num_games += 1
 
     def close(self) -> None:
@@ -129,55 +126,42 @@ def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
         raise ValueError(f"{path}: not a file of game records that this minigo reads")
     records, offset = [], 0
     while offset < len(data):
-        start = offset + _FRAME.size
-        if start > len(data):
-            return records, f"{path}: torn at byte {offset}"
-        magic, length, crc = _FRAME.unpack_from(data, offset)
-        block = data[start : start + length]
-        if magic == _MAGIC and len(block) < length:
-            return records, f"{path}: torn at byte {offset}"
         try:
-            if magic != _MAGIC or zlib.crc32(block) != crc:
+            magic, length, crc = _FRAME.unpack_from(data, offset)
+            start, end = offset + _FRAME.size, offset + _FRAME.size + length
+            if magic == _MAGIC and end > len(data):
+                raise EOFError
+            if magic != _MAGIC or zlib.crc32(data[start:end]) != crc:
                 raise ValueError("its checksum is wrong")
-            record = _DECODER.decode(zlib.decompress(block))
+            record = _DECODER.decode(zlib.decompress(data[start:end]))
             _check(record)
+        except (EOFError, struct.error):
+            return records, f"{path}: torn at byte {offset}"
         except (ValueError, zlib.error) as error:
             return records, f"{path}: corrupt at byte {offset} ({error})"
         records.append(record)
-        offset = start + length
+        offset = end
     return records, None
 
 
 def _check(record: GameRecord) -> None:
     """Raise ValueError for a game that can't be played or learned from."""
-    plies, max_score = record.policy_plies, 1361  # 19 x 19 points and the largest komi
-    for name, low, high in (
-        ("setup", EMPTY, WHITE),
-        ("result", -1, 1),
-        ("score", -max_score, max_score),
-        ("ownership", -1, 1),
-        ("policy_plies", 0, len(record.moves) - 1),
-        ("policies", 0, 1),
-    ):
-        if (values := getattr(record, name)) is None:
-            continue
-        is_inside = (low <= values) & (values <= high)
-        if not np.all(is_inside):
-            first = np.extract(np.logical_not(is_inside), values)[0]
-            raise ValueError(f"{name} {first:g} is not between {low} and {high}")
-    if (plies[1:] <= plies[:-1]).any():
+    bounds = {"setup": (EMPTY, WHITE), "result": (-1, 1), "ownership": (-1, 1), "policies": (0, 1)}
+    bounds["score"] = (-1361, 1361)  # 19 x 19 points and the largest komi
+    bounds["policy_plies"] = (0, len(record.moves) - 1)
+    for name, (low, high) in bounds.items():
+        if (values := getattr(record, name)) is not None:
+            values = np.atleast_1d(values)
+            outside = values[~((low <= values) & (values <= high))]  # a NaN is, too
+            if len(outside):
+                raise ValueError(f"{name} {outside[0]:g} is not between {low} and {high}")
+    if (record.policy_plies[1:] <= record.policy_plies[:-1]).any():
         raise ValueError("policy_plies don't ascend")
     record.board(len(record.moves))  # every move is legal
 
 
-def _encode_array(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
-    return array.dtype.str, array.shape, array.tobytes()
-
-
-def _decode_array(kind: type, packed: list) -> np.ndarray:
-    dtype, shape, data = packed
-    return np.frombuffer(data, dtype).reshape(shape)
-
-
-_ENCODER = msgspec.msgpack.Encoder(enc_hook=_encode_array)
-_DECODER = msgspec.msgpack.Decoder(GameRecord, dec_hook=_decode_array)
+# An array is packed as its type, its shape and its bytes.
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=lambda x: (x.dtype.str, x.shape, x.tobytes()))
+_DECODER = msgspec.msgpack.Decoder(
+    GameRecord, dec_hook=lambda kind, packed: np.frombuffer(packed[2], packed[0]).reshape(packed[1])
+)

@@ -1,13 +1,13 @@
 """A window of game records -> training batches, symmetries applied; no files, no torch."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from ._board import NUM_PLANES
-from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
+from .coords import NUM_SYMMETRIES, check_size, sign_of, symmetry_table
 from .record import GameRecord
 
 
@@ -27,22 +27,6 @@ class Batch:
     ownership_weight: np.ndarray
 
 
-class _Games:
-    """Games of one size, the oldest first, and how many positions each has."""
-
-    def __init__(self) -> None:
-        self.records: list[GameRecord] = []
-        self.counts: list[int] = []
-        self.ends = np.zeros(0, np.int64)  # the cumulative sum of `counts`
-
-    def __len__(self) -> int:
-        return int(self.ends[-1]) if len(self.ends) else 0
-
-    def drop(self, num_games: int) -> None:
-        del self.records[:num_games], self.counts[:num_games]
-        self.ends = np.cumsum(self.counts, dtype=np.int64)
-
-
 class Replay:
     """The most recent games, of one or several board sizes, sampled uniformly by position.
 
@@ -53,16 +37,18 @@ class Replay:
 
     def __init__(self, sizes: Iterable[int], rng: np.random.Generator) -> None:
         self.rng, self.sizes = rng, [check_size(size) for size in sizes]
-        self._games = {size: _Games() for size in self.sizes}
+        self._games: dict[int, list[GameRecord]] = {size: [] for size in self.sizes}
+        # Of each game of a size, the number of positions in those before it; at the end, in all.
+        self._starts = {size: [0] for size in self.sizes}
         self._num_dropped = 0
 
     def __len__(self) -> int:
         """Count the positions in the window."""
-        return sum(map(len, self._games.values()))
+        return sum(map(self.count, self.sizes))
 
     def count(self, size: int) -> int:
         """Count the positions in the window of one size."""
-        return len(self._games[size])
+        return self._starts[size][-1]
 
     @property
     def num_positions(self) -> int:
@@ -74,11 +60,9 @@ class Replay:
         for record in records:
             if record.size not in self._games:
                 raise ValueError(f"a {record.size}x{record.size} game among sizes {self.sizes}")
-            if count := _count_positions(record):
-                self._games[record.size].records.append(record)
-                self._games[record.size].counts.append(count)
-        for games in self._games.values():
-            games.drop(0)
+            if count := len(record.moves if record.policies is None else record.policy_plies):
+                self._games[record.size].append(record)
+                self._starts[record.size].append(self.count(record.size) + count)
 
     def trim(self, window_positions: int) -> None:
         """Drop the oldest games of each size until its share of so many positions is left.
@@ -86,33 +70,29 @@ class Replay:
         The last game of each stays.
         """
         total = len(self)
-        for games in self._games.values():
-            excess = len(games) - window_positions * len(games) // max(total, 1)
+        for size, starts in self._starts.items():
+            excess = starts[-1] - window_positions * starts[-1] // max(total, 1)
             if excess > 0:
-                num_games = int(np.searchsorted(games.ends, excess)) + 1
-                num_games = min(num_games, len(games.records) - 1)
-                self._num_dropped += sum(games.counts[:num_games])
-                games.drop(num_games)
+                num_games = min(bisect_left(starts, excess), len(self._games[size]) - 1)
+                del self._games[size][:num_games]
+                self._starts[size] = [start - starts[num_games] for start in starts[num_games:]]
+                self._num_dropped += starts[num_games]
 
     def sample(self, batch_size: int) -> Batch:
         """Draw positions of one size with replacement, each in a random one of eight symmetries."""
         if not len(self):
             raise ValueError("no position to sample from")
-        position = int(self.rng.integers(len(self)))
-        for size in self.sizes:
-            position -= self.count(size)
-            if position < 0:
-                break
+        ends = np.cumsum([self.count(size) for size in self.sizes])
+        size = self.sizes[np.searchsorted(ends, self.rng.integers(ends[-1]), side="right")]
         positions = self.rng.integers(self.count(size), size=batch_size)
         return self.batch(size, positions, self.rng.integers(NUM_SYMMETRIES, size=batch_size))
 
     def locate(self, size: int, positions: np.ndarray) -> Iterator[tuple[GameRecord, int]]:
         """Yield the game and the ply of each of the given positions of a size."""
-        games = self._games[size]
-        numbers = np.searchsorted(games.ends, positions, side="right")
-        places = positions - games.ends[numbers] + np.take(games.counts, numbers)
-        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
-            record = games.records[number]
+        games, starts = self._games[size], self._starts[size]
+        for position in positions.tolist():
+            number = bisect_right(starts, position) - 1
+            record, place = games[number], position - starts[number]
             yield record, place if record.policies is None else int(record.policy_plies[place])
 
     def batch(self, size: int, positions: np.ndarray, symmetries: np.ndarray) -> Batch:
@@ -120,47 +100,30 @@ class Replay:
 
         positions, symmetries: (B,) int; a symmetry is a row of `symmetry_table`.
         """
-        num, num_moves = len(positions), size**2 + 1
+        num, table = len(positions), symmetry_table(size)
         planes = np.empty((num, NUM_PLANES, size, size), np.float32)
-        policy, reply = (np.zeros((num, num_moves), np.float32) for _ in range(2))
-        ownership = np.zeros((num, num_moves), np.float32)  # at pass: 0
-        known = np.zeros((4, num), np.float32)  # weights of reply, value, score, ownership
+        policy, reply = np.zeros((2, num, size**2 + 1), np.float32)
+        ownership = np.zeros((num, size**2), np.float32)
         value, score = np.zeros((2, num), np.float32)
-        rows = zip(self.locate(size, positions), symmetries.tolist(), strict=True)
-        for i, ((record, ply), symmetry) in enumerate(rows):
+        known = np.zeros((4, num), np.float32)  # weights of reply, value, score, ownership
+        for i, (record, ply) in enumerate(self.locate(size, positions)):
+            to = table[symmetries[i]]  # (A,): where each move goes
             if record.policies is None:
-                policy[i, record.moves[ply]] = 1
+                policy[i, to[record.moves[ply]]] = 1
             else:
-                policy[i] = record.policies[np.searchsorted(record.policy_plies, ply)]
-            record.board(ply).write_planes(planes[i], symmetry)
-            sign = 1 if (record.to_play == BLACK) == (ply % 2 == 0) else -1
+                policy[i, to] = record.policies[np.searchsorted(record.policy_plies, ply)]
+            board = record.board(ply)
+            board.write_planes(planes[i], symmetries[i])
+            sign = sign_of(board.to_play)
             if ply + 1 < len(record.moves):
-                reply[i, record.moves[ply + 1]], known[0, i] = 1, 1
+                reply[i, to[record.moves[ply + 1]]], known[0, i] = 1, 1
             if record.result is not None:
                 value[i], known[1, i] = sign * record.result, 1
             if record.score is not None:
                 score[i], known[2, i] = sign * record.score, 1
             if record.ownership is not None:
-                ownership[i, :-1], known[3, i] = record.ownership, 1
-                ownership[i] *= sign
-        to = _table(size)[symmetries]  # (B, A): where each move goes
-        policy, reply, ownership = (_move_columns(x, to) for x in (policy, reply, ownership))
-        ownership = np.ascontiguousarray(ownership[:, :-1]).reshape(num, size, size)
+                ownership[i, to[:-1]], known[3, i] = sign * record.ownership, 1
+        ownership = ownership.reshape(num, size, size)
         return Batch(
             planes, policy, reply, known[0], value, known[1], score, known[2], ownership, known[3]
         )
-
-
-@lru_cache
-def _table(size: int) -> np.ndarray:
-    return symmetry_table(size).astype(np.int64)
-
-
-def _count_positions(record: GameRecord) -> int:
-    return len(record.moves if record.policies is None else record.policy_plies)
-
-
-def _move_columns(values: np.ndarray, to: np.ndarray) -> np.ndarray:
-    moved = np.empty_like(values)
-    np.put_along_axis(moved, to, values, axis=1)
-    return moved

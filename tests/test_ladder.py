@@ -115,6 +115,11 @@ def test_games_of_others_are_refused(network, tmp_path):
         Ladder(players, tmp_path, 9, Rules())
 
 
+def test_games_are_played_on_the_device_that_is_asked_for(network, tmp_path):
+    with pytest.raises(ValueError, match="'abacus' is not a device"):
+        rate(list_players([network], (0, 2), 5), tmp_path, size=5, workers=1, device="abacus")
+
+
 def test_a_player_that_does_not_start_stops_the_ladder(network, tmp_path):
     players = list_players([f"{network}@0", "gtp:no-such-program"], (0,), 5)
     with pytest.raises(ValueError, match="no-such-program"):

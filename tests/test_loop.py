@@ -249,6 +249,27 @@ def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
     assert asked[-1] == ["cycle-0000", "cycle-0001", "cycle-0001"]
 
 
+def test_matches_and_ratings_use_the_recipes_device(recipe_path, tmp_path, monkeypatch):
+    asked = []
+
+    def rate(players, folder, **options):
+        asked.append(options["device"])
+        return {"anchor": "", "players": [{"name": "cycle-0001"} | dict.fromkeys(progress.ELOS, 0)]}
+
+    def match(*players, device="auto", **options):
+        asked.append(device)
+        return {}
+
+    monkeypatch.setattr(progress, "rate", rate)
+    monkeypatch.setattr(progress, "match", match)
+    monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
+    recipe, network = load_recipe(recipe_path, ["device=cpu"]), cycle_path(tmp_path, 1)
+    network.touch()
+    progress.rate_cycle(recipe, tmp_path, [1])
+    progress.measure(recipe, tmp_path, network)
+    assert asked == ["cpu", "cpu"]
+
+
 @pytest.mark.slow
 def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "RATE_GAMES", 6)

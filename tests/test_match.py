@@ -2,12 +2,14 @@
 
 import shutil
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from minigo._board import NUM_PLANES
+from minigo._board import NUM_PLANES, Board
 from minigo.config import RULES
+from minigo.coords import WHITE
 from minigo.play import match as arena
 from minigo.play import program as program_module
 from minigo.play.match import (
@@ -213,10 +215,44 @@ def test_a_network_meets_a_program(network, program):
     assert result["games"] == 3 and result["forfeits"] == []
 
 
+@pytest.mark.parametrize("visits", (0, 4))
+def test_a_network_passes_where_two_passes_did_not_end_the_game(network, visits, monkeypatch):
+    from minigo.evaluator import load_evaluator
+
+    monkeypatch.setattr(arena, "OPENING_MOVES_PER_SIZE", 0)
+    boards, rng = [Board(5)], np.random.default_rng(1)
+    evaluator = load_evaluator(network, 5, device="cpu", max_batch=1)
+    side = arena.NetworkSide(parse_player(network, visits), boards, evaluator, None, rng)
+    game = arena.Game(0, 0, ("A", "B"), Board(5), 0)
+    side.start(game)
+    for is_firm in (True, False):  # then it is Black's turn, who is behind by komi
+        side.observe(game, game.board.to_play, 25)
+        game.play(25, is_firm)
+    assert game.board.is_over and game.winner is None
+    (reply,) = side.choose([game])
+    assert reply == arena.Reply(25)
+    game.play(reply.move, reply.is_firm)
+    assert game.winner == WHITE
+
+
 def test_time_per_move_instead_of_visits(network):
     players = [parse_player(network, time_s=0.01), parse_player(f"{network}@1")]
     result = match(*players, 2, 5, progress=False)
     assert result["games"] == 2 and all(0 < longest < 60 for longest in result["longest_move_s"])
+
+
+def test_trees_of_a_timed_player_share_the_memory(network, monkeypatch):
+    from minigo.evaluator import load_evaluator
+
+    monkeypatch.setattr(arena, "MAX_EDGES", 4000)
+    evaluator = load_evaluator(network, 5, device="cpu", max_batch=2)
+    player, rng = parse_player(network, time_s=60), np.random.default_rng(1)
+    side = arena.NetworkSide(player, [Board(5)] * 2, evaluator, None, rng)
+    games = [arena.Game(slot, slot, ("A", "B"), Board(5), 0) for slot in (0, 1)]
+    side.search.run(1 << 20, deadline=time.monotonic() + 60)
+    for tree in (0, 1):
+        assert 2000 / 26 <= side.search.forest.num_visits(tree) < 200
+    assert len(side.choose(games)) == 2 and side.longest_s < 30  # a full tree has its move
 
 
 @pytest.mark.skipif(find_gnugo() is None, reason="needs gnugo")

@@ -98,10 +98,10 @@ class Job:
     number: int  # of the job, from 1: names its SGF folder and is its seed
     identities: tuple[str, str]
 
-    def play(self) -> None:
-        """Play, and write a line for each finished game."""
-        games = self.folder / "games" / f"{self.number:05d}"
-        options = {"seed": self.number, "sgf": games, "progress": False, "finished": self._report}
+    def play(self, device: str) -> None:
+        """Play with the networks on a device, and write a line for each finished game."""
+        options = {"seed": self.number, "sgf": self.folder / "games" / f"{self.number:05d}"}
+        options |= {"device": device, "progress": False, "finished": self._report}
         match(self.a, self.b, self.num_games, self.size, self.rules, **options)
 
     def _report(self, game: Game) -> None:
@@ -260,14 +260,15 @@ def rate(
     minutes: float = math.inf,
     sprt_elo: float = 50.0,
     workers: int = 0,
+    device: str = "auto",
 ) -> dict:
     """Play the games that tell most about the players' ratings, and return the ladder.
 
     Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one,
     or once a sequential test has decided for all neighbours on the ladder who is the stronger: H1
     "by `sprt_elo`" against H0 "weaker by as much", both errors 5 %; 0 leaves the test out. Games
-    that aren't finished then are dropped. workers: processes, pinned; 0: one per core. Raises
-    ValueError where a player doesn't start, or the folder holds other games.
+    that aren't finished then are dropped. workers: processes, pinned; 0: one per core. device: the
+    networks'. Raises ValueError where a player doesn't start, or the folder holds other games.
     """
     folder, rules = Path(folder), rules or Rules()
     folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +278,8 @@ def rate(
     with contextlib.ExitStack() as stack:
         total = max_games if max_games < math.inf else None
         bar = stack.enter_context(tqdm(total=total, desc="rate", unit=" games"))
-        pipes = [stack.enter_context(_worker(i)) for i in range(workers or len(list_cores()))]
+        numbers = range(workers or len(list_cores()))
+        pipes = [stack.enter_context(_worker(number, device)) for number in numbers]
         _play(ladder, pipes, max_games, deadline, sprt_elo, bar)
     return ladder.save()
 
@@ -317,10 +319,10 @@ def _receive(pipe: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _worker(number: int):
+def _worker(number: int, device: str):
     """Start a process that plays jobs, and yield the pipe to it."""
     pipe, end = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=_work, args=(number, end), daemon=True)
+    process = get_context("spawn").Process(target=_work, args=(number, device, end), daemon=True)
     process.start()
     end.close()
     try:
@@ -332,7 +334,7 @@ def _worker(number: int):
         process.kill()
 
 
-def _work(number: int, pipe: Connection) -> None:
+def _work(number: int, device: str, pipe: Connection) -> None:
     """Play jobs until the pipe closes: also when the ladder was killed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # closes programs and files on the way
     pin_to_core(number)
@@ -340,7 +342,7 @@ def _work(number: int, pipe: Connection) -> None:
         while True:
             job: Job = pipe.recv()
             try:
-                job.play()
+                job.play(device)
             except (ValueError, OSError) as error:
                 pipe.send(" ".join(str(error).split()))
             else:

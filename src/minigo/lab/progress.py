@@ -53,8 +53,8 @@ def rate_cycle(recipe: Recipe, networks: Path, cycles: list[int]) -> dict:
             players.append(dataclasses.replace(player, name=path.stem))
     folder = networks / "ladder"
     max_games = len(read_results(folder)) + RATE_GAMES
-    options = {"size": recipe.size, "rules": recipe.rules, "max_games": max_games}
-    ladder = rate(players, folder, sprt_elo=0, **options)
+    options = {"size": recipe.size, "rules": recipe.rules, "device": recipe.device}
+    ladder = rate(players, folder, sprt_elo=0, max_games=max_games, **options)
     found = next(p for p in ladder["players"] if p["name"] == players[-1].name)
     return {"anchor": ladder["anchor"]} | {key: found[key] for key in ELOS}
 
@@ -109,9 +109,10 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
     if gnugo := find_gnugo(level=1):
         opponents.append(("GNU Go level 1", gnugo, GNUGO_VISITS, 20))
     rows, search = [], structs.replace(recipe.search, root="puct")
+    options = {"search": search, "device": recipe.device}
     for name, opponent, visits, num_games in opponents:
         players = (parse_player(str(player), visits) for player in (network, opponent))
-        result = match(*players, num_games, recipe.size, recipe.rules, search=search)
+        result = match(*players, num_games, recipe.size, recipe.rules, **options)
         rows.append({"opponent": name, "simulations": visits} | result)
     return rows
 

@@ -33,6 +33,7 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from .._board import Board, IllegalMove
+from .._tree import MAX_EDGES
 from ..config import Rules, SearchConfig
 from ..coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
 from ..machine import list_cores
@@ -176,8 +177,9 @@ def match(
 
     A is Black in the even games. All games in flight advance together, so that a network sees them
     as one batch. games_at_once: 0 means GAMES_AT_ONCE, two per core where a program plays, 1 where
-    time is limited. sgf: a folder for the games. finished: called with each game at its end, after
-    its SGF is written. Raises ValueError where a player doesn't start.
+    time is limited: there a player's trees share the memory of one. sgf: a folder for the games.
+    finished: called with each game at its end, after its SGF is written. Raises ValueError where a
+    player doesn't start.
     """
     check_size(size)
     if num_games < 1:
@@ -325,6 +327,8 @@ class NetworkSide:
         config = config or SearchConfig()
         config = replace(config, leaves=player.leaves or config.leaves)
         self.search = Search(evaluator, config, boards, rng)
+        if player.time_s:  # which bounds no memory: all trees together get what one may have
+            self.search.forest.max_edges = MAX_EDGES // len(boards)
 
     def start(self, game: Game) -> None:
         self.search.reset(game.slot, game.board)
@@ -349,6 +353,8 @@ class NetworkSide:
 
         board, result = game.board, self.search.result(game.slot)
         sign, passes = 1 if board.to_play == BLACK else -1, board.size**2
+        if board.is_over:
+            return Reply(passes)  # after a pass that wasn't firm; the search sees no moves here
         if board.last_move == passes and sign * board.score() > 0:
             return Reply(passes)  # that ends the game, and wins it
         has_search = (

@@ -11,10 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from minigo.config import Rules
 from minigo.lab import ladder as module
 from minigo.lab.ladder import Ladder, list_players, rate, read_results
-from minigo.play.match import find_gnugo
+from minigo.play.match import MatchConfig, find_gnugo
 from minigo.sgf import load_games
 
 
@@ -52,7 +51,7 @@ def make_network(path, seed: int) -> str:
 @pytest.mark.slow
 def test_a_ladder_is_played_written_and_resumed(network, tmp_path):
     players = list_players([network], (0, 2, 8), 5)
-    options = {"size": 5, "sprt_elo": 0, "workers": 1}
+    options = {"config": MatchConfig(size=5), "sprt_elo": 0, "workers": 1}
     report = rate(players, tmp_path, max_games=10, **options)
     assert report["games"] == 10 and report["anchor"] == f"{network}@0"
     assert json.loads((tmp_path / "ladder.json").read_text()) == report
@@ -99,7 +98,7 @@ def test_a_ladder_stops_when_the_order_is_known(network, tmp_path, monkeypatch):
     lines = [json.dumps(row)] * 40 + [json.dumps(retired), ""]
     (tmp_path / "results.jsonl").write_text("\n".join(lines))
     monkeypatch.setattr(Ladder, "next_job", lambda *_: pytest.fail("a game too many"))
-    report = rate(players, tmp_path, size=5, workers=1)
+    report = rate(players, tmp_path, MatchConfig(size=5), workers=1)
     assert report["games"] == 41 and report["players"][0]["name"] == row["a"]
     assert report["players"][0]["elo_low"] > 0
 
@@ -110,17 +109,18 @@ def test_games_of_others_are_refused(network, tmp_path):
     row |= {"identities": ["01234567", "01234567"], "ending": ""}
     (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match="holds games of another"):
-        Ladder(players, tmp_path, 5, Rules())
+        Ladder(players, tmp_path, MatchConfig(size=5))
     with pytest.raises(ValueError, match="size 5 and komi 7: choose another folder"):
-        Ladder(players, tmp_path, 9, Rules())
+        Ladder(players, tmp_path, MatchConfig())
 
 
 def test_games_are_played_on_the_device_that_is_asked_for(network, tmp_path):
     with pytest.raises(ValueError, match="'abacus' is not a device"):
-        rate(list_players([network], (0, 2), 5), tmp_path, size=5, workers=1, device="abacus")
+        config = MatchConfig(size=5, device="abacus")
+        rate(list_players([network], (0, 2), 5), tmp_path, config, workers=1)
 
 
 def test_a_player_that_does_not_start_stops_the_ladder(network, tmp_path):
     players = list_players([f"{network}@0", "gtp:no-such-program"], (0,), 5)
     with pytest.raises(ValueError, match="no-such-program"):
-        rate(players, tmp_path, size=5, workers=1)
+        rate(players, tmp_path, MatchConfig(size=5), workers=1)

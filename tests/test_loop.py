@@ -221,12 +221,12 @@ def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
 def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
     asked = []
 
-    def rate(players, folder, **options):
+    def rate(players, folder, config, **options):
         asked.append([player.name for player in players])
         assert (
             folder == tmp_path / "checkpoints" / "tiny" / "ladder" and options["max_games"] == 100
         )
-        assert {player.simulations for player in players if player.checkpoint} == {64}
+        assert {player.visits for player in players if player.checkpoint} == {64}
         elos = {"elo": -300.0 + 100 * len(asked), "elo_low": -400.0, "elo_high": 50.0}
         return {"anchor": players[0].name, "players": [{"name": players[-1].name} | elos]}
 
@@ -252,12 +252,12 @@ def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
 def test_matches_and_ratings_use_the_recipes_device(recipe_path, tmp_path, monkeypatch):
     asked = []
 
-    def rate(players, folder, **options):
-        asked.append(options["device"])
+    def rate(players, folder, config, **options):
+        asked.append(config.device)
         return {"anchor": "", "players": [{"name": "cycle-0001"} | dict.fromkeys(progress.ELOS, 0)]}
 
-    def match(*players, device="auto", **options):
-        asked.append(device)
+    def match(a, b, num_games, config):
+        asked.append(config.device)
         return {}
 
     monkeypatch.setattr(progress, "rate", rate)

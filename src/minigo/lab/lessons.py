@@ -21,10 +21,10 @@ import numpy as np
 from ..checkpoint import load_checkpoint
 from ..coords import BLACK
 from ..machine import list_cores, write_whole
-from ..play.match import find_gnugo, parse_player
+from ..play.match import MatchConfig, find_gnugo, parse_player
 from ..sgf import load_games, read_names
 from .analyze import Look, look_at
-from .ladder import SIMULATIONS, format_ladder, rate, read_results, shipped_for
+from .ladder import VISITS, format_ladder, rate, read_results, shipped_for
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
 QUICK_SIMULATIONS = (0, 16, 64, 256)
@@ -105,7 +105,7 @@ def lessons(
         minutes = QUICK_MINUTES if quick else MINUTES_PER_PLAYER * len(players)
     _announce(len(players), minutes, workers or len(list_cores()))
     limits = {"minutes": minutes, "max_games": math.inf, "sprt_elo": 0}
-    study.take(rate(players, out / "ladder", size=size, workers=workers, **limits))
+    study.take(rate(players, out / "ladder", MatchConfig(size=size), workers=workers, **limits))
     names = ("imitation", "search", "reinforcement", "exchange", "ablation", "everybody")
     sections = {name: getattr(study, name)() for name in names}
     report = {"size": size, "quick": quick, "sections": sections, "ladder": study.ladder}
@@ -132,7 +132,7 @@ class Study:
 
     def __init__(self, networks: list[Network], size: int, quick: bool):
         self.networks, self.quick = networks, quick
-        self.simulations = QUICK_SIMULATIONS if quick else SIMULATIONS
+        self.simulations = QUICK_SIMULATIONS if quick else VISITS
         imitators = [n for n in networks if n.kind == "imitation"]
         learners = [n for n in networks if n.kind != "imitation"] or imitators
         self.human = imitators[0] if imitators else None

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,23 +72,40 @@ def test_a_ladder_is_played_written_and_resumed(network, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_ladder_loses_no_finished_game(network, tmp_path):
+def test_a_killed_ladder_leaves_no_process_and_loses_no_finished_game(network, tmp_path):
     words = [network, f"{network}@4", "--size", "5", "--visits", "0", "--workers", "1"]
     command = [sys.executable, "-m", "minigo", "rate", *words, "--out", str(tmp_path)]
     process = subprocess.Popen([*command, "--games", "5000"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(read_results(tmp_path)) < 6 and time.monotonic() < deadline:
         time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.05)
     kept = read_results(tmp_path)
-    assert len(kept) >= 6
+    assert len(kept) >= 6 and children
     games = ["--games", str(len(kept) + 40), "--sprt", "0", "--json"]
     done = subprocess.run([*command, *games], capture_output=True, text=True)
     report = json.loads(done.stdout)
     rows = read_results(tmp_path)
     assert rows[: len(kept)] == kept and report["games"] == len(rows) >= len(kept) + 40
     assert len({row["sgf"] for row in rows}) == len(rows)
+
+
+@pytest.mark.slow
+def test_a_ladder_whose_time_is_up_drops_the_games_under_way_and_says_nothing(network, tmp_path):
+    words = [f"{network}@20", f"{network}@2000", "--size", "9", "--workers", "2", "--json"]
+    command = [sys.executable, "-W", "always::UserWarning", "-m", "minigo", "rate", *words]
+    options = ["--minutes", "0.1", "--out", str(tmp_path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and list((tmp_path / "games").iterdir())
+    assert json.loads(done.stdout)["games"] == len(read_results(tmp_path))
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    assert [line for line in lines if line and not line.startswith("rate: ")] == []
 
 
 def test_a_ladder_stops_when_the_order_is_known(network, tmp_path, monkeypatch):

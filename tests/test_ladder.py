@@ -6,15 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
-from minigo.config import Rules
 from minigo.lab import ladder as module
 from minigo.lab.ladder import Ladder, list_players, rate, read_results
-from minigo.play.match import find_gnugo
+from minigo.play.match import MatchConfig, find_gnugo
 from minigo.sgf import load_games
 
 
@@ -52,7 +52,7 @@ def make_network(path, seed: int) -> str:
 @pytest.mark.slow
 def test_a_ladder_is_played_written_and_resumed(network, tmp_path):
     players = list_players([network], (0, 2, 8), 5)
-    options = {"size": 5, "sprt_elo": 0, "workers": 1}
+    options = {"config": MatchConfig(size=5), "sprt_elo": 0, "workers": 1}
     report = rate(players, tmp_path, max_games=10, **options)
     assert report["games"] == 10 and report["anchor"] == f"{network}@0"
     assert json.loads((tmp_path / "ladder.json").read_text()) == report
@@ -72,23 +72,40 @@ def test_a_ladder_is_played_written_and_resumed(network, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_ladder_loses_no_finished_game(network, tmp_path):
+def test_a_killed_ladder_leaves_no_process_and_loses_no_finished_game(network, tmp_path):
     words = [network, f"{network}@4", "--size", "5", "--visits", "0", "--workers", "1"]
     command = [sys.executable, "-m", "minigo", "rate", *words, "--out", str(tmp_path)]
     process = subprocess.Popen([*command, "--games", "5000"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(read_results(tmp_path)) < 6 and time.monotonic() < deadline:
         time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.05)
     kept = read_results(tmp_path)
-    assert len(kept) >= 6
+    assert len(kept) >= 6 and children
     games = ["--games", str(len(kept) + 40), "--sprt", "0", "--json"]
     done = subprocess.run([*command, *games], capture_output=True, text=True)
     report = json.loads(done.stdout)
     rows = read_results(tmp_path)
     assert rows[: len(kept)] == kept and report["games"] == len(rows) >= len(kept) + 40
     assert len({row["sgf"] for row in rows}) == len(rows)
+
+
+@pytest.mark.slow
+def test_a_ladder_whose_time_is_up_drops_the_games_under_way_and_says_nothing(network, tmp_path):
+    words = [f"{network}@20", f"{network}@2000", "--size", "9", "--workers", "2", "--json"]
+    command = [sys.executable, "-W", "always::UserWarning", "-m", "minigo", "rate", *words]
+    options = ["--minutes", "0.1", "--out", str(tmp_path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and list((tmp_path / "games").iterdir())
+    assert json.loads(done.stdout)["games"] == len(read_results(tmp_path))
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    assert [line for line in lines if line and not line.startswith("rate: ")] == []
 
 
 def test_a_ladder_stops_when_the_order_is_known(network, tmp_path, monkeypatch):
@@ -99,7 +116,7 @@ def test_a_ladder_stops_when_the_order_is_known(network, tmp_path, monkeypatch):
     lines = [json.dumps(row)] * 40 + [json.dumps(retired), ""]
     (tmp_path / "results.jsonl").write_text("\n".join(lines))
     monkeypatch.setattr(Ladder, "next_job", lambda *_: pytest.fail("a game too many"))
-    report = rate(players, tmp_path, size=5, workers=1)
+    report = rate(players, tmp_path, MatchConfig(size=5), workers=1)
     assert report["games"] == 41 and report["players"][0]["name"] == row["a"]
     assert report["players"][0]["elo_low"] > 0
 
@@ -110,12 +127,18 @@ def test_games_of_others_are_refused(network, tmp_path):
     row |= {"identities": ["01234567", "01234567"], "ending": ""}
     (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match="holds games of another"):
-        Ladder(players, tmp_path, 5, Rules())
+        Ladder(players, tmp_path, MatchConfig(size=5))
     with pytest.raises(ValueError, match="size 5 and komi 7: choose another folder"):
-        Ladder(players, tmp_path, 9, Rules())
+        Ladder(players, tmp_path, MatchConfig())
+
+
+def test_games_are_played_on_the_device_that_is_asked_for(network, tmp_path):
+    with pytest.raises(ValueError, match="'abacus' is not a device"):
+        config = MatchConfig(size=5, device="abacus")
+        rate(list_players([network], (0, 2), 5), tmp_path, config, workers=1)
 
 
 def test_a_player_that_does_not_start_stops_the_ladder(network, tmp_path):
     players = list_players([f"{network}@0", "gtp:no-such-program"], (0,), 5)
     with pytest.raises(ValueError, match="no-such-program"):
-        rate(players, tmp_path, size=5, workers=1)
+        rate(players, tmp_path, MatchConfig(size=5), workers=1)

@@ -221,12 +221,12 @@ def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
 def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
     asked = []
 
-    def rate(players, folder, **options):
+    def rate(players, folder, config, **options):
         asked.append([player.name for player in players])
         assert (
             folder == tmp_path / "checkpoints" / "tiny" / "ladder" and options["max_games"] == 100
         )
-        assert {player.simulations for player in players if player.checkpoint} == {64}
+        assert {player.visits for player in players if player.checkpoint} == {64}
         elos = {"elo": -300.0 + 100 * len(asked), "elo_low": -400.0, "elo_high": 50.0}
         return {"anchor": players[0].name, "players": [{"name": players[-1].name} | elos]}
 
@@ -247,6 +247,27 @@ def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
     progress.rate_cycle(recipe, networks, [1, 1])
     assert asked[-1] == ["cycle-0000", "cycle-0001", "cycle-0001"]
+
+
+def test_matches_and_ratings_use_the_recipes_device(recipe_path, tmp_path, monkeypatch):
+    asked = []
+
+    def rate(players, folder, config, **options):
+        asked.append(config.device)
+        return {"anchor": "", "players": [{"name": "cycle-0001"} | dict.fromkeys(progress.ELOS, 0)]}
+
+    def match(a, b, num_games, config):
+        asked.append(config.device)
+        return {}
+
+    monkeypatch.setattr(progress, "rate", rate)
+    monkeypatch.setattr(progress, "match", match)
+    monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
+    recipe, network = load_recipe(recipe_path, ["device=cpu"]), cycle_path(tmp_path, 1)
+    network.touch()
+    progress.rate_cycle(recipe, tmp_path, [1])
+    progress.measure(recipe, tmp_path, network)
+    assert asked == ["cpu", "cpu"]
 
 
 @pytest.mark.slow

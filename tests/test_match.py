@@ -2,16 +2,17 @@
 
 import shutil
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from minigo._board import NUM_PLANES
-from minigo.config import RULES
+from minigo._board import NUM_PLANES, Board
+from minigo.config import RULES, Rules
 from minigo.play import match as arena
 from minigo.play import program as program_module
 from minigo.play.match import (
-    Player,
+    MatchConfig,
     find_gnugo,
     match,
     parse_player,
@@ -80,7 +81,7 @@ def network(tmp_path_factory) -> str:
 
 def play(a: str, b: str, num_games: int, size: int = 5, visits: int = 4, **options) -> dict:
     players = [parse_player(text, visits) for text in (a, b)]
-    return match(*players, num_games, size, progress=False, **options)
+    return match(*players, num_games, MatchConfig(size=size, **options))
 
 
 def played_moves(folder, number: int = 1) -> list[int]:
@@ -99,10 +100,7 @@ def test_colours_alternate_and_the_area_decides(program, tmp_path):
 
 
 def test_an_equal_count_is_a_draw(program):
-    from minigo.config import Rules
-
-    players = [parse_player(program("")), parse_player(program(""))]
-    result = match(*players, 2, 5, Rules(komi=0), progress=False)
+    result = play(program(""), program(""), 2, rules=Rules(komi=0))
     assert result["draws"] == 2 and result["score"] == 0.5 and result["elo"] == 0
 
 
@@ -123,18 +121,16 @@ def test_a_count_that_names_another_winner_is_reported(program):
 
 def test_under_territory_scoring_the_programs_count_where_they_agree(program):
     japanese = RULES["japanese"]
-    players = [parse_player(program(words)) for words in ("C3 --score=W+3", "--score=W+3.0")]
-    result = match(*players, 1, 5, japanese, progress=False)
+    result = play(program("C3 --score=W+3"), program("--score=W+3.0"), 1, rules=japanese)
     assert result["losses"] == 1 and result["disagreements"] == 0 and result["other_counts"] == []
-    players = [parse_player(program(words)) for words in ("C3 --score=W+3", "--score=B+1")]
-    result = match(*players, 1, 5, japanese, progress=False)
+    result = play(program("C3 --score=W+3"), program("--score=B+1"), 1, rules=japanese)
     assert result["wins"] == 1 and result["disagreements"] == 1  # the area is Black's
     assert result["other_counts"] == ["game 1: W+3, B+1; taken +18"]
 
 
 def test_nobody_cleans_up_under_territory_scoring(program, tmp_path):
-    players = [parse_player(program("C3 --cleanup=D3,D4")), parse_player(program("A1"))]
-    match(*players, 1, 5, RULES["japanese"], progress=False, sgf=tmp_path)
+    players = program("C3 --cleanup=D3,D4"), program("A1")
+    play(*players, 1, rules=RULES["japanese"], sgf=tmp_path)
     assert played_moves(tmp_path) == [12, 20, 25, 25]
 
 
@@ -213,10 +209,44 @@ def test_a_network_meets_a_program(network, program):
     assert result["games"] == 3 and result["forfeits"] == []
 
 
+@pytest.mark.parametrize("visits", (0, 4))
+def test_a_network_passes_where_two_passes_did_not_end_the_game(network, visits, monkeypatch):
+    from minigo.evaluator import load_evaluator
+
+    monkeypatch.setattr(arena, "OPENING_MOVES_PER_SIZE", 0)
+    boards, rng = [Board(5)], np.random.default_rng(1)
+    evaluator = load_evaluator(network, 5, device="cpu", max_batch=1)
+    side = arena.NetworkSide(parse_player(network, visits), boards, evaluator, rng)
+    game = arena.Game(0, 0, ("A", "B"), Board(5), 0)
+    side.start(game)
+    for is_firm in (True, False):  # then it is Black's turn, who is behind by komi
+        game.play(25, is_firm)
+        side.observe(game)
+    assert game.board.is_over and game.result is None
+    side.move([game])
+    assert game.moves == [25, 25, 25] and game.result == -1
+
+
 def test_time_per_move_instead_of_visits(network):
     players = [parse_player(network, time_s=0.01), parse_player(f"{network}@1")]
-    result = match(*players, 2, 5, progress=False)
+    result = match(*players, 2, MatchConfig(size=5))
     assert result["games"] == 2 and all(0 < longest < 60 for longest in result["longest_move_s"])
+
+
+def test_trees_of_a_timed_player_share_the_memory(network, monkeypatch):
+    from minigo.evaluator import load_evaluator
+
+    monkeypatch.setattr(arena, "MAX_EDGES", 4000)
+    evaluator = load_evaluator(network, 5, device="cpu", max_batch=2)
+    player, rng = parse_player(network, time_s=60), np.random.default_rng(1)
+    side = arena.NetworkSide(player, [Board(5)] * 2, evaluator, rng)
+    games = [arena.Game(slot, slot, ("A", "B"), Board(5), 0) for slot in (0, 1)]
+    started = time.monotonic()
+    side.search.run(1 << 20, deadline=time.monotonic() + 60)
+    for tree in (0, 1):
+        assert 2000 / 26 <= side.search.forest.num_visits(tree) < 200
+    side.move(games)  # a full tree has its move
+    assert [len(game.moves) for game in games] == [1, 1] and time.monotonic() < started + 30
 
 
 @pytest.mark.skipif(find_gnugo() is None, reason="needs gnugo")
@@ -234,7 +264,7 @@ def test_find_gnugo_tells_where_it_is_missing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text, checkpoint, command, simulations",
+    "text, checkpoint, command, visits",
     [
         ("9x9", "9x9", "", 64),
         ("runs/a.pt@16", "runs/a.pt", "", 16),
@@ -243,22 +273,9 @@ def test_find_gnugo_tells_where_it_is_missing(monkeypatch):
         ("gtp:gnugo --mode gtp", "", "gnugo --mode gtp", 0),
     ],
 )
-def test_parse_player(text, checkpoint, command, simulations):
+def test_parse_player(text, checkpoint, command, visits):
     player = parse_player(text)
-    assert (player.checkpoint, player.command, player.simulations) == (
-        checkpoint,
-        command,
-        simulations,
-    )
-
-
-def test_a_player_may_batch_the_leaves_of_a_tree(network):
-    assert parse_player("a@64x8") == Player("a@64x8", "a", simulations=64, leaves=8)
-    assert parse_player("a@64").leaves == 0
-    assert parse_player("a@64x0").checkpoint == "a@64x0"
-    players = [parse_player(f"{network}@{limits}") for limits in ("8x4", "8")]
-    outcome = match(*players, 2, size=5, device="cpu", progress=False)
-    assert outcome["wins"] + outcome["losses"] + outcome["draws"] == 2 and not outcome["forfeits"]
+    assert (player.checkpoint, player.command, player.visits) == (checkpoint, command, visits)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +291,7 @@ def test_a_player_may_batch_the_leaves_of_a_tree(network):
 def test_names_tell_players_apart(text, name, without):
     player = parse_player(text)
     assert (player.name, player.without) == (name, without)
-    assert player.command or (player.checkpoint, player.simulations) == ("9x9", 64)
+    assert player.command or (player.checkpoint, player.visits) == ("9x9", 64)
 
 
 def test_a_network_can_be_without_a_head(network):

@@ -248,8 +248,7 @@ def _evaluate(json, **options) -> None:
 
 def _add_match(parser) -> None:
     parser.epilog = (
-        "A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS, gtp:COMMAND, or"
-        " CHECKPOINT@VISITSxLEAVES: so many leaves of a tree evaluated at once."
+        "A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS or gtp:COMMAND."
     )
     parser.add_argument("a", metavar="A", help="the player whose result is reported")
     parser.add_argument("b", metavar="B")
@@ -264,11 +263,12 @@ def _add_match(parser) -> None:
 
 
 def _match(a, b, games, visits, time, rules, komi, at_once, json, **options) -> None:
-    from .play.match import match, parse_player
+    from .play.match import MatchConfig, match, parse_player
 
     players = [parse_player(text, visits, time) for text in (a, b)]
     rules = change(RULES[rules], komi=komi)
-    _print(match(*players, games, rules=rules, games_at_once=at_once, **options), json)
+    config = MatchConfig(rules=rules, games_at_once=at_once, **options)
+    _print(match(*players, games, config), json)
 
 
 def _add_rate(parser) -> None:
@@ -297,11 +297,13 @@ def _parse_counts(text: str) -> list[int]:
 
 
 def _rate(players, out, visits, games, minutes, sprt, workers, size, komi, json) -> None:
-    from .lab.ladder import SIMULATIONS, format_ladder, list_players, rate
+    from .lab.ladder import VISITS, format_ladder, list_players, rate
+    from .play.match import MatchConfig
 
-    players = list_players(players, visits or SIMULATIONS, size)
+    players = list_players(players, visits or VISITS, size)
     limits = {"max_games": games, "minutes": minutes or math.inf, "sprt_elo": sprt}
-    report = rate(players, out, size=size, rules=Rules(komi=komi), workers=workers, **limits)
+    config = MatchConfig(size=size, rules=Rules(komi=komi))
+    report = rate(players, out, config, workers=workers, **limits)
     _print(report, json, format_ladder(report))
 
 

@@ -5,50 +5,43 @@ SGF files, and `ladder.json` and `ladder.md`, which are made from the results. A
 on where it was: no finished game is lost or counted twice.
 """
 
-import contextlib
 import json
 import math
 import os
-import signal
 import sys
 import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from ..checkpoint import find_checkpoint, list_shipped
-from ..config import Rules
-from ..machine import list_cores, pin_to_core, write_whole
-from ..play.match import Game, Player, find_gnugo, match, parse_player
+from ..crew import Crew
+from ..machine import list_cores, write_whole
+from ..play.match import Game, MatchConfig, Player, find_gnugo, match, parse_player
 from .elo import choose_pair, find_interval, fit_ratings, sprt
 
-SIMULATIONS = (0, 16, 64, 256, 1024)  # of each network, where a player's name doesn't say
+VISITS = (0, 16, 64, 256, 1024)  # visits of each network, where a player's name doesn't say
 GNUGO_LEVELS = (1, 5, 10)
 ELOS = ("elo", "elo_low", "elo_high")  # of a player in a report, with the ends of its interval
 ANCHOR = "gnugo-10"  # whose rating is 0; without it, the first player's is
 SPRT_BOUND = math.log(0.95 / 0.05)  # of the log-likelihood ratio; both kinds of error 5 % (Wald)
-JOB_SIMULATIONS = 10_000  # a job has as many games as such a sum over both players allows,
+JOB_VISITS = 10_000  # a job has as many games as such a sum over both players allows,
 JOB_GAMES = (4, 32)  # at least and at most; few while the players have few, and each tells much
-PROGRAM_SIMULATIONS = 500  # that take as long as a move of GNU Go's level 10 (b6c64 in int8)
-GAME_SIMULATIONS = 8  # and as all the rest of a move
-STOP_S = 10.0  # from SIGTERM to SIGKILL of a worker
+PROGRAM_VISITS = 500  # that take as long as a move of GNU Go's level 10 (b6c64 in int8)
+GAME_VISITS = 8  # and as all the rest of a move
 GLANCE_S = 1.0  # between looks at the results, while jobs are under way
 
 
-# ---- players and results ----
-
-
-def list_players(texts: Sequence[str], simulations: Sequence[int], size: int) -> list[Player]:
+def list_players(texts: Sequence[str], visits: Sequence[int], size: int) -> list[Player]:
     """Return the players that are meant, each once and under a name of its own.
 
-    A network without "@VISITS" is one player for each of `simulations`, "gnugo" one for each of
+    A network without "@VISITS" is one player for each of `visits`, "gnugo" one for each of
     GNUGO_LEVELS. No text: GNU Go where it is installed, and the networks that ship for this size.
     """
     if not texts:
@@ -62,7 +55,7 @@ def list_players(texts: Sequence[str], simulations: Sequence[int], size: int) ->
         elif text.startswith("gtp:") or "@" in Path(text).name:
             players.append(parse_player(text))
         else:
-            players += [parse_player(f"{text}@{count}") for count in simulations]
+            players += [parse_player(f"{text}@{count}") for count in visits]
     unique = {player.name: player for player in players}
     if clash := [player.name for player in players if unique[player.name] != player]:
         raise ValueError(f"two different players are called {clash[0]}")
@@ -92,29 +85,25 @@ class Job:
     a: Player
     b: Player
     num_games: int
-    size: int
-    rules: Rules
-    folder: Path  # of the ladder
-    number: int  # of the job, from 1: names its SGF folder and is its seed
+    config: MatchConfig  # the seed is the job's number, from 1; the SGF folder is named after it
     identities: tuple[str, str]
 
-    def play(self) -> None:
-        """Play, and write a line for each finished game."""
-        games = self.folder / "games" / f"{self.number:05d}"
-        options = {"seed": self.number, "sgf": games, "progress": False, "finished": self._report}
-        match(self.a, self.b, self.num_games, self.size, self.rules, **options)
 
-    def _report(self, game: Game) -> None:
-        row = {"a": self.a.name, "b": self.b.name, "points": game.points()}  # A's points
+def play_job(job: Job) -> None:
+    """Play, and write a line for each finished game."""
+    games, folder = job.config.sgf, job.config.sgf.parents[1]
+
+    def report(game: Game) -> None:
+        row = {"a": job.a.name, "b": job.b.name, "points": game.points()}  # A's points
         row |= {"black": game.names[game.black], "moves": len(game.moves), "ending": game.ending}
-        row |= {"size": self.size, "komi": self.rules.komi, "identities": self.identities}
-        row["sgf"] = f"games/{self.number:05d}/{game.number + 1:04d}.sgf"
-        line = json.dumps(row).encode() + b"\n"
-        with open(self.folder / "results.jsonl", "ab", buffering=0) as file:
-            file.write(line)  # one write(): lines of several processes don't mix
+        row |= {"size": job.config.size, "komi": job.config.rules.komi}
+        row |= {"identities": job.identities}
+        row["sgf"] = f"games/{games.name}/{game.number + 1:04d}.sgf"
+        with open(folder / "results.jsonl", "ab", buffering=0) as file:
+            file.write(json.dumps(row).encode() + b"\n")  # whole: lines of processes don't mix
             os.fsync(file.fileno())
-        if parent_process() and not parent_process().is_alive():
-            sys.exit()  # the ladder was killed, and may have been started again
+
+    match(job.a, job.b, job.num_games, job.config, report)
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -135,14 +124,11 @@ def _end_torn_line(path: Path) -> None:
             file.write(b"\n")
 
 
-# ---- the ladder ----
-
-
 class Ladder:
     """What the results in a folder say of the players, and which games would tell more."""
 
-    def __init__(self, players: Sequence[Player], folder: Path, size: int, rules: Rules):
-        self.players, self.folder, self.size, self.rules = list(players), folder, size, rules
+    def __init__(self, players: Sequence[Player], folder: Path, config: MatchConfig) -> None:
+        self.players, self.folder, self.config = list(players), folder, config
         self.identities = {player.name: _identify(player) for player in players}
         self.planned: list[Job] = []  # under way: they count as if played when choosing more
         self.read()
@@ -164,7 +150,7 @@ class Ladder:
         self.ratings, self.covariance = fit_ratings(self.points, self.anchor)
 
     def _check(self, row: dict) -> None:
-        if (row["size"], row["komi"]) != (self.size, self.rules.komi):
+        if (row["size"], row["komi"]) != (self.config.size, self.config.rules.komi):
             found = f"size {row['size']} and komi {row['komi']:g}"
             raise ValueError(f"{self.folder} holds games of {found}: choose another folder")
         for name, identity in zip((row["a"], row["b"]), row["identities"], strict=True):
@@ -182,28 +168,30 @@ class Ladder:
         for job in self.planned:
             a, b = (self.names.index(player.name) for player in (job.a, job.b))
             games[[a, b], [b, a]] += job.num_games
-        works = [PROGRAM_SIMULATIONS if p.command else max(1, p.simulations) for p in self.players]
-        # Nobody plays whom only old results know.
-        works = np.array(works + [np.inf] * (len(self.names) - len(works)))
-        costs = (works[:, None] + works[None]) / 2 + GAME_SIMULATIONS
+        works = np.full(len(self.names), np.inf)  # nobody plays whom only old results know
+        for i, player in enumerate(self.players):
+            works[i] = PROGRAM_VISITS if player.command else max(1, player.visits)
+        costs = (works[:, None] + works[None]) / 2 + GAME_VISITS
         most = np.clip(games.sum() / len(games) // 4 * 2, *JOB_GAMES)
         # By what the first few would tell: more of them would make every job cost about the same.
         i, j = choose_pair(self.ratings, games, self.anchor, costs, JOB_GAMES[0])
         a, b = self.players[i], self.players[j]
-        count = np.clip(JOB_SIMULATIONS / costs[i, j] // 2 * 2, JOB_GAMES[0], most)
+        count = np.clip(JOB_VISITS / costs[i, j] // 2 * 2, JOB_GAMES[0], most)
         num_games = int(min(count, max_games - self.num_games()))
-        identities = self.identities[a.name], self.identities[b.name]
-        number = _claim_number(self.folder / "games")
-        return Job(a, b, num_games, self.size, self.rules, self.folder, number, identities)
+        sgf = _claim_folder(self.folder / "games")
+        config = replace(self.config, seed=int(sgf.name), sgf=sgf)
+        return Job(a, b, num_games, config, (self.identities[a.name], self.identities[b.name]))
 
-    def decided(self, elo: float) -> int:
-        """Count the neighbours on the ladder of whom a sequential test knows the stronger.
+    def is_decided(self, elo: float, bar: tqdm) -> bool:
+        """Tell whether a sequential test knows of all neighbours who is the stronger.
 
-        Among those who still play: the folder may know others.
+        Among those who still play: the folder may know others. The bar shows of how many it does.
         """
         neighbours = pairwise(np.argsort(-self.ratings[: len(self.players)]))
         ratios = [sprt(self.points, self.anchor, i, j, elo) for i, j in neighbours]
-        return sum(ratio >= SPRT_BOUND for ratio in ratios)
+        num_decided, most = sum(ratio >= SPRT_BOUND for ratio in ratios), len(self.players) - 1
+        bar.set_postfix_str(f"{num_decided}/{most} decided", refresh=False)
+        return num_decided == most
 
     def report(self) -> dict:
         """Return the ladder ready for JSON, the strongest first; all ratings in Elo."""
@@ -219,9 +207,9 @@ class Ladder:
             if games[i, j]:
                 pairs.append({"a": self.names[i], "b": self.names[j]} | counts)
         covariance = self.covariance[np.ix_(order, order)].round(1).tolist()
-        report = {"size": self.size, "komi": self.rules.komi, "anchor": self.names[self.anchor]}
-        report |= {"games": len(self.rows), "players": players, "pairs": pairs}
-        return report | {"covariance": covariance}
+        report = {"size": self.config.size, "komi": self.config.rules.komi}
+        report |= {"anchor": self.names[self.anchor], "games": len(self.rows)}
+        return report | {"players": players, "pairs": pairs, "covariance": covariance}
 
     def save(self) -> dict:
         """Write `ladder.json` and `ladder.md` and return the report."""
@@ -232,11 +220,11 @@ class Ladder:
         return report
 
 
-def _claim_number(folder: Path) -> int:
-    """Make the first folder that no job has had."""
-    number = 1 + max((int(path.name) for path in folder.glob("[0-9]*")), default=0)
-    (folder / f"{number:05d}").mkdir(parents=True)
-    return number
+def _claim_folder(games: Path) -> Path:
+    """Make the first numbered folder that no job has had."""
+    number = 1 + max((int(path.name) for path in games.glob("[0-9]*")), default=0)
+    (games / f"{number:05d}").mkdir(parents=True)
+    return games / f"{number:05d}"
 
 
 def format_ladder(report: dict) -> str:
@@ -253,9 +241,8 @@ def format_ladder(report: dict) -> str:
 def rate(
     players: Sequence[Player],
     folder: str | Path,
+    config: MatchConfig,
     *,
-    size: int = 9,
-    rules: Rules | None = None,
     max_games: float = 1000,
     minutes: float = math.inf,
     sprt_elo: float = 50.0,
@@ -266,82 +253,29 @@ def rate(
     Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one,
     or once a sequential test has decided for all neighbours on the ladder who is the stronger: H1
     "by `sprt_elo`" against H0 "weaker by as much", both errors 5 %; 0 leaves the test out. Games
-    that aren't finished then are dropped. workers: processes, pinned; 0: one per core. Raises
-    ValueError where a player doesn't start, or the folder holds other games.
+    that aren't finished then are dropped. config: of all matches; a job has its own seed and SGF
+    folder. workers: processes, pinned; 0: one per core. Raises ValueError where a player doesn't
+    start, or the folder holds other games.
     """
-    folder, rules = Path(folder), rules or Rules()
+    deadline, folder = time.monotonic() + 60 * minutes, Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _end_torn_line(folder / "results.jsonl")
-    ladder = Ladder(players, folder, size, rules)
-    deadline = time.monotonic() + 60 * minutes
-    with contextlib.ExitStack() as stack:
-        total = max_games if max_games < math.inf else None
-        bar = stack.enter_context(tqdm(total=total, desc="rate", unit=" games"))
-        pipes = [stack.enter_context(_worker(i)) for i in range(workers or len(list_cores()))]
-        _play(ladder, pipes, max_games, deadline, sprt_elo, bar)
+    ladder, total = Ladder(players, folder, config), max_games if max_games < math.inf else None
+    with (
+        tqdm(total=total, desc="rate", unit=" games") as bar,
+        Crew(play_job, workers or len(list_cores())) as crew,
+    ):
+        while time.monotonic() < deadline:
+            if sprt_elo and len(ladder.rows) > bar.n and ladder.is_decided(sprt_elo, bar):
+                break
+            bar.update(len(ladder.rows) - bar.n)
+            while crew.idle and ladder.num_games() < max_games:
+                ladder.planned.append(ladder.next_job(max_games))
+                crew.give(ladder.planned[-1])
+            if not ladder.planned:
+                break
+            for (job,), _ in crew.wait(GLANCE_S):
+                ladder.planned.remove(job)
+            ladder.read()
+    ladder.read()
     return ladder.save()
-
-
-def _play(ladder: Ladder, idle: list[Connection], max_games, deadline, sprt_elo, bar) -> None:
-    """Have the workers play until `rate` may stop."""
-    busy: dict[Connection, Job] = {}
-    while time.monotonic() < deadline:
-        if sprt_elo and len(ladder.rows) > bar.n:
-            num_decided, most = ladder.decided(sprt_elo), len(ladder.players) - 1
-            bar.set_postfix_str(f"{num_decided}/{most} decided", refresh=False)
-            if num_decided == most:
-                return
-        bar.update(len(ladder.rows) - bar.n)
-        while idle and ladder.num_games() < max_games:
-            job = ladder.next_job(max_games)
-            ladder.planned.append(job)
-            busy[idle[-1]] = job
-            idle.pop().send(job)
-        if not busy:
-            return
-        for pipe in wait(list(busy), GLANCE_S):
-            _receive(pipe)
-            ladder.planned.remove(busy.pop(pipe))
-            idle.append(pipe)
-        ladder.read()
-
-
-def _receive(pipe: Connection) -> None:
-    """Take a worker's word that its job is done; raises what went wrong."""
-    try:
-        error = pipe.recv()
-    except (EOFError, ConnectionResetError):
-        raise ValueError("a worker of the ladder died; its message is above") from None
-    if error:
-        raise ValueError(error)
-
-
-@contextlib.contextmanager
-def _worker(number: int):
-    """Start a process that plays jobs, and yield the pipe to it."""
-    pipe, end = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=_work, args=(number, end), daemon=True)
-    process.start()
-    end.close()
-    try:
-        yield pipe
-    finally:
-        pipe.close()
-        process.terminate()
-        process.join(STOP_S)
-        process.kill()
-
-
-def _work(number: int, pipe: Connection) -> None:
-    """Play jobs until the pipe closes: also when the ladder was killed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # closes programs and files on the way
-    pin_to_core(number)
-    with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
-        while True:
-            job: Job = pipe.recv()
-            try:
-                job.play()
-            except (ValueError, OSError) as error:
-                pipe.send(" ".join(str(error).split()))
-            else:
-                pipe.send(None)

@@ -21,13 +21,13 @@ import numpy as np
 from ..checkpoint import load_checkpoint
 from ..coords import sign_of
 from ..machine import list_cores, sort_by_number, write_whole
-from ..play.match import find_gnugo, parse_player
+from ..play.match import MatchConfig, find_gnugo, parse_player
 from ..sgf import load_games, read_names
 from .analyze import Look, look_at
-from .ladder import GNUGO_LEVELS, SIMULATIONS, format_ladder, rate, read_results, shipped_for
+from .ladder import GNUGO_LEVELS, VISITS, format_ladder, rate, read_results, shipped_for
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
-QUICK_SIMULATIONS = (0, 16, 64, 256)
+QUICK_VISITS = (0, 16, 64, 256)
 MINUTES_PER_PLAYER = 2.0  # of games in a full report, on two cores
 MEASURED = 64  # simulations at which networks are compared, and heads left out
 RUN_NETWORKS = 6  # of a run's cycles, spread evenly over the logarithm of its time
@@ -107,7 +107,7 @@ def lessons(
     text = f"{len(players)} players, {minutes:g} minutes of games on {cores} cores, "
     print(f"{text}then about a minute for the page: ready at {end}", file=sys.stderr)
     limits = {"minutes": minutes, "max_games": math.inf, "sprt_elo": 0}
-    study.take(rate(players, out / "ladder", size=size, workers=workers, **limits))
+    study.take(rate(players, out / "ladder", MatchConfig(size=size), workers=workers, **limits))
     sections = {name: getattr(study, name)() for name in SECTIONS}
     report = {"size": size, "quick": quick, "sections": sections, "ladder": study.ladder}
     report |= {"made": time.strftime("%Y-%m-%d"), "cores": cores}
@@ -126,7 +126,7 @@ class Study:
 
     def __init__(self, networks: list[Network], size: int, quick: bool):
         self.networks, self.quick = networks, quick
-        self.simulations = QUICK_SIMULATIONS if quick else SIMULATIONS
+        self.simulations = QUICK_VISITS if quick else VISITS
         self.human = next((n for n in networks if n.kind == "imitation"), None)
         learners = [n for n in networks if n.kind != "imitation"] or networks
         # The one called as its size is the one to play with.

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import structs
 from tqdm import tqdm
 
 from ..config import Recipe
-from ..play.match import find_gnugo, match, parse_player
+from ..play.match import MatchConfig, find_gnugo, match, parse_player
 from ..selfplay import cycle_path
+from .elo import format_elo
 from .ladder import ELOS, GNUGO_LEVELS, rate, read_results
 
 MATCH_VISITS = 16  # per move, of a run's last network against its first version
@@ -30,7 +30,7 @@ def follow(recipe: Recipe, networks: Path) -> Callable[[dict], None]:
         if recipe.rate_every and row["cycle"] % recipe.rate_every == 0:
             ratings = read_ratings(networks)
             cycles = [rating["cycle"] for rating in ratings[-2:]] + [row["cycle"]]
-            found = {key: row[key] for key in ("cycle", "elapsed_s")}
+            found = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"]}
             found |= rate_cycle(recipe, networks, cycles)
             with open(networks / "ratings.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
@@ -43,20 +43,22 @@ def rate_cycle(recipe: Recipe, networks: Path, cycles: list[int]) -> dict:
     """Place the last of `cycles` on the run's ladder; return its Elo, and whose is 0.
 
     The ladder, in the folder `ladder`, has GNU Go where that is installed, else the run's first
-    version, and the networks of the other cycles. It chooses the games that tell most.
+    version, and the networks of the other cycles.
     """
-    programs = filter(None, map(find_gnugo, GNUGO_LEVELS))
-    players = [parse_player(program) for program in programs]
+    players = [parse_player(text) for text in map(find_gnugo, GNUGO_LEVELS) if text]
     for cycle in cycles if players else [0, *cycles]:
         if (path := cycle_path(networks, cycle)).exists():
             player = parse_player(str(path), GNUGO_VISITS)
             players.append(dataclasses.replace(player, name=path.stem))
     folder = networks / "ladder"
     max_games = len(read_results(folder)) + RATE_GAMES
-    options = {"size": recipe.size, "rules": recipe.rules, "max_games": max_games}
-    ladder = rate(players, folder, sprt_elo=0, **options)
+    ladder = rate(players, folder, _config(recipe), sprt_elo=0, max_games=max_games)
     found = next(p for p in ladder["players"] if p["name"] == players[-1].name)
     return {"anchor": ladder["anchor"]} | {key: found[key] for key in ELOS}
+
+
+def _config(recipe: Recipe) -> MatchConfig:
+    return MatchConfig(size=recipe.size, rules=recipe.rules, device=recipe.device)
 
 
 def read_ratings(networks: Path) -> list[dict]:
@@ -73,17 +75,14 @@ def format_curve(ratings: list[dict]) -> str:
     lines = [f"cycle  minutes  Elo (95 %), 0 = {ratings[-1]['anchor']}"]
     for point in ratings:
         bar = "#" * (1 + round(40 * (point["elo"] - low) / max(high - low, 1)))
-        interval = f"({point['elo_low']:+.0f} to {point['elo_high']:+.0f})"
-        minutes = point["elapsed_s"] / 60
-        lines.append(
-            f"{point['cycle']:>5}{minutes:>9.0f}  {point['elo']:+5.0f} {interval:<16} {bar}"
-        )
+        elo, minutes = format_elo(*(point[key] for key in ELOS)), point["elapsed_s"] / 60
+        lines.append(f"{point['cycle']:>5}{minutes:>9.0f}  {elo:<22} {bar}")
     return "\n".join(lines)
 
 
 def describe_run(folder: str | Path) -> tuple[dict, str]:
     """Return what a run's log says: its last row and ratings, and both as text."""
-    path = Path(folder) / "log.jsonl"
+    path = Path(folder, "log.jsonl")
     try:
         log = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         ratings = read_ratings(path.parent)
@@ -103,15 +102,15 @@ def format_row(row: dict) -> str:
 def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
     """Play a run's network against its first version, and GNU Go level 1 where that is installed.
 
-    Returns a row for each match: "opponent", "simulations" and what `match` returns.
+    Returns a row for each match: "opponent", "simulations" (the visits) and what `match` returns.
     """
     opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_VISITS, 100)]
     if gnugo := find_gnugo(level=1):
         opponents.append(("GNU Go level 1", gnugo, GNUGO_VISITS, 20))
-    rows, search = [], structs.replace(recipe.search, root="puct")
+    rows = []
     for name, opponent, visits, num_games in opponents:
-        players = (parse_player(str(player), visits) for player in (network, opponent))
-        result = match(*players, num_games, recipe.size, recipe.rules, search=search)
+        players = (parse_player(text, visits) for text in (str(network), opponent))
+        result = match(*players, num_games, _config(recipe))
         rows.append({"opponent": name, "simulations": visits} | result)
     return rows
 
@@ -120,9 +119,8 @@ def format_rows(rows: list[dict]) -> str:
     """Write match results as a table."""
     lines = ["opponent            simulations  games  won  lost  drawn  Elo (95 %)"]
     for row in rows:
-        elo = f"{row['elo']:+.0f} ({row['elo_low']:+.0f} to {row['elo_high']:+.0f})"
         lines.append(
             f"{row['opponent']:<20}{row['simulations']:>11}{row['games']:>7}{row['wins']:>5}"
-            f"{row['losses']:>6}{row['draws']:>7}  {elo}"
+            f"{row['losses']:>6}{row['draws']:>7}  {format_elo(*(row[key] for key in ELOS))}"
         )
     return "\n".join(lines)

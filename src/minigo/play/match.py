@@ -1,15 +1,13 @@
 """Matches between any two players (networks, bare or with search, GTP programs) and their Elo.
 
-How a game gets its result: it is played until two passes or the
-move cap, and counted by Tromp-Taylor area on our own board, where every stone there is counts as
-alive. So nobody is believed who passes with dead stones on the board:
-
-- A network has to capture what it calls dead: the count, which its search sees, is against it.
-- Once anybody has passed, a program that lists `kgs-genmove_cleanup` (GNU Go does) is asked by it:
-  then it doesn't pass before the opponent's dead stones are off the board. A pass that it gave
-  before that, to plain `genmove`, ends no game.
-- A program without it is taken at its word. Every program is asked for its `final_score`: games
-  where that names another winner are "disagreements", and all other counts are listed.
+A game is played until two passes or the move cap, and counted by Tromp-Taylor area on our own
+board, where every stone there is counts as alive. So nobody is believed who passes with dead stones
+on the board. A network has to capture what it calls dead: the count, which its search sees, is
+against it. Once anybody has passed, a program that lists `kgs-genmove_cleanup` (GNU Go does) is
+asked by it: then it doesn't pass before the opponent's dead stones are off the board; its passes
+before that, to plain `genmove`, end no game. A program without it is taken at its word. Every
+program is asked for its `final_score`: games where that names another winner are "disagreements",
+and all other counts are listed.
 
 Under territory scoring nobody captures what is dead, and the programs' own count decides where they
 agree; the area does where not. With a program in the match the board forbids suicide, as most do. A
@@ -24,21 +22,27 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from tqdm import tqdm
 
 from .._board import Board, IllegalMove
+from .._tree import MAX_EDGES
 from ..config import Rules, SearchConfig
-from ..coords import BLACK, EMPTY, WHITE, check_size, format_color, format_vertex, parse_vertex
+from ..coords import BLACK, check_size, format_color, format_vertex, opponent, parse_vertex, sign_of
 from ..machine import list_cores
 from ..record import GameRecord
 from ..sgf import format_sgf, parse_result
 from .program import GtpProgram, ProgramError
+
+if TYPE_CHECKING:
+    from ..evaluator import Evaluation, Evaluator
 
 # Opening variety: a network draws its first OPENING_MOVES_PER_SIZE * N moves in proportion to
 # visits ** (1 / OPENING_TEMPERATURE), or to priors without search, and then plays its best.
@@ -57,36 +61,45 @@ class Player:
     name: str  # in reports and SGF
     checkpoint: str = ""  # path or shipped name of a network,
     command: str = ""  # or the command line of a GTP program
-    simulations: int = 0  # visits per move of a network; 0: its bare policy
-    leaves: int = 0  # evaluated at once inside one of its trees; 0: as the search has it
+    visits: int = 0  # per move of a network; 0: its bare policy
     time_s: float | None = None  # per move, instead of visits
     without: str = ""  # "policy" or "value": a head its search can't see (AlphaGo, 2016, figure 4b)
 
 
-def parse_player(text: str, simulations: int = 64, time_s: float | None = None) -> Player:
-    """Read "CHECKPOINT", "CHECKPOINT@VISITS", "CHECKPOINT@VISITSxLEAVES" or "gtp:COMMAND".
+class MatchConfig(Struct, frozen=True):
+    """How the games of a match are played, whoever plays them."""
 
-    A network's name may end in ":no-policy" or ":no-value". The rest are defaults.
+    size: int = 9
+    rules: Rules = Rules()
+    seed: int = 1
+    device: str = "auto"  # of the networks
+    threads: int = 1  # of each network
+    sgf: str | Path | None = None  # folder for the games
+    # 0: GAMES_AT_ONCE, two per core where a program plays, 1 where time is limited.
+    games_at_once: int = 0
+
+
+def parse_player(text: str, visits: int = 64, time_s: float | None = None) -> Player:
+    """Read "CHECKPOINT", which gets the limits given, "CHECKPOINT@VISITS" or "gtp:COMMAND".
+
+    A network's name may end in ":no-policy" or ":no-value".
     """
-    if not text:
-        raise ValueError("player '' is neither a checkpoint nor gtp:COMMAND")
-    if simulations < 0 or (time_s is not None and not time_s > 0):
-        raise ValueError(f"{simulations} simulations, {time_s} s per move: less than nothing")
+    if visits < 0 or (time_s is not None and not time_s > 0):
+        raise ValueError(f"{visits} visits, {time_s} s per move: less than nothing")
     if text.startswith("gtp:"):
         try:
             name = Path(shlex.split(text[4:])[0]).name
         except (ValueError, IndexError):
             raise ValueError(f"player {text!r} has no command that a shell could read") from None
         level = re.search(r"--level[ =](\d+)", text)  # GNU Go's: ten players, not one
-        name = f"{name}-{level[1]}" if level else name
-        return Player(name, command=text[4:], time_s=time_s)
-    network = re.fullmatch(
-        r"(.+?)(?:@([0-9]+)(?:x([1-9][0-9]*))?)?(?::no-(policy|value))?", text, re.DOTALL
-    )
-    checkpoint, visits, leaves, without = network.groups()
-    if visits is not None:
-        simulations, time_s = int(visits), None
-    return Player(text, checkpoint, "", simulations, int(leaves or 0), time_s, without or "")
+        return Player(f"{name}-{level[1]}" if level else name, command=text[4:], time_s=time_s)
+    network = re.fullmatch(r"(.+?)(?:@([0-9]+))?(?::no-(policy|value))?", text, re.DOTALL)
+    if not network:
+        raise ValueError(f"player {text!r} is neither a checkpoint nor gtp:COMMAND")
+    checkpoint, own_visits, without = network.groups()
+    if own_visits is not None:
+        visits, time_s = int(own_visits), None
+    return Player(text, checkpoint, "", visits, time_s, without or "")
 
 
 def find_gnugo(level: int = 10) -> str | None:
@@ -107,268 +120,225 @@ class Game:
     black: int  # who plays Black: 0 for A, 1 for B
     moves: list[int] = field(default_factory=list)
     firm_passes: int = 0  # in a row, without those that may leave dead stones behind
-    has_pass: bool = False  # did anybody pass yet?
-    winner: int | None = None  # a colour, EMPTY for a draw, None until the end
+    is_capped: bool = False  # as long as a game may be
+    result: float | None = None  # +1 Black won, -1 White won, 0 a draw; None until the end
     score: float | None = None  # Black minus White, None unless counted
     ending: str = ""  # why it isn't counted: "X resigned" or a program's error
-    is_capped: bool = False
     claims: list[str] = field(default_factory=list)  # what programs answered to `final_score`
 
-    def player(self, color: int) -> int:
-        """Return who plays a colour."""
-        return self.black if color == BLACK else 1 - self.black
+    def turn(self) -> int:
+        """Return who is to move: 0 for A, 1 for B."""
+        return self.black if self.board.to_play == BLACK else 1 - self.black
 
-    def lose(self, player: int, ending: str) -> None:
-        """End the game without a count."""
-        self.winner = WHITE if self.black == player else BLACK
-        self.ending = f"{self.names[player]} {ending}"
-
-    def play(self, move: int, is_firm: bool) -> None:
+    def play(self, move: int, is_firm: bool = True) -> None:
         """Play a move, and count the game if it ends. Raises IllegalMove."""
         self.board.play(move)
         self.moves.append(move)
-        is_pass = move == self.board.size**2
-        self.has_pass |= is_pass
-        self.firm_passes = self.firm_passes + is_firm if is_pass else 0
+        self.firm_passes = self.firm_passes + is_firm if move == self.board.size**2 else 0
         self.is_capped = len(self.moves) >= MAX_MOVES_PER_POINT * self.board.size**2
         if self.firm_passes >= 2 or self.is_capped:
-            self.count(self.board.score())
+            self.end(self.board.score())
 
-    def count(self, score: float) -> None:
+    def end(self, score: float) -> None:
         """End the game by a count."""
-        self.score, self.winner = score, BLACK if score > 0 else WHITE if score < 0 else EMPTY
+        self.score, self.result = score, float(np.sign(score))
 
-    def counts(self) -> list[float | None]:
-        """Return the programs' own counts, Black minus White; None where one gave no number."""
-        return [parse_result(claim)[1] for claim in self.claims]
+    def lose(self, ending: str) -> None:
+        """End the game, if it isn't over: who is to move has lost it."""
+        if self.result is None:
+            self.result = -float(sign_of(self.board.to_play))
+            self.ending = f"{self.names[self.turn()]} {ending}"
 
     def points(self) -> float:
         """Return A's points: 1, 0.5 or 0."""
-        return 0.5 if self.winner == EMPTY else float(self.player(self.winner) == 0)
+        return (1 + self.result * (-1 if self.black else 1)) / 2
 
-
-@dataclass(frozen=True)
-class Reply:
-    """What a side does in a game."""
-
-    move: int = -1
-    is_firm: bool = True  # a pass that leaves no dead stones behind, as far as the side knows
-    loses: str = ""  # why the side loses instead of moving
+    def counts(self) -> set[float | None]:
+        """Return the programs' own counts, Black minus White; None where one gave no number."""
+        return {parse_result(claim)[1] for claim in self.claims}
 
 
 def match(
     a: Player,
     b: Player,
     num_games: int,
-    size: int = 9,
-    rules: Rules | None = None,
-    *,
-    seed: int = 1,
-    sgf: str | Path | None = None,
-    games_at_once: int = 0,
-    search: SearchConfig | None = None,
-    device: str = "auto",
-    threads: int = 1,
-    progress: bool = True,
-    finished: Callable[["Game"], None] | None = None,
+    config: MatchConfig,
+    finished: Callable[[Game], None] | None = None,
 ) -> dict:
     """Play a match and return what `summarize` says of it, from A's point of view.
 
     A is Black in the even games. All games in flight advance together, so that a network sees them
-    as one batch. games_at_once: 0 means GAMES_AT_ONCE, two per core where a program plays, 1 where
-    time is limited. sgf: a folder for the games. finished: called with each game at its end, after
-    its SGF is written. Raises ValueError where a player doesn't start.
+    as one batch. finished: called with each game at its end, after its SGF is written, instead of
+    drawing a progress bar. Raises ValueError where a player doesn't start.
     """
-    check_size(size)
+    check_size(config.size)
     if num_games < 1:
         raise ValueError(f"a match of {num_games} games")
-    players, rules = (a, b), rules or Rules()
     if a.command or b.command:
-        rules = replace(rules, suicide=False)
-    if sgf:
-        Path(sgf).mkdir(parents=True, exist_ok=True)
-    boards = [Board(size, rules)] * min(num_games, games_at_once or _default_width(players))
-    rng = np.random.default_rng(seed)
-    with contextlib.ExitStack() as stack:
-        sides = _make_sides(players, boards, search, rng, device, threads)
+        config = replace(config, rules=replace(config.rules, suicide=False))
+    if config.sgf:
+        Path(config.sgf).mkdir(parents=True, exist_ok=True)
+    games, width = [], min(num_games, config.games_at_once or _default_width(a, b))
+    bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=bool(finished))
+    with bar, contextlib.ExitStack() as stack:
+        sides = _make_sides((a, b), width, config)
         for side in sides:
             stack.callback(side.close)
-        bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=not progress)
-        stack.enter_context(bar)
-        games = _play_games(sides, num_games, boards, bar, sgf, finished)
-    settings = {"a": a.name, "b": b.name, "size": size, "komi": rules.komi}
-    is_timed = any(player.time_s for player in players)
-    times = {"longest_move_s": [side.longest_s for side in sides]} if is_timed else {}
-    return settings | summarize(games) | times
+        for game in _play_games(sides, num_games, width, config):
+            _settle(game, sides)
+            if config.sgf:
+                _write_sgf(game, Path(config.sgf))
+            if finished:
+                finished(game)
+            games.append(game)
+            tally = _tally(games)
+            bar.set_postfix_str(f"{tally['wins']} won, {tally['losses']} lost", refresh=False)
+            bar.update()
+    names = {"a": a.name, "b": b.name, "size": config.size, "komi": config.rules.komi}
+    times = {"longest_move_s": [side.longest_s for side in sides]} if a.time_s or b.time_s else {}
+    return names | summarize(sorted(games, key=lambda game: game.number)) | times
 
 
-def _make_sides(players, boards, search, rng, device: str, threads: int) -> list:
-    evaluators, sides, size = {}, [], boards[0].size
-    max_batch = len(boards) * max(1, *(player.leaves for player in players))
-    options = {"device": device, "max_batch": max_batch, "threads": threads}
+def _default_width(a: Player, b: Player) -> int:
+    if a.time_s or b.time_s:
+        return 1
+    if a.command or b.command:
+        return 2 * len(list_cores())  # in half of the games the program waits for its opponent
+    return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, a.visits, b.visits)))
+
+
+def _make_sides(players: tuple[Player, ...], width: int, config: MatchConfig) -> list["Side"]:
+    rng, sides, evaluators = np.random.default_rng(config.seed), [], {}
+    options = {"device": config.device, "max_batch": width, "threads": config.threads}
     for player in players:
         if player.command:
-            sides.append(ProgramSide(player, len(boards), rng))
+            sides.append(ProgramSide(player, width, rng))
             continue
         if player.checkpoint not in evaluators:
             from ..evaluator import load_evaluator
 
-            evaluators[player.checkpoint] = load_evaluator(player.checkpoint, size, **options)
-        evaluator = evaluators[player.checkpoint]
-        if player.without:
-            evaluator = Blinded(evaluator, player.without)
-        sides.append(NetworkSide(player, boards, evaluator, search, rng))
+            evaluator = load_evaluator(player.checkpoint, config.size, **options)
+            evaluators[player.checkpoint] = evaluator
+        boards = [Board(config.size, config.rules)] * width
+        sides.append(NetworkSide(player, boards, evaluators[player.checkpoint], rng))
     return sides
 
 
-class Blinded:
-    """An evaluator without policy (every move as likely as any) or value (every position even)."""
-
-    def __init__(self, evaluator, without: str):
-        self.evaluator, self.without = evaluator, without
-
-    def evaluate(self, planes: np.ndarray):
-        evaluation = self.evaluator.evaluate(planes)
-        hidden = (evaluation.logits,) if self.without == "policy" else ()
-        for array in hidden or (evaluation.value, evaluation.score):
-            array[:] = 0
-        return evaluation
-
-
-def _default_width(players: tuple[Player, Player]) -> int:
-    if any(player.time_s for player in players):
-        return 1
-    if any(player.command for player in players):
-        return 2 * len(list_cores())  # in half of the games the program waits for its opponent
-    most = max(player.simulations for player in players)
-    return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, most)))
-
-
-def _play_games(sides, num_games: int, boards: list[Board], bar: tqdm, sgf, report) -> list[Game]:
-    finished, in_flight, slots = [], [], list(range(len(boards)))
-    names = tuple(side.player.name for side in sides)
-    while len(finished) < num_games:
-        while slots and len(finished) + len(in_flight) < num_games:
-            number = len(finished) + len(in_flight)
-            game = Game(number, slots.pop(0), names, boards[0].copy(), number % 2)
+def _play_games(
+    sides: list["Side"], num_games: int, width: int, config: MatchConfig
+) -> Iterator[Game]:
+    """Yield games as they end; another takes the slot of one that did."""
+    names, waiting = tuple(side.player.name for side in sides), list(range(num_games))
+    in_flight, slots = [], list(range(width))
+    while waiting or in_flight:
+        while waiting and slots:
+            number, board = waiting.pop(0), Board(config.size, config.rules)
+            game = Game(number, slots.pop(0), names, board, black=number % 2)
             in_flight.append(game)
             for side in sides:
                 side.start(game)
-        _advance(sides, in_flight)
-        for game in [game for game in in_flight if game.winner is not None]:
+        turns = [[game for game in in_flight if game.turn() == player] for player in (0, 1)]
+        for side, other, turn in zip(sides, sides[::-1], turns, strict=True):
+            started = time.monotonic()
+            side.move(turn)
+            side.longest_s = max(side.longest_s, time.monotonic() - started)
+            for game in turn:
+                if not game.ending:
+                    other.observe(game)
+        for game in [game for game in in_flight if game.result is not None]:
             in_flight.remove(game)
             slots.append(game.slot)
-            finished.append(game)
-            _finish(game, sides, sgf)
-            if report:
-                report(game)
-            points = [game.points() for game in finished]
-            bar.set_postfix_str(f"{points.count(1)} won, {points.count(0)} lost", refresh=False)
-            bar.update()
-    return sorted(finished, key=lambda game: game.number)
+            yield game
 
 
-def _advance(sides, games: list[Game]) -> None:
-    """Play one move in every game."""
-    turns = [[g for g in games if g.player(g.board.to_play) == player] for player in (0, 1)]
-    for player, turn in enumerate(turns):
-        for game, reply in zip(turn, sides[player].choose(turn), strict=True):
-            color, vertex = game.board.to_play, format_vertex(reply.move, game.board.size)
-            if reply.loses:
-                game.lose(player, reply.loses)
-                continue
-            try:
-                game.play(reply.move, reply.is_firm)
-            except IllegalMove:
-                game.lose(player, f"played the illegal move {format_color(color)} {vertex}")
-                continue
-            error = sides[1 - player].observe(game, color, reply.move)
-            if error and game.winner is None:
-                game.lose(1 - player, error)
-
-
-def _finish(game: Game, sides, sgf) -> None:
-    """Ask programs for their count of a finished game, and write its SGF."""
+def _settle(game: Game, sides: list["Side"]) -> None:
+    """Ask programs for their count of a finished game, and say what else ended it."""
     if game.score is not None and not game.is_capped:
         game.claims += filter(None, (side.count(game) for side in sides))
-        counts = set(game.counts())
+        counts = game.counts()
         if game.board.rules.scoring == "territory" and len(counts) == 1 and None not in counts:
-            game.count(counts.pop())
+            game.end(counts.pop())
     if game.ending and not game.ending.endswith(" resigned"):
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
-    if not sgf:
-        return
-    moves = np.array(game.moves, np.int16)
-    result = {BLACK: 1.0, WHITE: -1.0, EMPTY: 0.0}[game.winner]
-    board = game.board
-    record = GameRecord(board.size, board.rules, moves, result=result, score=game.score)
-    black, white = (game.names[game.player(color)] for color in (BLACK, WHITE))
+
+
+def _write_sgf(game: Game, folder: Path) -> None:
+    size, rules, moves = game.board.size, game.board.rules, np.array(game.moves, np.int16)
+    record = GameRecord(size, rules, moves, result=game.result, score=game.score)
+    black, white = game.names[game.black], game.names[1 - game.black]
     remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
     how = "R" if game.ending.endswith(" resigned") else "F"
-    text = format_sgf(
-        record,
-        black,
-        white,
-        comments={len(game.moves): remarks} if remarks else None,
-        result=f"{format_color(game.winner)}+{how}" if game.ending else "",
-    )
-    Path(sgf, f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
+    result = f"{'B' if game.result > 0 else 'W'}+{how}" if game.ending else ""
+    comments = {len(moves): remarks} if remarks else None
+    text = format_sgf(record, black, white, comments, result)
+    (folder / f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
 
 
 class NetworkSide:
     """A network in every game of a match: one search, with a tree per game in flight."""
 
-    def __init__(self, player: Player, boards: list[Board], evaluator, config, rng) -> None:
+    def __init__(
+        self, player: Player, boards: list[Board], evaluator: "Evaluator", rng: np.random.Generator
+    ) -> None:
         from ..search import Search
 
         self.player, self.rng, self.longest_s = player, rng, 0.0
-        config = config or SearchConfig()
-        config = replace(config, leaves=player.leaves or config.leaves)
-        self.search = Search(evaluator, config, boards, rng)
+        evaluator = Blinded(evaluator, player.without) if player.without else evaluator
+        self.search = Search(evaluator, SearchConfig(), boards, rng)
+        if player.time_s:  # which bounds no memory: all trees together get what one may have
+            self.search.forest.max_edges = MAX_EDGES // len(boards)
 
     def start(self, game: Game) -> None:
+        """Take up a game, in its slot."""
         self.search.reset(game.slot, game.board)
 
-    def choose(self, games: list[Game]) -> list[Reply]:
-        """Choose and play a move in each game; all are searched as one batch."""
-        budget = np.zeros(len(self.search.boards), dtype=np.int32)
-        started = time.monotonic()
-        deadline = started + self.player.time_s if self.player.time_s else None
+    def move(self, games: list[Game]) -> None:
+        """Play a move in each game; all are searched as one batch."""
+        time_s, budget = self.player.time_s, np.zeros(len(self.search.boards), np.int32)
         for game in games:
             kept = self.search.forest.num_visits(game.slot)
-            budget[game.slot] = 1 << 20 if deadline else max(1, self.player.simulations - kept)
-        self.search.run(budget, deadline=deadline)
-        replies = [self._choose(game) for game in games]
-        self.longest_s = max(self.longest_s, time.monotonic() - started)
-        for game, reply in zip(games, replies, strict=True):
-            self.search.play(game.slot, reply.move)
-        return replies
+            budget[game.slot] = 1 << 20 if time_s else max(1, self.player.visits - kept)
+        self.search.run(budget, deadline=time.monotonic() + time_s if time_s else None)
+        for game in games:
+            game.play(self._choose(game))
+            self.observe(game)
 
-    def _choose(self, game: Game) -> Reply:
+    def _choose(self, game: Game) -> int:
         from ..search import choose_move
 
-        board, result = game.board, self.search.result(game.slot)
-        sign, passes = 1 if board.to_play == BLACK else -1, board.size**2
-        if board.last_move == passes and sign * board.score() > 0:
-            return Reply(passes)  # that ends the game, and wins it
-        has_search = (
-            bool(self.player.simulations or self.player.time_s) and result.moves["visits"].any()
-        )
-        weights = result.moves["visits"] if has_search else result.moves["prior"]
-        move = result.move if has_search else int(weights.argmax())
-        if len(game.moves) < 2 * OPENING_MOVES_PER_SIZE * board.size and move != passes:
-            move = choose_move(weights[:-1], OPENING_TEMPERATURE, self.rng)
-        return Reply(move)
+        board, passes = game.board, game.board.size**2
+        if board.last_move == passes and sign_of(board.to_play) * board.score() > 0:
+            return passes  # that ends the game, and wins it
+        result = self.search.result(game.slot)
+        if result.move == passes or board.num_moves >= 2 * OPENING_MOVES_PER_SIZE * board.size:
+            return result.move
+        visits, priors = result.moves["visits"][:-1], result.moves["prior"][:-1]
+        return choose_move(visits if visits.any() else priors, OPENING_TEMPERATURE, self.rng)
 
-    def observe(self, game: Game, color: int, move: int) -> str:
-        self.search.play(game.slot, move)
-        return ""
+    def observe(self, game: Game) -> None:
+        """Take in the last move of a game."""
+        self.search.play(game.slot, game.moves[-1])
 
     def count(self, game: Game) -> str:
-        return ""  # a network's count is the board's
+        """Return "": a network's count is the board's."""
+        return ""
 
     def close(self) -> None:
-        pass
+        """Leave nothing behind."""
+
+
+class Blinded:
+    """An evaluator without policy (every move as likely as any) or value (every position even)."""
+
+    def __init__(self, evaluator: "Evaluator", without: str) -> None:
+        self.evaluator, self.without = evaluator, without
+
+    def evaluate(self, planes: np.ndarray) -> "Evaluation":
+        """Evaluate as the network does, with zeros for what it is without."""
+        found = self.evaluator.evaluate(planes)
+        for array in (found.logits,) if self.without == "policy" else (found.value, found.score):
+            array[:] = 0
+        return found
 
 
 class ProgramSide:
@@ -380,9 +350,10 @@ class ProgramSide:
 
     def start(self, game: Game) -> None:
         """Set a process up for a game; one that died is started again."""
-        lines = [f"boardsize {game.board.size}", "clear_board", f"komi {game.board.rules.komi:g}"]
-        ko, scoring = game.board.rules.ko.upper(), game.board.rules.scoring.upper()
-        optional = [f'kata-set-rules {{"ko":"{ko}","score":"{scoring}","suicide":false}}']
+        rules = game.board.rules
+        lines = [f"boardsize {game.board.size}", "clear_board", f"komi {rules.komi:g}"]
+        names = f'"ko":"{rules.ko.upper()}","score":"{rules.scoring.upper()}"'
+        optional = [f'kata-set-rules {{{names},"suicide":false}}']
         # GNU Go's own seed is the second it was started in.
         optional.append(f"set_random_seed {self.rng.integers(1 << 30)}")
         if self.player.time_s:
@@ -395,58 +366,69 @@ class ProgramSide:
         except ProgramError as error:
             raise ValueError(f"GTP program {self.player.command!r} {error}") from None
 
-    def choose(self, games: list[Game]) -> list[Reply]:
+    def move(self, games: list[Game]) -> None:
         """Ask every process for a move, and then collect the moves: they think side by side."""
-        errors, started = [], time.monotonic()
         for game in games:
-            command = CLEANUP if game.has_pass and self._cleans_up(game) else "genmove"
-            line = f"{command} {format_color(game.board.to_play)}"
-            errors.append(self._attempt(game, "send", line)[1])
-        replies = [self._receive(game, error) for game, error in zip(games, errors, strict=True)]
-        self.longest_s = max(self.longest_s, time.monotonic() - started)
-        return replies
+            command = CLEANUP if self._cleans_up(game) and self._has_pass(game) else "genmove"
+            self.programs[game.slot].send(f"{command} {format_color(game.board.to_play)}")
+        for game in games:
+            is_firm = self._has_pass(game) or not self._cleans_up(game)
+            text = self._ask(game)
+            if game.result is None:
+                self._play(game, text, is_firm)
 
-    def _receive(self, game: Game, error: str) -> Reply:
-        is_firm = game.has_pass or not self._cleans_up(game)
-        text, error = ("", error) if error else self._attempt(game, "receive")
-        if error or text.lower() == "resign":
-            return Reply(loses=error or "resigned")
+    def _play(self, game: Game, text: str, is_firm: bool) -> None:
+        color = format_color(game.board.to_play)
         try:
-            return Reply(parse_vertex(text, game.board.size), is_firm=is_firm)
+            if text.lower() == "resign":
+                game.lose("resigned")
+            else:
+                game.play(parse_vertex(text, game.board.size), is_firm)
+        except IllegalMove:
+            game.lose(f"played the illegal move {color} {text.upper()}")
         except ValueError:
-            return Reply(loses=f"answered genmove with {text[:40]!r}")
+            game.lose(f"answered genmove with {text[:40]!r}")
 
-    def observe(self, game: Game, color: int, move: int) -> str:
-        """Tell the opponent's move; returns what went wrong, or ""."""
-        vertex = format_vertex(move, game.board.size)
-        return self._attempt(game, "ask", f"play {format_color(color)} {vertex}")[1]
+    def observe(self, game: Game) -> None:
+        """Tell the opponent's move."""
+        color = format_color(opponent(game.board.to_play))
+        self._ask(game, f"play {color} {format_vertex(game.moves[-1], game.board.size)}")
 
     def count(self, game: Game) -> str:
         """Return the program's own count, such as "B+3.5", or "" if it gives none."""
-        return (
-            self._attempt(game, "ask", "final_score")[0] if self._has(game, "final_score") else ""
-        )
+        return self._ask(game, "final_score") if self._has(game, "final_score") else ""
 
     def _cleans_up(self, game: Game) -> bool:
         return game.board.rules.scoring == "area" and self._has(game, CLEANUP)
+
+    def _has_pass(self, game: Game) -> bool:
+        return game.board.size**2 in game.moves
 
     def _has(self, game: Game, command: str) -> bool:
         program = self.programs[game.slot]
         return program is not None and command in program.commands
 
-    def _attempt(self, game: Game, method: str, *arguments: str) -> tuple[str, str]:
-        """Call a method of the game's process, and end it on an error. Returns (answer, error)."""
+    def _ask(self, game: Game, line: str = "") -> str:
+        """Return the answer to a command, or to the one sent last; an error ends game and process.
+
+        Then the answer is "".
+        """
         program = self.programs[game.slot]
         try:
-            return getattr(program, method)(*arguments) or "", ""
+            return program.ask(line) if line else program.receive()
         except ProgramError as error:
+            game.lose(str(error))
             self.programs[game.slot] = None
             program.close()
-            return "", str(error)
+            return ""
 
     def close(self) -> None:
+        """End all processes."""
         for program in filter(None, self.programs):
             program.close()
+
+
+Side = NetworkSide | ProgramSide
 
 
 def _tally(games: list[Game]) -> dict:
@@ -456,8 +438,7 @@ def _tally(games: list[Game]) -> dict:
 
 
 def _disagrees(game: Game) -> bool:
-    winners = {"B": BLACK, "W": WHITE, "0": EMPTY}
-    return any(winners.get(claim[:1].upper(), game.winner) != game.winner for claim in game.claims)
+    return any(parse_result(claim)[0] not in (None, game.result) for claim in game.claims)
 
 
 def summarize(games: list[Game]) -> dict:

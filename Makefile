@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEBUG_LIB = build/debug/lib
-SOURCES = pyproject.toml setup.py constraints.txt $(wildcard src/minigo/*.pyx src/minigo/*.pxd)
+SOURCES = pyproject.toml setup.py constraints.txt $(wildcard src/minigo/*.pyx src/minigo/*.px[di])
 
 .PHONY: train lessons test test-debug lint format clean
 

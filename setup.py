@@ -57,7 +57,7 @@ def extension(name: str) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension(name) for name in ("_board", "_tree", "_rollouts")],
+        [extension("_board"), extension("_tree")],
         compiler_directives=DIRECTIVES,
         build_dir="build/debug" if DEBUG else "build/release",
     ),

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove
-from minigo._rollouts import random_playouts
+from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts
 from minigo.config import Rules
 from minigo.coords import BLACK, EMPTY, WHITE, parse_vertex, symmetry_table
 from reference import (

@@ -1,4 +1,4 @@
-# The position as a plain struct, and what `_tree.pyx` and `_rollouts.pyx` call on it.
+# The position as a plain struct, and what `_tree.pyx` calls on it.
 
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -63,27 +63,9 @@ cdef struct History:
     int count
     int capacity
 
-cdef extern from *:
-    """
-    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
-    """
-    int count_trailing_zeros(uint64_t bits) noexcept nogil
-
-cdef inline uint64_t split_mix(uint64_t* state) noexcept nogil:
-    """Return the next number of the splitmix64 generator (Steele et al. 2014)."""
-    state[0] += 0x9E3779B97F4A7C15u
-    cdef uint64_t z = state[0]
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu
-    return z ^ (z >> 31)
-
-cdef const short* moves_of(int size) noexcept nogil
 cdef const short* symmetry_of(int size, int symmetry) noexcept nogil
 cdef void copy_position(Position* target, const Position* source) noexcept nogil
 cdef int copy_history(History* target, const History* source) except -1 nogil
-cdef Legality legality(
-    const Position* pos, const History* history, int point, int color
-) noexcept nogil
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil
 cdef int write_input(
     const Position* pos, const History* history, const short* symmetry, float* planes, uint16_t* moves

@@ -14,6 +14,12 @@ import numpy as np
 from .config import Rules
 from .coords import check_size, format_vertex, symmetry_table
 
+cdef extern from *:
+    """
+    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
+    """
+    int count_trailing_zeros(uint64_t bits) noexcept nogil
+
 cdef size_t HEADER_BYTES = sizeof(Position) - MAX_POINTS * sizeof(Point)
 cdef uint64_t ZOBRIST[3][MAX_POINTS]
 cdef uint64_t WHITE_TO_PLAY     # mixed into a situational key
@@ -53,6 +59,15 @@ class IllegalMove(ValueError):
     """A move that the rules forbid; the board is unchanged."""
 
 
+cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
+    """Return the next number of the splitmix64 generator (Steele et al. 2014)."""
+    state[0] += 0x9E3779B97F4A7C15u
+    cdef uint64_t z = state[0]
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu
+    return z ^ (z >> 31)
+
+
 cdef int fill_tables(int size) except -1:
     """Fill the tables of one board size, once."""
     cdef int move, symmetry
@@ -88,11 +103,6 @@ fill_zobrist()
 cdef const short* symmetry_of(int size, int symmetry) noexcept nogil:
     """Return where a symmetry moves each move, a row of `symmetry_table`."""
     return SYMMETRY[size][symmetry]
-
-
-cdef const short* moves_of(int size) noexcept nogil:
-    """Return the move at each point."""
-    return MOVE_OF[size]
 
 
 cdef int reserve_keys(History* history, int capacity) except -1 nogil:
@@ -844,3 +854,6 @@ cdef object illegal_move(Board board, int move, int color):
     reason = {OCCUPIED: "the point is taken", SUICIDE: "suicide", KO: f"{board.rules.ko} ko"}[verdict]
     name = "Black" if color == BLACK else "White"
     return IllegalMove(f"{name} may not play {format_vertex(move, size)}: {reason}")
+
+
+include "_rollouts.pxi"

@@ -21,8 +21,7 @@ import torch
 from msgspec.structs import replace
 from torch.utils.flop_counter import FlopCounterMode
 
-from .._board import NUM_PLANES, Board
-from .._rollouts import random_playouts
+from .._board import NUM_PLANES, Board, random_playouts
 from ..config import Recipe, SearchConfig, TrainConfig
 from ..crew import Crew
 from ..evaluator import Evaluation, make_evaluator

@@ -4,8 +4,7 @@ import sys
 
 import numpy as np
 
-from .._board import NUM_PLANES, Board
-from .._rollouts import random_playouts
+from .._board import NUM_PLANES, Board, random_playouts
 from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluator

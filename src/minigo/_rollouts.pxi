@@ -1,14 +1,5 @@
-"""Random games over the board's struct, with a list of its empty points; see `_rollouts.pyi`."""
-
-from libc.stdint cimport int8_t, uint64_t
-
-import numpy as np
-
-from ._board cimport (
-    BLACK, EMPTY, LEGAL, MAX_MOVES, NUM_PREVIOUS, WALL, WHITE, WORDS, Board, History, Point,
-    Position, copy_position, count_trailing_zeros, legality, moves_of, play_known, score_of,
-    split_mix,
-)
+# Random games over the struct of `_board.pyx`, which includes this file, so that its inner functions
+# are inlined here; a list of the empty points of its own spares every position one.
 
 cdef struct Empties:
     int count
@@ -73,7 +64,7 @@ def random_playouts(Board start, int num_playouts, uint64_t seed):
     cdef Position* pos = board.pos
     cdef Empties empties, first_empties
     cdef int8_t owner[MAX_MOVES]
-    cdef const short* move_of = moves_of(pos.size)
+    cdef const short* move_of = MOVE_OF[pos.size]
     cdef int color, point, move, num_taken, area = pos.size * pos.size, last = pos.num_moves + 3 * area
     cdef long num_moves = 0
     owned = np.zeros((pos.size, pos.size), dtype=np.int32)

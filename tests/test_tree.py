@@ -8,7 +8,7 @@ import pytest
 
 from minigo import _tree
 from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove
-from minigo._tree import Forest
+from minigo._tree import MAX_EDGES, Forest
 from minigo.config import Rules, SearchConfig
 from minigo.coords import BLACK, WHITE, parse_vertex
 from reference import Referee
@@ -136,6 +136,23 @@ def test_budgets_are_counted_down_and_trees_without_one_rest():
     assert forest.select(budget, planes) == 2 and budget.tolist() == [0, 0, 4]
     forest.expand(*know_nothing(planes[:2]))
     assert [forest.num_visits(tree) for tree in range(3)] == [0, 1, 3]
+
+
+def test_a_full_tree_is_searched_no_more_and_the_others_go_on():
+    forest, alone = (Forest([Board(5)] * num_trees, WINNING) for num_trees in (2, 1))
+    assert forest.max_edges == MAX_EDGES
+    forest.max_edges = 500
+    simulate(forest, [10_000, 15], guess)
+    num_visits = forest.num_visits(0)
+    assert 500 / 26 <= num_visits < 50 and forest.num_visits(1) == 15
+    simulate(alone, num_visits, guess)
+    assert summary(forest) == summary(alone)  # up to there it is the same search
+    simulate(forest, [10_000, 10], guess)
+    assert summary(forest) == summary(alone) and forest.num_visits(1) > 15
+    while forest.num_visits(0) >= num_visits:  # what a move cuts off makes room
+        forest.advance(0, forest.best_move(0))
+    simulate(forest, [1, 0], guess)
+    assert forest.num_visits(0) > 0
 
 
 def test_planes_with_little_room_limit_the_leaves():

@@ -84,6 +84,7 @@ cdef class Forest:
     cdef Leaf* waiting
     cdef int num_waiting
     cdef Constants constants
+    cdef public int max_edges   # of each tree
     cdef object rules
 
     cdef Tree* tree_at(self, int tree) except NULL

@@ -16,9 +16,17 @@ FPU_REDUCTION: float
 FORCED_PLAYOUTS: float
 C_VISIT: float
 C_SCALE: float
+MAX_EDGES: int  # 0.24 GB, and until the next move as much for what a move has cut off
 
 class Forest:
-    """Trees that are searched together: one per position, all of one board size."""
+    """Trees that are searched together: one per position, all of one board size.
+
+    A tree stops growing at `max_edges`: MAX_EDGES, whatever the others hold, so that it is searched
+    as it would be alone. Visits that are asked for bound the memory of many trees long before; who
+    searches them by time alone gives each its share.
+    """
+
+    max_edges: int  # of each tree; a batch may go beyond by its leaves
 
     def __init__(self, boards: list[Board], config: SearchConfig) -> None:
         """Start a tree at each board; the boards are copied."""
@@ -37,8 +45,9 @@ class Forest:
         """Go down from the roots to leaves that need an evaluation, and write their planes.
 
         budget: (T,) int32, simulations still to do for each tree; each one started is taken off,
-        also those that end in a finished game and need no evaluation. planes: (B, C, N, N)
-        float32; returns how many rows were written, at most `config.leaves` a tree.
+        also those that end in a finished game and need no evaluation; none is left to a tree of
+        `max_edges`. planes: (B, C, N, N) float32; returns how many rows were written, at most
+        `config.leaves` a tree.
         """
 
     def expand(self, logits: np.ndarray, value: np.ndarray, score: np.ndarray) -> None:

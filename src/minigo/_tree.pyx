@@ -20,6 +20,7 @@ C_PUCT_BASE = 500.0     # visits at which the growth sets in (KataGo)
 FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
 FORCED_PLAYOUTS = 2.0   # k of sqrt(k P N) at a noised root (KataGo, 3.2)
 C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
+MAX_EDGES = 20_000_000  # of a tree; the manual says what they cost
 
 
 # ---- memory ----
@@ -417,6 +418,7 @@ cdef class Forest:
             if self.trees[i].position == NULL:
                 raise MemoryError
             start_tree(&self.trees[i], boards[i])
+        self.max_edges = MAX_EDGES
         self.rules = [board.rules for board in boards]
 
     def __dealloc__(self):
@@ -482,6 +484,8 @@ cdef class Forest:
         for i in range(self.num_trees):
             tree = &self.trees[i]
             num_leaves = 0
+            if tree.arena.num_edges >= self.max_edges:
+                budget[i] = 0
             while budget[i] > 0 and num_leaves < self.constants.leaves and num_rows < capacity:
                 node = select_leaf(tree, self.scratch, &self.constants)
                 if tree.arena.nodes[node].state == WAITING:

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int8_t, uint8_t, uint16_t
 
-from ._board cimport History, Position
+from ._board cimport MAX_MOVES, Board, History, Position
 
 cdef enum:
     NO_NODE = -1
@@ -37,57 +37,47 @@ cdef struct Node:
 cdef struct Arena:
     Node* nodes         # nodes[0] is the root
     Edge* edges         # the root's come first
-    int num_nodes
-    int num_edges
-    int node_capacity
-    int edge_capacity
+    int num_nodes, num_edges
+    int node_capacity, edge_capacity
 
 cdef struct Tree:
-    Position* position  # at the root
-    History history     # its keys, and while selecting those of the path
+    const Position* position        # at the root: that of one of the forest's boards
+    History history                 # its keys, and while selecting those of the path
     int num_root_keys
     Arena arena
-    float* noise        # (A,) by move, or NULL: mixed into the root's prior
+    bint has_noise
+    float noise[MAX_MOVES + 1]      # by move, mixed into the root's prior by this share:
     float noise_frac
-    float* gumbels      # (A,) by move, or NULL
-    int* schedule       # visits of the root move that simulation i goes to; N(root) - 1 began
+    bint has_gumbels
+    float gumbels[MAX_MOVES + 1]    # by move
+    int* schedule                   # visits of the root move that simulation i goes to
     int num_scheduled
 
 cdef struct Leaf:
     int tree
     int node
 
-cdef struct Constants:  # of SearchConfig
-    double c_puct
-    double c_puct_log
-    double c_puct_base
-    double fpu_reduction
-    double forced_playouts
-    double c_visit
-    double c_scale
+cdef struct Constants:  # those at the top of `_tree.pyx`, and of SearchConfig
+    double c_puct, c_puct_log, c_puct_base, fpu_reduction, forced_playouts, c_visit, c_scale
     double score_utility
     int leaves
 
 cdef struct Statistics:     # of a root move, or of the root: a row of what `moves` returns
     int visits
-    float prior
-    float value
-    float win
-    float score
+    float prior, value, win, score
 
 cdef class Forest:
+    cdef readonly list boards
+    cdef public int max_edges   # of each tree
+    cdef int size, num_moves    # N, A
+    cdef Constants constants
     cdef Tree* trees
     cdef int num_trees
-    cdef int size
-    cdef Position* scratch
-    cdef Arena spare
-    cdef Leaf* waiting
+    cdef Leaf* waiting          # those of the last `select`, in the order of its rows
     cdef int num_waiting
-    cdef Constants constants
-    cdef public int max_edges   # of each tree
-    cdef object rules
+    cdef Position scratch
+    cdef Arena spare            # where the next subtree is copied to
 
     cdef Tree* tree_at(self, int tree) except NULL
-    cdef float* copy_floats(self, values) except NULL
-    cdef int check_node(self, Arena* arena, int index) except -1
+    cdef int set_root(self, Tree* tree, Board board, int node) except -1
     cdef int select_trees(self, int* budget, float* planes, int capacity) except -1 nogil

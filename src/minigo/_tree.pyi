@@ -1,6 +1,6 @@
 """Search trees: select, expand and backup, many trees in one call and without the GIL.
 
-The compiled half is `_tree.pyx`; it evaluates nothing: `search.py` does, between select and expand.
+They evaluate nothing: `search.py` does, between select and expand.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ from ._board import Board
 from .config import SearchConfig
 
 STATISTICS: np.dtype  # visits int32; prior, value, win, score float32
+MAX_EDGES: int  # 0.24 GB, and until the next move as much for what a move has cut off
 C_PUCT: float
 C_PUCT_LOG: float
 C_PUCT_BASE: float
@@ -16,7 +17,6 @@ FPU_REDUCTION: float
 FORCED_PLAYOUTS: float
 C_VISIT: float
 C_SCALE: float
-MAX_EDGES: int  # 0.24 GB, and until the next move as much for what a move has cut off
 
 class Forest:
     """Trees that are searched together: one per position, all of one board size.
@@ -27,19 +27,17 @@ class Forest:
     """
 
     max_edges: int  # of each tree; a batch may go beyond by its leaves
+    boards: list[Board]  # at the roots, for reading: moves are played by `advance`
 
     def __init__(self, boards: list[Board], config: SearchConfig) -> None:
         """Start a tree at each board; the boards are copied."""
 
     def __len__(self) -> int: ...
     def reset(self, tree: int, board: Board) -> None:
-        """Throw a tree away and start it again at `board`."""
+        """Throw a tree away and start it again at a copy of `board`."""
 
     def advance(self, tree: int, move: int) -> None:
         """Play `move` at the root and keep what the tree knows about it. Raises IllegalMove."""
-
-    def board(self, tree: int) -> Board:
-        """Return a copy of the root position."""
 
     def select(self, budget: np.ndarray, planes: np.ndarray) -> int:
         """Go down from the roots to leaves that need an evaluation, and write their planes.
@@ -54,8 +52,8 @@ class Forest:
         """Give the leaves of the last `select` their evaluations and back them up.
 
         logits: (B, A); value: (B,) in [-1, 1] and score: (B,) points, both for the player to
-        move at the leaf. All float32, rows in the order of `planes`. Raises ValueError where one
-        holds NaN or infinity; then all leaves are as if they had not been selected.
+        move at the leaf. All float32, rows in the order of `planes`. Discards the leaves and
+        raises ValueError where one holds NaN or infinity.
         """
 
     def discard(self) -> None:
@@ -87,8 +85,8 @@ class Forest:
     def principal_variation(self, tree: int, move: int, max_length: int) -> list[int]:
         """Return `move` and the most visited moves after it."""
 
-    def noise(self, tree: int, noise: np.ndarray | None, frac: float = 0.25) -> None:
-        """Mix (A,) float32 noise into the root's prior until the next move; None takes it out."""
+    def noise(self, tree: int, noise: np.ndarray, frac: float) -> None:
+        """Mix (A,) noise into the root's prior until the next move."""
 
     def gumbel(self, tree: int, gumbels: np.ndarray, schedule: np.ndarray) -> None:
         """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.
@@ -99,13 +97,10 @@ class Forest:
         """
 
     def improved_policy(self, tree: int) -> np.ndarray:
-        """Return (A,) float32 softmax(logits + sigma(completed Q)).
-
-        The target of a Gumbel root (Danihelka et al. 2022, eq. 11).
-        """
+        """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al., eq. 11)."""
 
     def memory_bytes(self) -> tuple[int, int]:
         """Return (bytes of nodes and edges in use, nodes in use) over all trees."""
 
     def check(self) -> None:
-        """Recompute the visit identities and raise AssertionError where one is wrong."""
+        """Recompute the visit identities; AssertionError in a debug build where one is wrong."""

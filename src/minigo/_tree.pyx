@@ -1,13 +1,19 @@
-"""Search trees over struct arrays: select, expand, backup. `_tree.pyi` is the manual; no evaluation."""
+"""Search trees over struct arrays: select, expand, backup; evaluates nothing.
 
-from libc.math cimport M_PI, INFINITY, NAN, atan, exp, log, sqrt
+From the middle: `select_edge` and `backup`, the whole idea; `select_gumbel`, for the other root.
+Bottom up: `add_node`, then one simulation (`select_leaf`, `start_leaf`, `expand_leaf`). Top down:
+`Forest.select` and `expand`, between which `search.py` asks the network. `_tree.pyi` is the manual
+of `Forest`, `_tree.pxd` has the structs.
+"""
+
+from libc.math cimport M_PI, INFINITY, NAN, atan, isfinite, log, sqrt
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from ._board cimport (
-    MAX_MOVES, PLANES, Board, History, Position, copy_history, copy_position, play_known, score_of,
+    MAX_MOVES, PLANES, Board, Position, copy_history, copy_position, play_known, score_of,
     symmetry_of, write_input,
 )
 
@@ -22,8 +28,6 @@ FORCED_PLAYOUTS = 2.0   # k of sqrt(k P N) at a noised root (KataGo, 3.2)
 C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
 MAX_EDGES = 20_000_000  # of a tree; the manual says what they cost
 
-
-# ---- memory ----
 
 cdef void* grow(void* array, size_t num_bytes) except NULL nogil:
     cdef void* grown = realloc(array, num_bytes)
@@ -41,8 +45,7 @@ cdef int add_node(Arena* arena, int parent) except -1 nogil:
         arena.nodes = <Node*>grow(arena.nodes, arena.node_capacity * sizeof(Node))
     node = &arena.nodes[arena.num_nodes]
     memset(node, 0, sizeof(Node))
-    node.parent = parent
-    node.state = FRESH
+    node.parent = parent    # and its state is FRESH
     arena.num_nodes += 1
     return arena.num_nodes - 1
 
@@ -55,40 +58,22 @@ cdef int reserve_edges(Arena* arena, int num_more) except -1 nogil:
     return 0
 
 
-cdef int add_edges(Arena* arena, int node, const uint16_t* moves, int num_moves) except -1 nogil:
-    """Give a node its edges, one for each legal move, without priors."""
-    cdef Edge* edge
-    cdef int i
-    reserve_edges(arena, num_moves)
-    arena.nodes[node].first_edge = arena.num_edges
-    arena.nodes[node].num_edges = num_moves
-    for i in range(num_moves):
-        edge = &arena.edges[arena.num_edges + i]
-        edge.prior = 0
-        edge.child = NO_NODE
-        edge.move = moves[i]
-    arena.num_edges += num_moves
-    return 0
-
-
 cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 nogil:
-    """Fill `target` with the subtree of `source` under `root`, breadth first."""
-    cdef int i, k, child, first
-    cdef Node* node
+    """Fill `target` with what is under a node of `source`, breadth first; NO_NODE: a new tree."""
+    cdef int i = 0, k, child, first, num_edges
     target.num_nodes = target.num_edges = 0
     add_node(target, NO_NODE)
+    if root == NO_NODE:
+        return 0
     target.nodes[0] = source.nodes[root]
     target.nodes[0].parent = NO_NODE
-    i = 0
     while i < target.num_nodes:
-        first, k = target.num_edges, target.nodes[i].num_edges
-        reserve_edges(target, k)
-        memcpy(
-            &target.edges[first], &source.edges[target.nodes[i].first_edge], k * sizeof(Edge)
-        )
-        target.nodes[i].first_edge = first
-        target.num_edges += k
-        for k in range(first, target.num_edges):
+        first, num_edges = target.nodes[i].first_edge, target.nodes[i].num_edges
+        reserve_edges(target, num_edges)
+        memcpy(&target.edges[target.num_edges], &source.edges[first], num_edges * sizeof(Edge))
+        target.nodes[i].first_edge = target.num_edges
+        target.num_edges += num_edges
+        for k in range(target.nodes[i].first_edge, target.num_edges):
             if target.edges[k].child != NO_NODE:
                 child = add_node(target, i)
                 target.nodes[child] = source.nodes[target.edges[k].child]
@@ -98,12 +83,10 @@ cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 no
     return 0
 
 
-# ---- select ----
-
 cdef inline double edge_value(const Arena* arena, const Edge* edge) noexcept nogil:
-    """Return Q(s, a) of a visited edge, for the player to move at s; what is under way counts as lost.
+    """Return Q(s, a) of a visited edge, for the player to move at s.
 
-    That virtual loss puts the next simulation off the same way (AlphaGo's n_vl = 1).
+    A visit under way counts as lost, which puts the next one off the same way (AlphaGo's n_vl = 1).
     """
     cdef const Node* child = &arena.nodes[edge.child]
     return -(child.value_sum + child.pending) / child.visits
@@ -128,8 +111,8 @@ cdef int select_edge(
         + constants.c_puct_log * log((node.visits + constants.c_puct_base) / constants.c_puct_base)
     ) * sqrt(parent_visits + 0.01)      # at the first simulation the prior decides
     cdef double forced = constants.forced_playouts * parent_visits
-    cdef double prior, score, fpu, visited_prior = 0, best_score = -INFINITY, fresh_prior = -1
-    cdef double visits
+    cdef double prior, visits, score, fpu, visited_prior = 0, fresh_prior = -1
+    cdef double best_score = -INFINITY
     cdef int i, best = node.first_edge, fresh = -1
     cdef const Edge* edge
     for i in range(node.first_edge, node.first_edge + node.num_edges):
@@ -160,7 +143,7 @@ cdef int select_edge(
 
 
 cdef double mixed_value(const Arena* arena) noexcept nogil:
-    """Return what stands in for Q of the root's edges not visited (Danihelka et al. 2022, eq. 33)."""
+    """Return what stands in for Q of root moves not visited (Danihelka et al. 2022, eq. 33)."""
     cdef const Node* root = &arena.nodes[0]
     cdef double prior_sum = 0, weighted = 0
     cdef int i
@@ -189,97 +172,88 @@ cdef int max_visits(const Arena* arena) noexcept nogil:
 cdef double completed_logit(
     const Arena* arena, const Edge* edge, double mixed, int most_visits, const Constants* constants
 ) noexcept nogil:
-    """Return logit + sigma(completed Q), where sigma(q) = (c_visit + max N) c_scale (1 + q) / 2.
-
-    The paper's q is in [0, 1].
-    """
-    cdef double q = edge_value(arena, edge) if edge.child != NO_NODE else mixed
-    return log(edge.prior + 1e-30) + (constants.c_visit + most_visits) * constants.c_scale * (
-        (1 + q) / 2
-    )
+    """Return logit + sigma(completed Q), sigma(q) = (c_visit + max N) c_scale q, q in [0, 1]."""
+    cdef double q = (1 + (edge_value(arena, edge) if edge.child != NO_NODE else mixed)) / 2
+    return log(edge.prior + 1e-30) + (constants.c_visit + most_visits) * constants.c_scale * q
 
 
 cdef int select_gumbel(
-    const Tree* tree, const Constants* constants, int wanted_visits
+    const Tree* tree, const Constants* constants, int least, int most
 ) noexcept nogil:
-    """Return the root's edge with the best gumbel + logit + sigma(Q) among those of so many visits.
+    """Return the edge of the best gumbel + logit + sigma(Q) among root moves of so many visits.
 
-    Returns -1 if none has that many.
+    -1 if there is none. Without Gumbel numbers a pass, the last edge, that a pass refutes is out.
     """
     cdef const Arena* arena = &tree.arena
     cdef double mixed = mixed_value(arena), score, best_score = -INFINITY
-    cdef int i, best = -1, most_visits = max_visits(arena)
-    for i in range(arena.nodes[0].num_edges):
-        if edge_visits(arena, &arena.edges[i]) == wanted_visits:
-            score = tree.gumbels[arena.edges[i].move] + completed_logit(
-                arena, &arena.edges[i], mixed, most_visits, constants
-            )
+    cdef int i, best = -1, most_visits = max_visits(arena), num_edges = arena.nodes[0].num_edges
+    if not tree.has_gumbels:
+        num_edges -= arena.nodes[0].pass_loses
+    for i in range(num_edges):
+        if least <= edge_visits(arena, &arena.edges[i]) <= most:
+            score = completed_logit(arena, &arena.edges[i], mixed, most_visits, constants)
+            if tree.has_gumbels:
+                score += tree.gumbels[arena.edges[i].move]
             if score > best_score:
                 best_score, best = score, i
     return best
 
 
-cdef inline int select_end(const Tree* tree, int index, const Position* position) noexcept nogil:
-    """Return the edge of a pass that would end the game, if nobody looked at it yet, else -1.
+cdef int choose_edge(
+    const Tree* tree, int index, const Position* position, const Constants* constants
+) noexcept nogil:
+    """Return the edge on which a simulation leaves a node.
 
-    What the rules count there is certain and costs no evaluation. A Gumbel root has its schedule.
+    A pass that would end the game comes first, if nobody looked at it yet: what the rules count
+    there is certain and costs no evaluation. But a Gumbel root has its schedule; all else is PUCT.
     """
     cdef const Node* node = &tree.arena.nodes[index]
-    cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
-    if position.num_passes == 0 or tree.arena.edges[edge].child != NO_NODE:
-        return -1
-    return edge if index or tree.gumbels == NULL else -1
+    cdef int edge = node.first_edge + node.num_edges - 1, wanted    # pass is the last
+    cdef bint has_schedule = index == 0 and tree.has_gumbels
+    if position.num_passes and tree.arena.edges[edge].child == NO_NODE and not has_schedule:
+        return edge
+    if has_schedule and node.visits <= tree.num_scheduled:
+        wanted = tree.schedule[node.visits - 1]
+        edge = select_gumbel(tree, constants, wanted, wanted)
+        if edge >= 0:
+            return edge
+    if index == 0 and tree.has_noise:
+        return select_edge(&tree.arena, index, constants, tree.noise, tree.noise_frac)
+    return select_edge(&tree.arena, index, constants, NULL, 0)
 
 
-cdef int select_root_edge(Tree* tree, const Constants* constants) noexcept nogil:
-    cdef int edge = -1, num_started = tree.arena.nodes[0].visits - 1
-    if tree.gumbels != NULL and num_started < tree.num_scheduled:
-        edge = select_gumbel(tree, constants, tree.schedule[num_started])
-    if edge < 0:
-        edge = select_edge(&tree.arena, 0, constants, tree.noise, tree.noise_frac)
-    return edge
-
-
-cdef int select_leaf(
-    Tree* tree, Position* position, const Constants* constants
-) except -1 nogil:
-    """Go down to a node that isn't expanded, with a pending visit on the way; return its index.
-
-    `position` and the tree's history follow.
-    """
+cdef int select_leaf(Tree* tree, Position* position, const Constants* constants) except -1 nogil:
+    """Go down to a node that isn't expanded, `position` and the tree's history with it."""
     cdef Arena* arena = &tree.arena
     cdef int node = 0, edge
     copy_position(position, tree.position)
     tree.history.count = tree.num_root_keys
     while arena.nodes[node].state == EXPANDED:
-        edge = select_end(tree, node, position)
-        if edge < 0 and node == 0:
-            edge = select_root_edge(tree, constants)
-        elif edge < 0:
-            edge = select_edge(arena, node, constants, NULL, 0)
-        arena.nodes[node].visits += 1
-        arena.nodes[node].pending += 1
+        edge = choose_edge(tree, node, position, constants)
         play_known(position, &tree.history, arena.edges[edge].move)
         if arena.edges[edge].child == NO_NODE:
             arena.edges[edge].child = add_node(arena, node)
         node = arena.edges[edge].child
-    arena.nodes[node].visits += 1
-    arena.nodes[node].pending += 1
     return node
 
 
-# ---- expand, backup ----
+cdef void add_pending(Arena* arena, int node, int num_visits) noexcept nogil:
+    """Add 1 or -1 visit without a value, yet, on the way to a node."""
+    while node != NO_NODE:
+        arena.nodes[node].visits += num_visits
+        arena.nodes[node].pending += num_visits
+        node = arena.nodes[node].parent
+
 
 cdef inline double utility_of(double value, double score, int size, double share) noexcept nogil:
-    """Mix winning and points: both in [-1, 1], the points squashed at the scale of the board's width."""
+    """Mix winning and points, both in [-1, 1]: points are squashed on the scale of the width."""
     return (1 - share) * value + share * 2 / M_PI * atan(score / size)
 
 
-cdef void backup(Arena* arena, int leaf) noexcept nogil:
+cdef void backup(Arena* arena, int node) noexcept nogil:
     """Give the pending visits on the way to a leaf its numbers, which change sign at each step."""
-    cdef double value = arena.nodes[leaf].value, win = arena.nodes[leaf].win
-    cdef double score = arena.nodes[leaf].score
-    cdef int node = leaf
+    cdef const Node* leaf = &arena.nodes[node]
+    cdef double value = leaf.value, win = leaf.win, score = leaf.score
     while node != NO_NODE:
         arena.nodes[node].pending -= 1
         arena.nodes[node].value_sum += value
@@ -289,25 +263,14 @@ cdef void backup(Arena* arena, int leaf) noexcept nogil:
         node = arena.nodes[node].parent
 
 
-cdef void undo_select(Arena* arena, int node) noexcept nogil:
-    """Take back the visits of a `select_leaf` that ended at `node`."""
-    while node != NO_NODE:
-        arena.nodes[node].visits -= 1
-        arena.nodes[node].pending -= 1
-        node = arena.nodes[node].parent
-
-
 cdef void forget_leaf(Arena* arena, int node) noexcept nogil:
     """Make a WAITING node as if it had never been reached."""
-    cdef Node* parent
     cdef int i
-    undo_select(arena, node)
+    add_pending(arena, node, -1)
     arena.nodes[node].state = FRESH
     if node == 0:
         arena.num_edges = arena.nodes[0].num_edges = 0
-        return
-    parent = &arena.nodes[arena.nodes[node].parent]
-    for i in range(parent.first_edge, parent.first_edge + parent.num_edges):
+    for i in range(arena.num_edges):
         if arena.edges[i].child == node:
             arena.edges[i].child = NO_NODE
 
@@ -316,9 +279,7 @@ cdef void finish_terminal(Tree* tree, int node, Position* position, double share
     """Back up the result of a finished game, counted by the rules."""
     cdef int8_t owner[MAX_MOVES]
     cdef Node* leaf = &tree.arena.nodes[node]
-    leaf.score = score_of(position, owner)
-    if position.to_play == 2:   # WHITE
-        leaf.score = -leaf.score
+    leaf.score = score_of(position, owner) * (1 if position.to_play == 1 else -1)   # 1 is BLACK
     leaf.win = (leaf.score > 0) - (leaf.score < 0)
     leaf.value = utility_of(leaf.win, leaf.score, position.size, share)
     leaf.state = TERMINAL
@@ -327,14 +288,18 @@ cdef void finish_terminal(Tree* tree, int node, Position* position, double share
         tree.arena.nodes[tree.arena.nodes[leaf.parent].parent].pass_loses = True
 
 
-cdef int start_leaf(Tree* tree, int node, Position* position, float* planes) except -1 nogil:
-    """Write a fresh node's planes and give it its edges; it waits for its evaluation."""
+cdef int start_leaf(Tree* tree, int index, Position* position, float* planes) except -1 nogil:
+    """Write a fresh node's planes and give it an edge for each legal move; it is WAITING then."""
     cdef uint16_t moves[MAX_MOVES + 1]
-    cdef int num_moves = write_input(
-        position, &tree.history, symmetry_of(position.size, 0), planes, moves
-    )
-    add_edges(&tree.arena, node, moves, num_moves)
-    tree.arena.nodes[node].state = WAITING
+    cdef const short* upright = symmetry_of(position.size, 0)
+    cdef int i, num_moves = write_input(position, &tree.history, upright, planes, moves)
+    cdef Node* leaf = &tree.arena.nodes[index]
+    reserve_edges(&tree.arena, num_moves)
+    leaf.first_edge, leaf.num_edges = tree.arena.num_edges, num_moves
+    for i in range(num_moves):
+        tree.arena.edges[leaf.first_edge + i] = Edge(prior=0, child=NO_NODE, move=moves[i])
+    tree.arena.num_edges += num_moves
+    leaf.state = WAITING
     return 0
 
 
@@ -368,70 +333,86 @@ cdef Statistics statistics_of(const Node* node, int sign) noexcept nogil:
     )
 
 
-def exponentials(logits):
-    """Return exp(logits) up to a factor for each row; numpy's is several times as fast as libm's.
-
-    No weight is so small that the legal moves of a row could sum up to 0.
-    """
-    return np.exp(np.maximum(logits - logits.max(axis=1, keepdims=True), -80))
-
-
-# ---- Forest ----
-
-cdef int start_tree(Tree* tree, Board board) except -1:
-    """Begin anew at a position: one fresh node."""
-    copy_position(tree.position, board.pos)
-    copy_history(&tree.history, &board.history)
-    tree.num_root_keys = tree.history.count
-    tree.arena.num_nodes = tree.arena.num_edges = 0
-    clear_root_choice(tree)
-    return add_node(&tree.arena, NO_NODE)
+cdef int find_child(const Arena* arena, int move) noexcept nogil:
+    """Return the node after a move at the root, or NO_NODE."""
+    cdef int i
+    for i in range(arena.nodes[0].num_edges):
+        if arena.edges[i].move == move:
+            return arena.edges[i].child
+    return NO_NODE
 
 
-cdef void clear_root_choice(Tree* tree) noexcept nogil:
-    """Forget noise and Gumbel numbers: they were for another root."""
-    free(tree.noise)
-    free(tree.gumbels)
-    free(tree.schedule)
-    tree.noise = tree.gumbels = NULL
-    tree.schedule = NULL
+cdef void forget_simulations(Arena* arena) noexcept nogil:
+    """Keep of an expanded root only its own evaluation."""
+    cdef Node* root = &arena.nodes[0]
+    cdef int i
+    arena.num_nodes, arena.num_edges = 1, root.num_edges
+    root.visits, root.value_sum = 1, root.value
+    root.win_sum, root.score_sum = root.win, root.score
+    for i in range(root.num_edges):
+        arena.edges[i].child = NO_NODE
+
+
+cdef int check_node(const Arena* arena, int index) except -1:
+    """Assert that a node's visits, values and priors are the sums that they should be."""
+    cdef const Node* node = &arena.nodes[index]
+    cdef const Node* child
+    cdef int i, num_visits = 1
+    cdef double value_sum = node.value, prior_sum = 0
+    if node.state != EXPANDED:
+        assert node.state != WAITING and (node.visits == 0) == (node.state == FRESH)
+        return 0
+    for i in range(node.first_edge, node.first_edge + node.num_edges):
+        prior_sum += arena.edges[i].prior
+        if arena.edges[i].child != NO_NODE:
+            child = &arena.nodes[arena.edges[i].child]
+            num_visits += child.visits
+            value_sum -= child.value_sum
+            assert child.visits > 0 and child.parent == index, f"a child of node {index}"
+    assert node.visits == num_visits and node.pending == 0, f"visits of node {index}"
+    assert abs(node.value_sum - value_sum) < 1e-6 * num_visits, f"values of node {index}"
+    assert abs(prior_sum - 1) < 1e-4, f"priors of node {index}"
+    return 0
+
+
+cdef int copy_floats(float* target, values, int num_moves) except -1:
+    """Copy one number a move."""
+    cdef const float[::1] view = np.ascontiguousarray(values, dtype=np.float32)
+    if view.shape[0] != num_moves:
+        raise ValueError(f"{view.shape[0]} numbers for {num_moves} moves")
+    memcpy(target, &view[0], num_moves * sizeof(float))
+    return 0
 
 
 cdef class Forest:
-    def __init__(self, boards, config):
+    def __cinit__(self, boards, config):
         cdef int i
         if not boards or any(board.size != boards[0].size for board in boards):
             raise ValueError("a forest needs boards, all of one size")
         self.size = boards[0].size
+        self.num_moves = self.size * self.size + 1
+        self.max_edges = MAX_EDGES
         self.constants = Constants(
             C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION, FORCED_PLAYOUTS, C_VISIT, C_SCALE,
             config.score_utility, config.leaves,
         )
-        self.num_trees = len(boards)
-        self.trees = <Tree*>calloc(self.num_trees, sizeof(Tree))
-        self.scratch = <Position*>calloc(1, sizeof(Position))
-        self.waiting = <Leaf*>calloc(self.num_trees * config.leaves, sizeof(Leaf))
-        if self.trees == NULL or self.scratch == NULL or self.waiting == NULL:
+        self.boards = [board.copy() for board in boards]
+        self.trees = <Tree*>calloc(len(boards), sizeof(Tree))
+        self.waiting = <Leaf*>calloc(len(boards) * config.leaves, sizeof(Leaf))
+        if self.trees == NULL or self.waiting == NULL:
             raise MemoryError
+        self.num_trees = len(boards)
         for i in range(self.num_trees):
-            self.trees[i].position = <Position*>calloc(1, sizeof(Position))
-            if self.trees[i].position == NULL:
-                raise MemoryError
-            start_tree(&self.trees[i], boards[i])
-        self.max_edges = MAX_EDGES
-        self.rules = [board.rules for board in boards]
+            self.set_root(&self.trees[i], self.boards[i], NO_NODE)
 
     def __dealloc__(self):
         cdef int i
-        if self.trees != NULL:
-            for i in range(self.num_trees):
-                clear_root_choice(&self.trees[i])
-                free(self.trees[i].position)
-                free(self.trees[i].history.keys)
-                free(self.trees[i].arena.nodes)
-                free(self.trees[i].arena.edges)
+        for i in range(self.num_trees):
+            free(self.trees[i].history.keys)
+            free(self.trees[i].schedule)
+            free(self.trees[i].arena.nodes)
+            free(self.trees[i].arena.edges)
         free(self.trees)
-        free(self.scratch)
         free(self.waiting)
         free(self.spare.nodes)
         free(self.spare.edges)
@@ -446,88 +427,78 @@ cdef class Forest:
             raise RuntimeError("leaves of the last select wait for their evaluation")
         return &self.trees[tree]
 
-    def reset(self, int tree, Board board):
+    cdef int set_root(self, Tree* tree, Board board, int node) except -1:
+        """Put the root at one of `boards`, with what is known of it in a node, if any."""
+        tree.position = board.pos
+        copy_history(&tree.history, &board.history)
+        tree.num_root_keys = tree.history.count
+        tree.has_noise = tree.has_gumbels = False   # those were for another root
+        copy_subtree(&self.spare, &tree.arena, node)
+        tree.arena, self.spare = self.spare, tree.arena
+        return 0
+
+    def reset(self, int tree, board):
+        cdef Tree* t = self.tree_at(tree)
         if board.size != self.size:
             raise ValueError(f"a board of size {board.size} in a forest of size {self.size}")
-        start_tree(self.tree_at(tree), board)
-        self.rules[tree] = board.rules
-
-    def board(self, int tree):
-        cdef Tree* t = self.tree_at(tree)
-        cdef Board board = Board(self.size, self.rules[tree])
-        copy_position(board.pos, t.position)
-        t.history.count = t.num_root_keys
-        copy_history(&board.history, &t.history)
-        return board
+        self.boards[tree] = board.copy()
+        self.set_root(t, self.boards[tree], NO_NODE)
 
     def advance(self, int tree, int move):
         cdef Tree* t = self.tree_at(tree)
-        cdef int i, child = NO_NODE
-        cdef Arena arena
-        cdef Board board = self.board(tree)
-        board.play(move)
-        for i in range(t.arena.nodes[0].num_edges):
-            if t.arena.edges[t.arena.nodes[0].first_edge + i].move == move:
-                child = t.arena.edges[t.arena.nodes[0].first_edge + i].child
-        if child == NO_NODE:
-            start_tree(t, board)
-            return
-        play_known(t.position, &t.history, move)
-        t.num_root_keys = t.history.count
-        clear_root_choice(t)
-        copy_subtree(&self.spare, &t.arena, child)
-        t.arena, self.spare = self.spare, t.arena
+        self.boards[tree].play(move)
+        self.set_root(t, self.boards[tree], find_child(&t.arena, move))
 
     cdef int select_trees(self, int* budget, float* planes, int capacity) except -1 nogil:
-        cdef int i, node, num_rows = 0, num_leaves, plane_size = PLANES * self.size * self.size
+        """Do what `select` says; `capacity` rows have room in `planes`."""
+        cdef int i, node, most_rows, plane_size = PLANES * self.size * self.size
         cdef Tree* tree
         for i in range(self.num_trees):
             tree = &self.trees[i]
-            num_leaves = 0
+            most_rows = min(self.num_waiting + self.constants.leaves, capacity)
             if tree.arena.num_edges >= self.max_edges:
                 budget[i] = 0
-            while budget[i] > 0 and num_leaves < self.constants.leaves and num_rows < capacity:
-                node = select_leaf(tree, self.scratch, &self.constants)
+            while budget[i] > 0 and self.num_waiting < most_rows:
+                node = select_leaf(tree, &self.scratch, &self.constants)
                 if tree.arena.nodes[node].state == WAITING:
-                    undo_select(&tree.arena, node)
                     break
+                add_pending(&tree.arena, node, 1)
                 budget[i] -= 1
                 if self.scratch.num_passes >= 2:
-                    finish_terminal(tree, node, self.scratch, self.constants.score_utility)
+                    finish_terminal(tree, node, &self.scratch, self.constants.score_utility)
                     continue
-                start_leaf(tree, node, self.scratch, planes + num_rows * plane_size)
-                self.waiting[num_rows] = Leaf(i, node)
-                num_rows += 1
-                num_leaves += 1
-        self.num_waiting = num_rows
-        return num_rows
+                start_leaf(tree, node, &self.scratch, planes + self.num_waiting * plane_size)
+                self.waiting[self.num_waiting] = Leaf(i, node)
+                self.num_waiting += 1
+        return 0
 
     def select(self, int[::1] budget, float[:, :, :, ::1] planes):
-        if self.num_waiting:
-            raise RuntimeError("leaves of the last select wait for their evaluation")
-        if budget.shape[0] != self.num_trees or planes.shape[1] != PLANES or not (
-            planes.shape[2] == planes.shape[3] == self.size
+        self.tree_at(0)     # raises while leaves wait
+        if budget.shape[0] != self.num_trees or planes.shape[0] == 0 or (
+            (planes.shape[1], planes.shape[2], planes.shape[3]) != (PLANES, self.size, self.size)
         ):
             raise ValueError("budget or planes have the wrong shape")
-        if planes.shape[0] == 0:
-            raise ValueError("planes have no room for a leaf")
-        cdef int num_rows
         with nogil:
-            num_rows = self.select_trees(&budget[0], &planes[0, 0, 0, 0], planes.shape[0])
-        return num_rows
+            self.select_trees(&budget[0], &planes[0, 0, 0, 0], planes.shape[0])
+        return self.num_waiting
 
     def expand(self, logits, const float[::1] value, const float[::1] score):
         cdef const float[:, ::1] weights
+        cdef const float[::1] largest
         cdef int i, num_rows = self.num_waiting
         cdef double share = self.constants.score_utility
-        if not (logits.shape[0] == value.shape[0] == score.shape[0] == num_rows) or (
-            num_rows and logits.shape[1] != self.size * self.size + 1
+        if logits.shape != (num_rows, self.num_moves) or (
+            not value.shape[0] == score.shape[0] == num_rows
         ):
-            raise ValueError(f"{num_rows} leaves wait, but logits have {logits.shape[0]} rows")
-        if not all(np.isfinite(numbers).all() for numbers in (logits, value, score)):
-            self.discard()
-            raise ValueError("the network's answer holds NaN or infinity")
-        weights = exponentials(logits)
+            raise ValueError(f"{num_rows} leaves wait, but logits are {logits.shape}")
+        # NumPy's exp is several times as fast as libm's; no row's legal moves may sum up to 0.
+        peaks = logits.max(axis=1, keepdims=True)   # NaN where one is
+        largest = peaks[:, 0]
+        for i in range(num_rows):
+            if not isfinite(largest[i] + value[i] + score[i]):
+                self.discard()
+                raise ValueError("the network's answer holds NaN or infinity")
+        weights = np.exp(np.maximum(logits - peaks, -80))
         self.num_waiting = 0
         with nogil:
             for i in range(num_rows):
@@ -547,22 +518,20 @@ cdef class Forest:
         cdef Statistics[::1] view
         cdef Edge* edge
         cdef int i
-        array = np.zeros(self.size * self.size + 1, STATISTICS)
+        array = np.zeros(self.num_moves, STATISTICS)
         array["value"] = array["win"] = array["score"] = NAN
         view = array
         for i in range(arena.nodes[0].num_edges):
             edge = &arena.edges[i]
             if edge.child != NO_NODE:
                 view[edge.move] = statistics_of(&arena.nodes[edge.child], -1)
-                view[edge.move].value = edge_value(arena, edge)
             view[edge.move].prior = edge.prior
         return array
 
     def root(self, int tree):
         cdef Node* root = &self.tree_at(tree).arena.nodes[0]
-        cdef Statistics[::1] view
         array = np.zeros(1, STATISTICS)
-        view = array
+        cdef Statistics[::1] view = array
         if root.visits:
             view[0] = statistics_of(root, 1)
         return array[0]
@@ -572,132 +541,68 @@ cdef class Forest:
 
     def best_move(self, int tree):
         cdef Tree* t = self.tree_at(tree)
-        cdef Arena* arena = &t.arena
-        cdef int i, move = self.size * self.size, most = max_visits(arena)
-        cdef double mixed, score, best_score = -INFINITY
-        if t.gumbels != NULL and arena.nodes[0].num_edges:
-            return arena.edges[select_gumbel(t, &self.constants, most)].move
-        mixed = mixed_value(arena)
-        # A pass that a pass refutes, the last edge, is played only when nothing else was looked at.
-        for i in range(arena.nodes[0].num_edges - arena.nodes[0].pass_loses):
-            if TRUSTED * edge_visits(arena, &arena.edges[i]) >= most:
-                score = completed_logit(arena, &arena.edges[i], mixed, most, &self.constants)
-                if score > best_score:
-                    best_score, move = score, arena.edges[i].move
-        return move
+        cdef int most = max_visits(&t.arena)
+        cdef int least = most if t.has_gumbels else (most + TRUSTED - 1) // TRUSTED
+        cdef int edge = select_gumbel(t, &self.constants, least, most)
+        return self.num_moves - 1 if edge < 0 else t.arena.edges[edge].move
 
     def principal_variation(self, int tree, int move, int max_length):
         cdef Arena* arena = &self.tree_at(tree).arena
-        cdef int node = 0, i, best
-        cdef Node* parent
-        moves = []
+        cdef int node = find_child(arena, move), i, best
+        moves = [move]
         while len(moves) < max_length and node != NO_NODE and arena.nodes[node].num_edges:
-            parent = &arena.nodes[node]
-            best = parent.first_edge
-            for i in range(parent.first_edge, parent.first_edge + parent.num_edges):
-                if not moves and arena.edges[i].move == move:
-                    best = i
-                    break
+            best = arena.nodes[node].first_edge
+            for i in range(best + 1, best + arena.nodes[node].num_edges):
                 if edge_visits(arena, &arena.edges[i]) > edge_visits(arena, &arena.edges[best]):
                     best = i
-            if moves and arena.edges[best].child == NO_NODE:
-                break
-            moves.append(arena.edges[best].move if moves else move)
             node = arena.edges[best].child
-        return moves or [move]
+            if node != NO_NODE:
+                moves.append(arena.edges[best].move)
+        return moves
 
-    def noise(self, int tree, noise, float frac=0.25):
+    def noise(self, int tree, noise, float frac):
         cdef Tree* t = self.tree_at(tree)
-        free(t.noise)
-        t.noise = NULL
-        if noise is not None:
-            t.noise = self.copy_floats(noise)
-            t.noise_frac = frac
+        copy_floats(t.noise, noise, self.num_moves)
+        t.has_noise, t.noise_frac = True, frac
 
     def gumbel(self, int tree, gumbels, schedule):
         cdef Tree* t = self.tree_at(tree)
-        cdef Node* root = &t.arena.nodes[0]
-        cdef const int[::1] visits
+        cdef const int[::1] visits = np.ascontiguousarray(schedule, dtype=np.int32)
         cdef int i
-        clear_root_choice(t)
-        if root.state != EXPANDED:
+        if t.arena.nodes[0].state != EXPANDED:
             raise ValueError("Gumbel numbers need a root that is evaluated")
-        visits = np.ascontiguousarray(schedule, dtype=np.int32)
-        t.gumbels = self.copy_floats(gumbels)
+        copy_floats(t.gumbels, gumbels, self.num_moves)
         t.num_scheduled = visits.shape[0]
-        t.schedule = <int*>grow(NULL, (t.num_scheduled + 1) * sizeof(int))
+        t.schedule = <int*>grow(t.schedule, (t.num_scheduled + 1) * sizeof(int))
         for i in range(t.num_scheduled):
             t.schedule[i] = visits[i]
+        t.has_gumbels, t.has_noise = True, False
         forget_simulations(&t.arena)
 
-    cdef float* copy_floats(self, values) except NULL:
-        """Return a copy of (A,) floats that the tree frees."""
-        cdef const float[::1] view = np.ascontiguousarray(values, dtype=np.float32)
-        cdef float* copy
-        if view.shape[0] != self.size * self.size + 1:
-            raise ValueError(f"{view.shape[0]} numbers for {self.size * self.size + 1} moves")
-        copy = <float*>grow(NULL, view.shape[0] * sizeof(float))
-        memcpy(copy, &view[0], view.shape[0] * sizeof(float))
-        return copy
-
     def improved_policy(self, int tree):
-        cdef Tree* t = self.tree_at(tree)
-        cdef double mixed = mixed_value(&t.arena)
-        cdef int i, most_visits = max_visits(&t.arena)
-        logits = np.full(self.size * self.size + 1, -np.inf, dtype=np.float32)
+        cdef Arena* arena = &self.tree_at(tree).arena
+        cdef double mixed = mixed_value(arena)
+        cdef int i, most_visits = max_visits(arena)
+        logits = np.full(self.num_moves, -np.inf, dtype=np.float32)
         cdef float[::1] view = logits
-        for i in range(t.arena.nodes[0].num_edges):
-            view[t.arena.edges[i].move] = completed_logit(
-                &t.arena, &t.arena.edges[i], mixed, most_visits, &self.constants
+        for i in range(arena.nodes[0].num_edges):
+            view[arena.edges[i].move] = completed_logit(
+                arena, &arena.edges[i], mixed, most_visits, &self.constants
             )
         policy = np.exp(logits - logits.max())
         return policy / policy.sum()
 
     def memory_bytes(self):
         cdef int i
-        cdef long num_bytes = 0, num_nodes = 0
+        cdef long num_edges = 0, num_nodes = 0
         for i in range(self.num_trees):
             num_nodes += self.trees[i].arena.num_nodes
-            num_bytes += self.trees[i].arena.num_nodes * sizeof(Node)
-            num_bytes += self.trees[i].arena.num_edges * sizeof(Edge)
-        return num_bytes, num_nodes
+            num_edges += self.trees[i].arena.num_edges
+        return num_nodes * sizeof(Node) + num_edges * sizeof(Edge), num_nodes
 
     def check(self):
         cdef int i, node
         for i in range(self.num_trees):
             self.tree_at(i)
             for node in range(self.trees[i].arena.num_nodes):
-                self.check_node(&self.trees[i].arena, node)
-
-    cdef int check_node(self, Arena* arena, int index) except -1:
-        cdef Node* node = &arena.nodes[index]
-        cdef Edge* edge
-        cdef int i, num_visits = 1
-        cdef double value_sum = node.value, prior_sum = 0
-        if node.state != EXPANDED:
-            assert node.state != WAITING and (node.visits == 0) == (node.state == FRESH)
-            return 0
-        for i in range(node.first_edge, node.first_edge + node.num_edges):
-            edge = &arena.edges[i]
-            num_visits += edge_visits(arena, edge)
-            prior_sum += edge.prior
-            if edge.child != NO_NODE:
-                value_sum -= arena.nodes[edge.child].value_sum
-                assert arena.nodes[edge.child].visits > 0, f"a child of node {index} has no visit"
-                assert arena.nodes[edge.child].parent == index, f"parent of {edge.child}"
-        assert node.visits == num_visits, f"visits of node {index}"
-        assert node.pending == 0, f"node {index} waits for a value"
-        assert abs(node.value_sum - value_sum) < 1e-6 * num_visits, f"values of node {index}"
-        assert abs(prior_sum - 1) < 1e-4, f"priors of node {index}"
-        return 0
-
-
-cdef void forget_simulations(Arena* arena) noexcept nogil:
-    """Keep of an expanded root only its own evaluation."""
-    cdef Node* root = &arena.nodes[0]
-    cdef int i
-    arena.num_nodes, arena.num_edges = 1, root.num_edges
-    root.visits, root.value_sum = 1, root.value
-    root.win_sum, root.score_sum = root.win, root.score
-    for i in range(root.num_edges):
-        arena.edges[i].child = NO_NODE
+                check_node(&self.trees[i].arena, node)

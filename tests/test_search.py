@@ -96,7 +96,7 @@ def explore(search):
     if search.config.root == "gumbel":
         search.run(1)
     search.explore(0, search.config.simulations)
-    search.run()
+    search.run(search.config.simulations)
 
 
 @pytest.mark.parametrize("root", ["puct", "gumbel"])

@@ -39,31 +39,26 @@ class Search:
         boards: Sequence[Board],
         rng: np.random.Generator,
     ):
-        self.evaluator = evaluator
-        self.config = config
-        self.rng = rng
-        self.boards = [board.copy() for board in boards]
-        self.forest = Forest(self.boards, config)
+        self.evaluator, self.config, self.rng = evaluator, config, rng
+        self.forest = Forest(boards, config)
+        self.boards = self.forest.boards  # at the roots, for reading
         size = boards[0].size
         self._planes = np.empty((len(boards) * config.leaves, NUM_PLANES, size, size), np.float32)
-        self._explored = np.zeros(len(boards), dtype=bool)  # whose root has Dirichlet noise
+        self._explored: set[int] = set()  # the trees whose root has Dirichlet noise
 
     def run(
         self,
-        simulations: int | np.ndarray | None = None,
+        simulations: int | np.ndarray,
         *,
         deadline: float | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         """Add simulations to every tree, the same number or (T,) one number each.
 
-        Stops early at `deadline` (of time.monotonic) or when `stop()` is true, looking
-        at both after each batch: however late it is, there is a move.
+        Stops early at `deadline` (of time.monotonic) or when `stop()` is true, but not before the
+        first batch: however late it is, there is a move.
         """
-        if simulations is None:
-            simulations = self.config.simulations
-        budget = np.zeros(len(self.boards), dtype=np.int32)
-        budget[:] = simulations
+        budget = np.full(len(self.boards), simulations, dtype=np.int32)
         while budget.any():
             self.simulate(budget)
             if (deadline and time.monotonic() >= deadline) or (stop and stop()):
@@ -101,21 +96,18 @@ class Search:
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:
-            self._explored[tree] = True
-            noise = root_noise(legal, NOISE_ALPHA, self.rng)
-            self.forest.noise(tree, noise, NOISE_FRAC)
+            self._explored.add(tree)
+            self.forest.noise(tree, root_noise(legal, NOISE_ALPHA, self.rng), NOISE_FRAC)
 
     def play(self, tree: int, move: int) -> None:
         """Play a move at a root and keep its subtree. Raises IllegalMove."""
-        self.boards[tree].play(move)
         self.forest.advance(tree, move)
-        self._explored[tree] = False
+        self._explored.discard(tree)
 
     def reset(self, tree: int, board: Board) -> None:
         """Start a tree again at another position."""
-        self.boards[tree] = board.copy()
         self.forest.reset(tree, board)
-        self._explored[tree] = False
+        self._explored.discard(tree)
 
     def result(self, tree: int) -> SearchResult:
         """Return what the search knows about a root."""
@@ -130,7 +122,7 @@ class Search:
             return moves["prior"]
         if self.config.root == "gumbel":
             return self.forest.improved_policy(tree)
-        if self._explored[tree]:
+        if tree in self._explored:
             visits = prune_visits(visits, moves["value"], moves["prior"])
         return (visits / visits.sum()).astype(np.float32)
 

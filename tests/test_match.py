@@ -21,8 +21,9 @@ from minigo.play.program import GtpProgram, ProgramError
 from minigo.sgf import load_games
 
 # A GTP program that plays its arguments, one for each genmove, then passes. "die", "silent" and
-# "chatter" do so instead of answering; words before genmove's moves: --cleanup=A1,B2 are the moves
-# of kgs-genmove_cleanup, --score=B+1 is its count, --refuse=C3 a move it doesn't take.
+# "chatter" do so instead of answering, "A1-die" after it; words before genmove's moves:
+# --cleanup=A1,B2 are the moves of kgs-genmove_cleanup, --score=B+1 is its count, --refuse=C3 a move
+# it doesn't take.
 PROGRAM = r"""
 import sys, time
 options = dict(a[2:].split("=") for a in sys.argv[1:] if a.startswith("--"))
@@ -44,7 +45,7 @@ for line in sys.stdin:
         mark, text = "?", "illegal move"
     elif command in ("genmove", "kgs-genmove_cleanup"):
         source = moves if command == "genmove" else cleanup
-        text = source.pop(0) if source else "PASS"
+        text, _, leaves = (source.pop(0) if source else "PASS").partition("-")
     if text == "die":
         print("no more", file=sys.stderr)
         sys.exit(3)
@@ -53,6 +54,9 @@ for line in sys.stdin:
     print(mark + " " + text + "\r\n\r", flush=True)
     if command == "quit":
         break
+    if command == "genmove" and leaves:
+        print("no more", file=sys.stderr)
+        sys.exit(3)
 """
 
 
@@ -146,6 +150,7 @@ def test_resigning_loses(program, tmp_path):
         ("C3 C3", "played the illegal move B C3"),
         ("Z9", "answered genmove with 'Z9'"),
         ("A1 die", "died at 'genmove B', exit status 3: no more"),
+        ("A1-die", "died at 'play W D4', exit status 3: no more"),
         ("--refuse=D4 A1", "refused 'play W D4': illegal move"),
     ],
 )
@@ -166,6 +171,17 @@ def test_a_silent_program_is_killed(program):
     engine.close()
     program_module.CLOSE_TIMEOUT_S = arena_timeout
     assert engine._process.returncode == -9
+
+
+def test_a_program_that_died_meanwhile_is_found_dead_when_its_answer_is_due(program):
+    engine = GtpProgram(program("A1-die")[4:])
+    engine.ask("clear_board")
+    engine.ask("genmove B")
+    engine._process.wait(10)
+    engine.send("genmove B")
+    with pytest.raises(ProgramError, match="died at 'genmove B', exit status 3: no more"):
+        engine.receive()
+    engine.close()
 
 
 @pytest.mark.parametrize("command", ["/no/such/program", "false", "python3 -c 1/0"])

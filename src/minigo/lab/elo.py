@@ -67,13 +67,12 @@ def choose_pair(
     """Return the pair whose next games should take most from the sum of variances, for their cost.
 
     ratings: Elo; games: (P, P) played or under way; costs: (P, P) of one game, inf where there
-    should be none; num_games: how many would be played. n games between i and j add
-    n p (1 - p) to the information along d = e_i - e_j; so the trace of the covariance C falls by
-    w |C d|^2 / (1 + w d'C d) with w = n p (1 - p) (Sherman and Morrison 1950).
+    should be none. n games between i and j add w = n p (1 - p) to the information along
+    d = e_i - e_j; so the trace of the covariance C falls by w |C d|^2 / (1 + w d'C d) (Sherman and
+    Morrison 1950).
     """
-    ratings = ratings / ELO
-    chances = win_chances(ratings)
-    covariance = _covariance(ratings, games, anchor, PRIOR_ELO)
+    chances = win_chances(ratings / ELO)
+    covariance = _covariance(ratings / ELO, games, anchor, PRIOR_ELO)
     weight = num_games * chances * (1 - chances)
     gain = weight * _of_differences(covariance @ covariance)
     gain /= (1 + weight * _of_differences(covariance)) * num_games * costs

@@ -117,13 +117,6 @@ def read_results(folder: Path) -> list[dict]:
     return rows
 
 
-def _end_torn_line(path: Path) -> None:
-    """Have the next game begin on a line of its own."""
-    if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n"):
-        with open(path, "ab") as file:
-            file.write(b"\n")
-
-
 class Ladder:
     """What the results in a folder say of the players, and which games would tell more."""
 
@@ -131,6 +124,11 @@ class Ladder:
         self.players, self.folder, self.config = list(players), folder, config
         self.identities = {player.name: _identify(player) for player in players}
         self.planned: list[Job] = []  # under way: they count as if played when choosing more
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "results.jsonl", "ab+") as file:
+            file.seek(max(0, file.tell() - 1))
+            if file.read() not in (b"", b"\n"):  # torn: the next game begins on its own line
+                file.write(b"\n")
         self.read()
 
     def read(self) -> None:
@@ -203,8 +201,8 @@ class Ladder:
             counts = {"games": int(games[i].sum()), "points": float(self.points[i].sum())}
             players.append({"name": self.names[i]} | figures | counts)
         for i, j in combinations(order, 2):
-            counts = {"games": int(games[i, j]), "points": float(self.points[i, j])}
             if games[i, j]:
+                counts = {"games": int(games[i, j]), "points": float(self.points[i, j])}
                 pairs.append({"a": self.names[i], "b": self.names[j]} | counts)
         covariance = self.covariance[np.ix_(order, order)].round(1).tolist()
         report = {"size": self.config.size, "komi": self.config.rules.komi}
@@ -214,9 +212,8 @@ class Ladder:
     def save(self) -> dict:
         """Write `ladder.json` and `ladder.md` and return the report."""
         report = self.report()
-        texts = {"ladder.json": json.dumps(report), "ladder.md": format_ladder(report)}
-        for name, text in texts.items():
-            write_whole(self.folder / name, text + "\n")
+        write_whole(self.folder / "ladder.json", json.dumps(report) + "\n")
+        write_whole(self.folder / "ladder.md", format_ladder(report) + "\n")
         return report
 
 
@@ -253,18 +250,13 @@ def rate(
     Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one,
     or once a sequential test has decided for all neighbours on the ladder who is the stronger: H1
     "by `sprt_elo`" against H0 "weaker by as much", both errors 5 %; 0 leaves the test out. Games
-    that aren't finished then are dropped. config: of all matches; a job has its own seed and SGF
-    folder. workers: processes, pinned; 0: one per core. Raises ValueError where a player doesn't
-    start, or the folder holds other games.
+    that aren't finished then are dropped. workers: 0: one per core. Raises ValueError where a
+    player doesn't start, or the folder holds other games.
     """
-    deadline, folder = time.monotonic() + 60 * minutes, Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _end_torn_line(folder / "results.jsonl")
-    ladder, total = Ladder(players, folder, config), max_games if max_games < math.inf else None
-    with (
-        tqdm(total=total, desc="rate", unit=" games") as bar,
-        Crew(play_job, workers or len(list_cores())) as crew,
-    ):
+    deadline, ladder = time.monotonic() + 60 * minutes, Ladder(players, Path(folder), config)
+    total = max_games if max_games < math.inf else None
+    bar = tqdm(total=total, desc="rate", unit=" games")
+    with bar, Crew(play_job, workers or len(list_cores())) as crew:
         while time.monotonic() < deadline:
             if sprt_elo and len(ladder.rows) > bar.n and ladder.is_decided(sprt_elo, bar):
                 break

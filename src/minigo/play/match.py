@@ -130,6 +130,10 @@ class Game:
         """Return who is to move: 0 for A, 1 for B."""
         return self.black if self.board.to_play == BLACK else 1 - self.black
 
+    def has_pass(self) -> bool:
+        """Tell whether anybody passed yet."""
+        return self.board.size**2 in self.moves
+
     def play(self, move: int, is_firm: bool = True) -> None:
         """Play a move, and count the game if it ends. Raises IllegalMove."""
         self.board.play(move)
@@ -185,9 +189,7 @@ def match(
         for side in sides:
             stack.callback(side.close)
         for game in _play_games(sides, num_games, width, config):
-            _settle(game, sides)
-            if config.sgf:
-                _write_sgf(game, Path(config.sgf))
+            _finish(game, sides, config.sgf)
             if finished:
                 finished(game)
             games.append(game)
@@ -251,27 +253,30 @@ def _play_games(
             yield game
 
 
-def _settle(game: Game, sides: list["Side"]) -> None:
-    """Ask programs for their count of a finished game, and say what else ended it."""
+def _finish(game: Game, sides: list["Side"], folder: str | Path | None) -> None:
+    """Ask programs for their count of a finished game, say what else ended it, write its SGF."""
     if game.score is not None and not game.is_capped:
         game.claims += filter(None, (side.count(game) for side in sides))
         counts = game.counts()
         if game.board.rules.scoring == "territory" and len(counts) == 1 and None not in counts:
             game.end(counts.pop())
-    if game.ending and not game.ending.endswith(" resigned"):
+    is_forfeit = game.ending and not game.ending.endswith(" resigned")
+    if is_forfeit:
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
-
-
-def _write_sgf(game: Game, folder: Path) -> None:
+    if not folder:
+        return
     size, rules, moves = game.board.size, game.board.rules, np.array(game.moves, np.int16)
     record = GameRecord(size, rules, moves, result=game.result, score=game.score)
-    black, white = game.names[game.black], game.names[1 - game.black]
     remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
-    how = "R" if game.ending.endswith(" resigned") else "F"
-    result = f"{'B' if game.result > 0 else 'W'}+{how}" if game.ending else ""
-    comments = {len(moves): remarks} if remarks else None
-    text = format_sgf(record, black, white, comments, result)
-    (folder / f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
+    winner, how = "B" if game.result > 0 else "W", "F" if is_forfeit else "R"
+    text = format_sgf(
+        record,
+        black=game.names[game.black],
+        white=game.names[1 - game.black],
+        comments={len(moves): remarks} if remarks else None,
+        result=f"{winner}+{how}" if game.ending else "",
+    )
+    Path(folder, f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
 
 
 class NetworkSide:
@@ -369,25 +374,20 @@ class ProgramSide:
     def move(self, games: list[Game]) -> None:
         """Ask every process for a move, and then collect the moves: they think side by side."""
         for game in games:
-            command = CLEANUP if self._cleans_up(game) and self._has_pass(game) else "genmove"
+            command = CLEANUP if self._cleans_up(game) and game.has_pass() else "genmove"
             self.programs[game.slot].send(f"{command} {format_color(game.board.to_play)}")
         for game in games:
-            is_firm = self._has_pass(game) or not self._cleans_up(game)
+            is_firm, color = not self._cleans_up(game) or game.has_pass(), game.board.to_play
             text = self._ask(game)
-            if game.result is None:
-                self._play(game, text, is_firm)
-
-    def _play(self, game: Game, text: str, is_firm: bool) -> None:
-        color = format_color(game.board.to_play)
-        try:
             if text.lower() == "resign":
                 game.lose("resigned")
-            else:
-                game.play(parse_vertex(text, game.board.size), is_firm)
-        except IllegalMove:
-            game.lose(f"played the illegal move {color} {text.upper()}")
-        except ValueError:
-            game.lose(f"answered genmove with {text[:40]!r}")
+            try:
+                if game.result is None:
+                    game.play(parse_vertex(text, game.board.size), is_firm)
+            except IllegalMove:
+                game.lose(f"played the illegal move {format_color(color)} {text.upper()}")
+            except ValueError:
+                game.lose(f"answered genmove with {text[:40]!r}")
 
     def observe(self, game: Game) -> None:
         """Tell the opponent's move."""
@@ -400,9 +400,6 @@ class ProgramSide:
 
     def _cleans_up(self, game: Game) -> bool:
         return game.board.rules.scoring == "area" and self._has(game, CLEANUP)
-
-    def _has_pass(self, game: Game) -> bool:
-        return game.board.size**2 in game.moves
 
     def _has(self, game: Game, command: str) -> bool:
         program = self.programs[game.slot]
@@ -437,10 +434,6 @@ def _tally(games: list[Game]) -> dict:
     return {"games": len(games)} | counts
 
 
-def _disagrees(game: Game) -> bool:
-    return any(parse_result(claim)[0] not in (None, game.result) for claim in game.claims)
-
-
 def summarize(games: list[Game]) -> dict:
     """Return the result of finished games as A sees it, ready for JSON.
 
@@ -463,11 +456,14 @@ def summarize(games: list[Game]) -> dict:
         "capped": sum(game.is_capped for game in games),
         "resigned": sum(ending.endswith(" resigned") for ending in endings),
         "forfeits": [ending for ending in endings if not ending.endswith(" resigned")],
-        "disagreements": sum(_disagrees(game) for game in games),
+        "disagreements": sum(
+            any(parse_result(claim)[0] not in (None, game.result) for claim in game.claims)
+            for game in games
+        ),
         "other_counts": [
             f"game {game.number + 1}: {', '.join(game.claims)}; taken {game.score:+g}"
             for game in games
-            if set(game.counts()) - {game.score}
+            if game.counts() - {game.score}
         ],
     }
 
@@ -476,23 +472,18 @@ def score_interval(points: float, num_games: int) -> tuple[float, float, float]:
     """Return the 2.5, 50 and 97.5 % quantiles of the score to expect after `points` of `num_games`.
 
     The Jeffreys interval (Brown, Cai and DasGupta 2001, section 3.1): quantiles of the posterior
-    Beta(points + 1/2, num_games - points + 1/2); a draw is half a win and half a loss, which makes
-    it a little too wide. Unlike Wilson's, its ends, and so their Elo, are finite even if all games
-    were won. Under score = sin(phi)^2 Jeffreys' prior is flat in phi, so the posterior is
-    sin(phi)^(2 points) cos(phi)^(2 (num_games - points)), which is summed on a grid.
+    Beta(points + 1/2, num_games - points + 1/2), whose Elo is finite even if all games were won; a
+    draw is half a win and half a loss, which makes it a little too wide. With score = sin(phi)^2
+    the posterior is sin(phi)^(2 points) cos(phi)^(2 (num_games - points)), summed on a grid.
     """
     phi = (np.arange(1 << 17) + 0.5) * (math.pi / 2 / (1 << 17))
     log_density = 2 * (points * np.log(np.sin(phi)) + (num_games - points) * np.log(np.cos(phi)))
     cumulative = np.cumsum(np.exp(log_density - log_density.max()))
     edges = phi + phi[0]  # the right edges of the cells, where the sums hold
     quantiles = np.interp((0.025, 0.5, 0.975), cumulative / cumulative[-1], edges)
-    low, median, high = (float(x) for x in np.sin(quantiles) ** 2)
-    return low, median, high
+    return tuple((np.sin(quantiles) ** 2).tolist())
 
 
 def elo_difference(score: float) -> float:
-    """Return the Elo difference at which `score` in (0, 1) is expected.
-
-    400 log10(score / (1 - score)), from expected score 1 / (1 + 10^(-d / 400)) (Elo 1978).
-    """
+    """Return the d at which `score` = 1 / (1 + 10^(-d / 400)) is expected (Elo 1978)."""
     return 400 * math.log10(score / (1 - score))

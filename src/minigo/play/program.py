@@ -43,20 +43,16 @@ class GtpProgram:
         return self.receive()
 
     def send(self, line: str) -> None:
+        """Send a command; whoever receives its answer learns if the program is dead."""
         self._asked = line
-        try:
+        with contextlib.suppress(OSError):
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
-        except OSError:
-            raise ProgramError(self._death()) from None
 
     def receive(self) -> str:
         """Return the text of the answer to the command sent last."""
         deadline = time.monotonic() + self.timeout_s
-        while True:
-            answer = _ANSWER.search(self._buffer)  # after chatter, if there is any
-            if answer:
-                break
+        while not (answer := _ANSWER.search(self._buffer)):  # after chatter, if there is any
             wait = max(0.0, deadline - time.monotonic())
             if not select.select([self._process.stdout], [], [], wait)[0]:
                 raise ProgramError(f"gave no answer to {self._asked!r} in {self.timeout_s:g} s")

@@ -334,7 +334,7 @@ def test_without_its_compiler_no_device_compiles(device, variable, monkeypatch):
 def test_training_on_a_gpu(rng):
     net, _, _ = make_learner()
     net.cuda()
-    average, optimizer = AveragedWeights(net, 0.9), make_optimizer(net, CONFIG)
+    average, optimizer = AveragedWeights(net), make_optimizer(net, CONFIG)
     batch = make_batch(rng)
     report = train(net, average, optimizer, FixedReplay(batch), CONFIG, num_steps=60)
     assert report.losses["policy"] < math.log(26)

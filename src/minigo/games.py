@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .coords import symmetry_table
 from .machine import write_whole
 from .record import PART, GameRecord, RecordWriter, read_records
-from .sgf import Skipped, load_games
+from .sgf import Skipped, list_files, load_games
 
 MIN_BYTES = 1 << 19  # archives below that are read in a second anyway
 VERSION = 2  # of what `load_games` makes of an archive; a change there needs another number
@@ -32,18 +32,20 @@ SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 _RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
 _NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
 
+symmetries = lru_cache(symmetry_table)
+
 
 def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[GameRecord | Skipped]:
     """Yield what `load_games` does, the `Skipped` of a packed archive last and without names."""
     for path in map(Path, paths):
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        stats = [(str(file), file.stat()) for file in files if file.exists()]
+        stats = [(str(file), file.stat()) for file in list_files(path) if file.exists()]
         if strict or sum(stat.st_size for _, stat in stats) < MIN_BYTES:
             yield from load_games([path], strict)
             continue
         stamp = repr([VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
         name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=12).hexdigest()
-        packed = cache_folder() / f"{name}.games"
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        packed = Path(cache, "minigo", f"{name}.games")
         if (games := _load(packed, stamp)) is not None:
             yield from games
             continue
@@ -52,12 +54,6 @@ def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[Ga
             games.append(game)
             yield game
         _save(packed, stamp, games)
-
-
-def cache_folder() -> Path:
-    """Return where packed games are."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "minigo"
 
 
 def _load(packed: Path, stamp: str) -> list[GameRecord | Skipped] | None:
@@ -156,17 +152,13 @@ def game_key(record: GameRecord) -> int:
     while len(moves) and moves[-1] == area:
         moves = moves[:-1]
     table = symmetries(record.size)
-    turned = table[:, moves[:SAME_MOVES]].astype("<i2")
-    texts = [row.tobytes() for row in turned]
+    texts = [to[moves[:SAME_MOVES]].astype("<i2").tobytes() for to in table]
     if record.setup is not None:
         stones = np.empty((len(table), area), np.int8)
-        np.put_along_axis(stones, table[:, :-1].astype(np.int64), record.setup[None], axis=1)
+        np.put_along_axis(stones, table[:, :-1], record.setup[None], axis=1)
         texts = [row.tobytes() + text for row, text in zip(stones, texts, strict=True)]
     prefix = bytes((record.size, record.to_play))
     return int.from_bytes(hashlib.blake2b(prefix + min(texts), digest_size=8).digest(), "big")
-
-
-symmetries = lru_cache(symmetry_table)
 
 
 @lru_cache(4096)

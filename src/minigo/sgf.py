@@ -1,10 +1,6 @@
 """SGF files, collections and archives of them <-> game records; the grammar is sgfmill's.
 
-Reading is lenient: what can't be used is a `Skipped` with a short reason, never an exception. The
-reasons are: "empty file", "not SGF", "broken SGF", "not Go", "board size", "no moves",
-"point off the board", "colours don't alternate", "illegal move", "bad set-up",
-"set-up after the first move", "handicap without stones", "two games in one",
-"moves after the end", "broken archive", "encrypted", "too large", "unreadable".
+Reading is lenient: what can't be used is a `Skipped` with a short reason, never an exception.
 """
 
 import bz2
@@ -20,15 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 
 import numpy as np
-from msgspec.structs import replace
 from sgfmill import sgf_grammar, sgf_properties
 from sgfmill.sgf_grammar import Coarse_game_tree
 
 from ._board import IllegalMove
-from .config import RULES, Rules
+from .config import Rules
 from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point
 from .record import GameRecord
 
@@ -44,6 +39,8 @@ _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\
 _START = re.compile(rb"\(\s*;")
 _SETUP = {"AB": BLACK, "AW": WHITE, "AE": EMPTY}
 _ROOT_ONLY = {"SZ", "GM", "FF"}
+_RULES = {("positional", True): "Tromp-Taylor", ("situational", False): "AGA"}
+_RULES |= {("situational", True): "NZ"}  # ko and suicide; "Chinese" where they are others
 _WINNER = re.compile(
     r"(?:(?P<black>black|b|黑棋?|黒)|(?P<white>white|w|白棋?))(?![a-z])"
     r"(?:\s*(?:wins?|won|胜|勝)(?![a-z]))?(?:\s*(?:by|on))?[\s+:]*(?P<how>.*)",
@@ -77,9 +74,7 @@ def load_games(
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
-            is_broken = isinstance(data, str)
-            games = [Skipped(name, data)] if is_broken else _games(name, data, is_session)
-            for game in games:
+            for game in _games(name, data, is_session):
                 if strict and isinstance(game, Skipped):
                     raise ValueError(f"{game.name}: {game.reason}")
                 yield game
@@ -100,8 +95,7 @@ def read_names(path: str | Path) -> list[str]:
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
+    for file in list_files(path):
         if not _is_hidden(file.relative_to(path)):
             try:
                 yield from _read(file)
@@ -109,8 +103,13 @@ def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
                 yield str(file), "unreadable"
 
 
-def _is_hidden(path: PurePath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+def list_files(path: Path) -> list[Path]:
+    """Return a folder's files to the bottom, in order; of a file itself."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
+def _is_hidden(path: str | Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in PurePath(path).parts)
 
 
 def _read(path: Path) -> Iterator[tuple[str, bytes | str]]:
@@ -133,22 +132,20 @@ def _read(path: Path) -> Iterator[tuple[str, bytes | str]]:
 def _zip_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            name = f"{path}:{info.filename}"
-            if info.is_dir() or _is_hidden(PurePosixPath(info.filename)):
+            if info.is_dir() or _is_hidden(info.filename):
                 continue
-            if info.flag_bits & 1 or info.file_size > MAX_FILE_BYTES:
-                yield name, "encrypted" if info.flag_bits & 1 else "too large"
-                continue
-            try:
-                yield name, archive.read(info)  # as much as it states at most
-            except _ARCHIVE_ERRORS:
-                yield name, "broken archive"
+            is_encrypted, is_large = info.flag_bits & 1, info.file_size > MAX_FILE_BYTES
+            data = "encrypted" if is_encrypted else "too large" if is_large else "broken archive"
+            if not (is_encrypted or is_large):
+                with suppress(*_ARCHIVE_ERRORS):
+                    data = archive.read(info)  # as much as it states at most
+            yield f"{path}:{info.filename}", data
 
 
 def _tar_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
     with tarfile.open(path) as archive:
         for info in archive:
-            if info.isfile() and not _is_hidden(PurePosixPath(info.name)):
+            if info.isfile() and not _is_hidden(info.name):
                 is_large = info.size > MAX_FILE_BYTES
                 data = "too large" if is_large else archive.extractfile(info).read()
                 yield f"{path}:{info.name}", data
@@ -157,17 +154,20 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
 # ---- one file: its games as root properties and moves, then as records ----
 
 
-def _games(name: str, data: bytes, is_session: bool) -> Iterator[GameRecord | Skipped]:
+def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecord | Skipped]:
+    if isinstance(data, str):
+        yield Skipped(name, data)
+        return
     number = 0
     for number, tree in enumerate(_parse_collection(_transcode(data)), start=1):
         try:
             record, is_cut = _build_record(tree, is_session)
         except ValueError as error:
             yield Skipped(f"{name} game {number}", str(error))
-            continue
-        yield record
-        if is_cut:
-            yield Skipped(f"{name} game {number}", "moves after the end")
+        else:
+            yield record
+            if is_cut:
+                yield Skipped(f"{name} game {number}", "moves after the end")
     if number == 0:
         yield Skipped(name, "not SGF" if data.strip() else "empty file")
 
@@ -263,10 +263,8 @@ def _text(root: dict[str, list[bytes]], name: str) -> str:
 def _parse_text(value: bytes) -> str:
     value = sgf_grammar.simpletext_value(value).strip()
     for codec in ("utf-8", "gb2312"):  # the latter takes hardly any text that is Latin-1
-        try:
+        with suppress(UnicodeDecodeError):
             return value.decode(codec)
-        except UnicodeDecodeError:
-            pass
     return value.decode("latin-1")
 
 
@@ -282,18 +280,14 @@ def _parse_size(text: str) -> int:
 @lru_cache(4096)
 def _parse_point(value: bytes, size: int) -> int:
     try:
-        point = sgf_properties.interpret_go_point(_squeeze(value), size)
+        point = sgf_properties.interpret_go_point(b"".join(value.lower().split()), size)
     except ValueError:
         raise ValueError("point off the board") from None
-    return size * size if point is None else _to_move(point, size)
+    return size * size if point is None else _to_move(*point, size)
 
 
-def _squeeze(value: bytes) -> bytes:
-    return b"".join(value.lower().split())
-
-
-def _to_move(point: tuple[int, int], size: int) -> int:
-    return (size - 1 - point[0]) * size + point[1]  # sgfmill counts rows from below
+def _to_move(row: int, col: int, size: int) -> int:
+    return (size - 1 - row) * size + col  # sgfmill counts rows from below
 
 
 def _parse_setup(
@@ -302,13 +296,13 @@ def _parse_setup(
     """Return the set-up stones, and how many of the first moves are handicap stones."""
     setup, num_free, handicap = np.zeros(size * size, np.int8), 0, _text(root, "HA")
     names = [name for name in _SETUP if name in root]
+    presenter = sgf_properties.Presenter(size, "UTF-8")
     for name in names:
-        presenter = sgf_properties.Presenter(size, "UTF-8")
         try:
-            points = presenter.interpret(name, [_squeeze(value) for value in root[name]])
+            points = presenter.interpret(name, [b"".join(v.lower().split()) for v in root[name]])
         except ValueError:
             raise ValueError("point off the board") from None
-        moves = [_to_move(point, size) for point in points]
+        moves = [_to_move(*point, size) for point in points]
         if _SETUP[name] and setup[moves].any():
             raise ValueError("bad set-up")
         setup[moves] = _SETUP[name]
@@ -323,18 +317,14 @@ def _parse_setup(
 @lru_cache
 def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
-    rules = Rules("simple", suicide=True, scoring="territory" if is_territory else "area")
-    return replace(rules, komi=_parse_komi(komi, 0.5 if has_setup else rules.komi))
-
-
-def _parse_komi(text: str, default: float) -> float:
-    number = re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", text)
-    points = float(number[0].replace(",", ".")) if number else default
+    points = 0.5 if has_setup else Rules().komi
+    if number := re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", komi):
+        points = float(number[0].replace(",", "."))
     if abs(points) >= 100:  # Fox and others write hundredths
         points /= 100
     if points * 2 % 1 and abs(points) < 4:  # 3.75 Chinese stones are 7.5 points
         points *= 2
-    return round(points * 2) / 2
+    return Rules("simple", True, "territory" if is_territory else "area", round(points * 2) / 2)
 
 
 @lru_cache(4096)
@@ -384,7 +374,9 @@ def format_sgf(
     record does; by default it is `format_result` of the record's.
     """
     root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
-    root |= {"KM": f"{record.rules.komi:g}", "RU": _format_rules(record.rules)}
+    rules, is_japanese = record.rules, record.rules.scoring == "territory"
+    name = "Japanese" if is_japanese else _RULES.get((rules.ko, rules.suicide), "Chinese")
+    root |= {"KM": f"{rules.komi:g}", "RU": name}
     root |= {"RE": result or format_result(record.result, record.score), "SO": record.source}
     root |= {"PB": black, "PW": white, "BR": record.black_rank, "WR": record.white_rank}
     nodes = [{name: [text] for name, text in (root | {"EV": event}).items() if text}]
@@ -405,20 +397,10 @@ def _format_setup(record: GameRecord) -> dict[str, list[str]]:
     nodes = {"PL": [format_color(record.to_play)]}
     if record.setup is None:
         return nodes if record.to_play == WHITE else {}
-    for name, color in (("AB", BLACK), ("AW", WHITE)):
-        moves = np.flatnonzero(record.setup == color).tolist()
-        if moves:
+    for name in ("AB", "AW"):
+        if moves := np.flatnonzero(record.setup == _SETUP[name]).tolist():
             nodes[name] = [format_point(move, record.size) for move in moves]
     num_black = len(nodes.get("AB", ()))
     if "AW" not in nodes and record.to_play == WHITE and num_black >= 2:  # where SGF's HA begins
         nodes["HA"] = [str(num_black)]
     return nodes
-
-
-def _format_rules(rules: Rules) -> str:
-    if rules.scoring == "territory":
-        return "Japanese"
-    for name, text in (("tromp-taylor", "Tromp-Taylor"), ("aga", "AGA"), ("new-zealand", "NZ")):
-        if (rules.ko, rules.suicide) == (RULES[name].ko, RULES[name].suicide):
-            return text
-    return "Chinese"

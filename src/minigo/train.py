@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -63,10 +63,9 @@ def learning_rate(progress: float, step: int, cfg: TrainConfig) -> float:
 
 def make_optimizer(net: nn.Module, cfg: TrainConfig) -> "Muon":
     """Return the optimiser; weights decay, biases and batch norms don't."""
-    parameters = list(net.parameters())
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in net.parameters() if (p.dim() > 1) == decays], "weight_decay": decay}
+        for decays, decay in ((True, WEIGHT_DECAY), (False, 0.0))
     ]
     return Muon(groups, cfg.learning_rate)
 
@@ -86,7 +85,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
+            weights = group["params"]
             grads = [weight.grad for weight in weights]
             for weight in weights:
                 if not self.state[weight]:
@@ -134,9 +133,8 @@ class AveragedWeights:
         """Take in the network as it is after an optimiser step."""
         self.num_updates += 1
         share = (1 - EMA_DECAY) / (1 - EMA_DECAY**self.num_updates)  # 1 at the first update
-        current = net.state_dict()
-        names = [name for name, weight in current.items() if weight.is_floating_point()]
-        ours, theirs = ([weights[name] for name in names] for weights in (self._weights, current))
+        pairs = zip(self._weights.values(), net.state_dict().values(), strict=True)
+        ours, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
         torch._foreach_lerp_(ours, theirs, share)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -196,9 +194,8 @@ def train(
     use_bfloat16 = is_bfloat16_fast(device)
     net.train().to(memory_format=torch.channels_last)
     forward = _compile(net.logits, device) if cfg.compile else net.logits
-    weights = torch.tensor(
-        [1.0, *(getattr(cfg, f"{head}_weight") for head in HEADS[1:])], device=device
-    )
+    shares = [1.0, *(getattr(cfg, f"{head}_weight") for head in HEADS[1:])]
+    weights = torch.tensor(shares, device=device)
     sums = torch.zeros(2, len(HEADS), device=device)  # of losses and their weights, for the report
     worst = torch.zeros((), device=device)
     start_s, wait_s, first_step = time.monotonic(), 0.0, step
@@ -212,7 +209,10 @@ def train(
                 outputs = forward(batch.planes)
             loss, known = losses(outputs, batch)  # (5, B)
             total = weights @ (loss * known).mean(1)
-            _take_step(net, optimizer, total, GRAD_CLIP)
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), GRAD_CLIP)
+            optimizer.step()
             average.update(net)
             sums += torch.stack(((loss.detach() * known).sum(1), known.sum(1)))
             worst = torch.maximum(worst, total.detach())  # NaN stays NaN
@@ -221,7 +221,12 @@ def train(
             if deadline is not None and time.monotonic() >= deadline:
                 break
     _check_loss(worst, step)
-    _check_weights(net, step)
+    for (
+        name,
+        weight,
+    ) in net.state_dict().items():  # the last step's have no loss yet
+        if not torch.isfinite(weight).all():
+            raise TrainingDiverged(f"{name} is not finite at step {step}")
     elapsed_s, num_samples = time.monotonic() - start_s, (step - first_step) * cfg.batch_size
     means = {head: loss / n for head, loss, n in zip(HEADS, *sums.tolist(), strict=True) if n}
     means["total"] = float(weights @ sums[0]) / max(num_samples, 1)
@@ -235,30 +240,16 @@ def _compile(function: Callable, device: torch.device) -> Callable:
     """
     variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc clang")
     compilers = os.environ.get(variable, usual).split()
-    if not any(map(shutil.which, compilers)):
-        missing = " or ".join(compilers)
-        warnings.warn(f"no {missing} is installed: training isn't compiled", stacklevel=2)
-        return function
-    return torch.compile(function)
-
-
-def _take_step(net: nn.Module, optimizer, loss: torch.Tensor, grad_clip: float) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(net.parameters(), grad_clip)
-    optimizer.step()
+    if any(map(shutil.which, compilers)):
+        return torch.compile(function)
+    missing = " or ".join(compilers)
+    warnings.warn(f"no {missing} is installed: training isn't compiled", stacklevel=2)
+    return function
 
 
 def _check_loss(worst: torch.Tensor, step: int) -> None:
     if not float(worst) < MAX_LOSS:
         raise TrainingDiverged(f"loss is {float(worst):.3g} at step {step}")
-
-
-def _check_weights(net: nn.Module, step: int) -> None:
-    """The last step's weights have no loss yet that would tell."""
-    for name, weight in net.state_dict().items():
-        if not torch.isfinite(weight).all():
-            raise TrainingDiverged(f"{name} is not finite at step {step}")
 
 
 def _batches(
@@ -284,9 +275,8 @@ def _batches(
 
 def _make_batch(replay: Replay, batch_size: int, device: torch.device) -> Batch:
     """Sample, as tensors on `device`."""
-    batch = replay.sample(batch_size)
-    tensors = {f.name: torch.from_numpy(getattr(batch, f.name)) for f in fields(Batch)}
-    tensors["planes"] = tensors["planes"].to(memory_format=torch.channels_last)
+    planes, *targets = map(torch.from_numpy, vars(replay.sample(batch_size)).values())
+    tensors = [planes.to(memory_format=torch.channels_last), *targets]
     if device.type == "cuda":
-        tensors = {k: t.pin_memory().to(device, non_blocking=True) for k, t in tensors.items()}
-    return Batch(**tensors)
+        tensors = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
+    return Batch(*tensors)

@@ -21,6 +21,7 @@ pytest.importorskip("torch")
 from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
+from minigo.crew import locked  # noqa: E402
 from minigo.lab import progress  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
 from minigo.selfplay import cycle_path, full_simulations  # noqa: E402
@@ -75,7 +76,7 @@ def test_a_run_repeats_with_its_seed_and_does_nothing_more_when_done(recipe_path
 
 
 def test_a_second_run_in_the_same_folder_is_refused(recipe_path, tmp_path):
-    with loop.locked(tmp_path / "checkpoints" / "tiny"), pytest.raises(ValueError, match="another"):
+    with locked(tmp_path / "checkpoints" / "tiny"), pytest.raises(ValueError, match="another"):
         loop.run(load_recipe(recipe_path), "tiny", tmp_path)
 
 

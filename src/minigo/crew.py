@@ -1,12 +1,18 @@
-"""Processes that work for this one, each on a core of its own, and gone when it is gone."""
+"""Processes: helpers, each on a core of its own and gone when this one is gone; one for a folder.
 
+And Ctrl-C, which ends this one for certain.
+"""
+
+import contextlib
+import fcntl
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from .machine import format_error, keep_big_buffers, pin_to_core
 
@@ -95,3 +101,31 @@ def _follow_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     threading.Event().wait(STOP_S)
     os._exit(1)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is at work in {folder}") from None
+        yield
+
+
+@contextlib.contextmanager
+def remembered_interrupts() -> Iterator[list]:
+    """Yield a list that fills with each Ctrl-C, besides the exception that it raises.
+
+    Python drops the exception where the signal comes in a finaliser or in some library's callback,
+    and the run would go on.
+    """
+    interrupts, handler = [], signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    with contextlib.ExitStack() as stack:
+        if is_main and callable(handler):  # under nohup it is not: Ctrl-C is ignored there
+            signal.signal(signal.SIGINT, lambda *args: interrupts.append(args) or handler(*args))
+            stack.callback(signal.signal, signal.SIGINT, handler)
+        yield interrupts

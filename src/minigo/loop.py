@@ -8,12 +8,9 @@ loses what it had in memory, and a game counts once it is on disk.
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,7 +23,7 @@ from tqdm import tqdm
 
 from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import Recipe
-from .crew import LOW_PRIORITY, Crew
+from .crew import LOW_PRIORITY, Crew, locked, remembered_interrupts
 from .learner import Learner
 from .machine import list_cores, sort_by_number, write_whole
 from .network import PolicyValueNet, parse_network
@@ -150,7 +147,6 @@ class Run:
         progress.owed -= num_steps * recipe.training.batch_size
         if not num_steps:
             return {}
-        torch.set_num_threads(learner_threads(recipe))
         report = self.learner.train(replay, num_steps, (done, done))
         return {"losses": report.losses, "samples_per_s": report.samples_per_s}
 
@@ -227,31 +223,22 @@ class GameFolder:
 def playing(recipe: Recipe, networks: Path, games: GameFolder) -> Iterator[Callable]:
     """Have the workers play meanwhile; yield what waits for more games (`GameFolder.wait_for`).
 
-    They make room for the learner, which alone keeps the others from its core. A single one plays
-    in this process, only while it is waited for: a run then repeats exactly. Raises ValueError, at
-    the next wait, where one of them died.
+    They make room for the learner, which has a thread for each core without a worker, one at least.
+    A single one plays in this process, only while it is waited for: a run then repeats exactly.
+    Raises ValueError, at the next wait, where one of them died.
     """
-    num_workers, sitting = count_workers(recipe), games.num_games  # new games in each sitting
+    cores, sitting = len(list_cores()), games.num_games  # new games in each sitting
+    num_workers = recipe.selfplay.workers or cores
     orders = [(w, recipe, networks, games.path, [recipe.seed, sitting]) for w in range(num_workers)]
     if num_workers == 1:
         worker = Worker(*orders[0])
         yield lambda missing: missing and worker.play(missing)
         return
+    torch.set_num_threads(max(1, cores - num_workers))
     with Crew(work, num_workers, LOW_PRIORITY) as crew:
         for order in orders:
             crew.give(*order)
         yield lambda missing: crew.wait(GLANCE_S if missing else 0.0)
-
-
-def count_workers(recipe: Recipe) -> int:
-    """Return how many workers play; 1 is the learner's own process."""
-    return recipe.selfplay.workers or len(list_cores())
-
-
-def learner_threads(recipe: Recipe) -> int:
-    """Return how many threads the learner has: one for each core without a worker, at least one."""
-    num_workers = count_workers(recipe)
-    return max(1, len(list_cores()) - (num_workers if num_workers > 1 else 0))
 
 
 def window_positions(total: int, recipe: Recipe) -> int:
@@ -261,31 +248,3 @@ def window_positions(total: int, recipe: Recipe) -> int:
     """
     c, a, b = recipe.window_min, WINDOW_EXPONENT, WINDOW_SCALE
     return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is at work in {folder}") from None
-        yield
-
-
-@contextlib.contextmanager
-def remembered_interrupts() -> Iterator[list]:
-    """Yield a list that fills with each Ctrl-C, besides the exception that it raises.
-
-    Python drops the exception where the signal comes in a finaliser or in some library's callback,
-    and the run would go on.
-    """
-    interrupts, handler = [], signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()
-    with contextlib.ExitStack() as stack:
-        if is_main and callable(handler):  # under nohup it is not: Ctrl-C is ignored there
-            signal.signal(signal.SIGINT, lambda *args: interrupts.append(args) or handler(*args))
-            stack.callback(signal.signal, signal.SIGINT, handler)
-        yield interrupts

@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from minigo import evaluator as module  # noqa: E402
 from minigo._board import NUM_PLANES  # noqa: E402
-from minigo.evaluator import Evaluation, make_evaluator, plan_batches  # noqa: E402
+from minigo.evaluator import Evaluation, make_evaluator  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
+from minigo.quantize import calibration_planes  # noqa: E402
 from test_network import make_network  # noqa: E402
 
 BACKENDS = ["torch"]
@@ -89,7 +90,7 @@ def test_planes_that_are_not_contiguous(rng):
 @pytest.mark.parametrize("size", [2, 9, 19])
 def test_int8_is_used_and_close(size, monkeypatch):
     monkeypatch.setattr(module, "is_int8_fast", lambda: True)
-    net, planes = make_network(seed=1), module.calibration_planes(size)
+    net, planes = make_network(seed=1), calibration_planes(size)
     evaluator = make_evaluator(net, size, device="cpu")
     for seed in (1, 2):  # its ranges follow the weights
         net = make_network(seed=seed)
@@ -98,8 +99,10 @@ def test_int8_is_used_and_close(size, monkeypatch):
         logs, others = (torch.from_numpy(x.logits).log_softmax(1) for x in (exact, ours))
         assert 0 < (logs.exp() * (logs - others)).sum(1).mean() < 0.002  # nats
         assert np.abs(ours.value - exact.value).mean() < 0.02
-    request, *_ = next(iter(evaluator.backend._requests.values()))
-    nodes = request.get_compiled_model().get_runtime_model().get_ordered_ops()
+    compiled, compile_model = [], evaluator.backend._compile
+    evaluator.backend._compile = lambda model: compiled.append(compile_model(model)) or compiled[0]
+    evaluator.backend.make_program(8)
+    nodes = compiled[0].get_runtime_model().get_ordered_ops()
     infos = [{key: value.astype(str) for key, value in node.rt_info.items()} for node in nodes]
     precisions = [i["runtimePrecision"] for i in infos if i["layerType"] == "Convolution"]
     assert sum(name in ("u8", "i8") for name in precisions) == len(evaluator.backend._ranges)
@@ -107,16 +110,15 @@ def test_int8_is_used_and_close(size, monkeypatch):
     assert make_evaluator(net, size, device="cpu", exact=True).name != evaluator.name
 
 
-def test_batches_waste_little():
-    sizes = (1, 8, 32, 64)
-    for count in range(200):
-        plan = plan_batches(count, sizes)
-        assert count <= sum(plan) and (not plan or sum(plan) - plan[-1] < count)
-        assert sum(plan) <= 1.5 * count or count == 0 or plan == (8,)
-    assert plan_batches(64, sizes) == (64,)
-    assert plan_batches(60, sizes) == (64,)
-    assert plan_batches(33, sizes) == (32, 1)
-    assert plan_batches(3, (1,)) == (1, 1, 1)
+def test_batches_waste_little(rng):
+    evaluator = make_evaluator(PolicyValueNet("b1c8"), 2, device="cpu", max_batch=64)
+    for count in range(1, 65):
+        padded = len(evaluator._program(count)[0])
+        assert count <= padded <= max(4, 2 * count - 2) and padded <= count + 15
+    assert len(evaluator._program(64)[0]) == 64 and len(evaluator._program(1)[0]) == 1
+    assert len(evaluator._programs) == len(evaluator.batch_sizes) == 7
+    single = make_evaluator(PolicyValueNet("b1c8"), 2, device="cpu", max_batch=1)
+    assert len(single.evaluate(make_planes(rng, 3, 2)).value) == 3 and len(single._programs) == 1
 
 
 def test_bad_arguments(rng):
@@ -196,7 +198,7 @@ def test_the_path_of_cuda_graphs_on_a_fake_device(rng, monkeypatch):
             planes = make_planes(rng, count, 5)
             answer = ask(make_network(seed=seed), planes)
             assert_same(evaluator.evaluate(planes), answer, evaluator.name)
-    assert cuda.num_replays == 2 * (1 + 1 + 2) and len(backend._programs) == 2
+    assert cuda.num_replays == 2 * (1 + 1 + 2) and len(evaluator._programs) == 2
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "minigo"
 # The package's wings and their modules, each below those that import it (README, three tables).
 WINGS = {
     "": "__init__ machine crew coords config _board _tree record replay sgf games "
-    "network checkpoint evaluator train learner search prediction selfplay imitation loop",
+    "network checkpoint quantize evaluator train learner search prediction selfplay imitation loop",
     "play.": "play program shipped match endgame engine gtp",
     "lab.": "lab elo ladder progress accuracy analyze lessons bench",
 }

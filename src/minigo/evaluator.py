@@ -1,15 +1,11 @@
 """Planes -> policy, value, score, ownership, as fast as the machine allows; no search, no training.
 
 Two back ends give the same answers: OpenVINO, the default on a CPU where it is installed, and
-PyTorch on any device. Both run a few fixed batch sizes only: OpenVINO is 5 to 25 % faster so
-than with one program for any size, and CUDA graphs need it. A batch is cut or padded to fit.
-
-A processor with VNNI but without bfloat16 gets its convolutions in int8: up to 3 times as fast, for
-a policy within 0.001 nats of the exact one by Kullback and Leibler (selfplay/LOG.md).
+PyTorch on any device. Each makes programs for a few fixed batch sizes: OpenVINO is 5 to 25 % faster
+so than with one program for any size, and CUDA graphs need it. A batch is cut or padded to fit.
 """
 
 import copy
-import functools
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,11 +20,10 @@ from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
 from .machine import choose_device, is_bfloat16_fast, is_int8_fast
 from .network import PolicyValueNet, fold
+from .quantize import calibration_planes, find_ranges, quantize
 
-BATCH_SIZES = (1, 8, 32)  # and `max_batch`; a program is made at its first use, in about 0.1 s
-CALL_ROWS = 2  # what a call costs beyond its rows, in rows (b4c32 on 9x9)
-CALIBRATION_GAMES = 8  # of random moves, 8 positions each: how large int8's numbers become
-CALIBRATION_MARGIN = 1.25  # room for what larger numbers real games may hold
+BATCH_SIZES = (1, 4, 8, 16, 32, 48)  # and `max_batch`; made at its first use, in about 0.1 s
+Program = tuple[np.ndarray, Callable[[], Sequence[np.ndarray]]]  # write planes there, then call
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +40,15 @@ class Evaluator:
     """A network ready to evaluate positions of one board size; made by `make_evaluator`."""
 
     def __init__(self, backend: "OpenVinoBackend | TorchBackend", size: int, max_batch: int):
-        self.backend = backend
+        self.backend, self.size = backend, size
         self.name = backend.name  # such as "OpenVINO f32"
-        self.size = size
         self.batch_sizes = (*(b for b in BATCH_SIZES if b < max_batch), max_batch)
+        self._programs: dict[int, Program] = {}  # by batch size
 
     def load(self, net: PolicyValueNet) -> None:
         """Take the weights of `net` from now on."""
-        self.backend.load(fold(net))
+        if self.backend.load(fold(net)):
+            self._programs.clear()
 
     def evaluate_boards(self, boards: Sequence[Board]) -> Evaluation:
         """Evaluate positions for their players to move, in no symmetry but their own."""
@@ -70,14 +66,20 @@ class Evaluator:
             )
         shapes = ((n * n + 1,), (), (), (n, n))
         outputs = [np.empty((len(planes), *shape), np.float32) for shape in shapes]
-        start = 0
-        for batch_size in plan_batches(len(planes), self.batch_sizes):
-            rows = planes[start : start + batch_size]
-            results = self.backend.run(rows, batch_size)
-            for output, result in zip(outputs, results, strict=True):
-                output[start : start + batch_size] = result[: len(rows)]
-            start += batch_size
+        for start in range(0, len(planes), self.batch_sizes[-1]):
+            rows = planes[start : start + self.batch_sizes[-1]]
+            buffer, run = self._program(len(rows))
+            buffer[: len(rows)] = rows
+            for output, result in zip(outputs, run(), strict=True):
+                output[start : start + len(rows)] = result[: len(rows)]
         return Evaluation(*outputs)
+
+    def _program(self, num_rows: int) -> Program:
+        """Return that of the smallest batch size that holds so many rows."""
+        batch_size = next(size for size in self.batch_sizes if size >= num_rows)
+        if batch_size not in self._programs:
+            self._programs[batch_size] = self.backend.make_program(batch_size)
+        return self._programs[batch_size]
 
 
 def legal_policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
@@ -85,17 +87,6 @@ def legal_policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
     logits = np.where(legal, logits.astype(np.float64), -np.inf)
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
-
-
-@functools.lru_cache(maxsize=4096)
-def plan_batches(count: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Choose from `sizes` the batches that hold `count` rows in the least time, largest first."""
-    full, rest = divmod(count, sizes[-1])
-    plans: list[tuple[int, ...]] = [()]  # the best one of 0, 1, 2, ... rows
-    for rows in range(1, rest + 1):
-        candidates = [(*plans[max(rows - size, 0)], size) for size in sizes]
-        plans.append(min(candidates, key=lambda plan: sum(plan) + CALL_ROWS * len(plan)))
-    return (sizes[-1],) * full + tuple(sorted(plans[-1], reverse=True))
 
 
 class TorchBackend:
@@ -110,44 +101,42 @@ class TorchBackend:
         self.name = f"PyTorch {device.type} {'bf16' if self.dtype == torch.bfloat16 else 'f32'}"
         self._uses_graphs = device.type == "cuda"
         self._net: PolicyValueNet | None = None
-        self._programs: dict[int, tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
         if device.type == "cpu":
             torch.set_num_threads(threads)
 
-    def load(self, net: PolicyValueNet) -> None:
-        """Take the weights of a folded network; one of the same name keeps its CUDA graphs."""
+    def load(self, net: PolicyValueNet) -> bool:
+        """Take the weights of a folded network; tell whether programs must be made anew."""
         if self._net is None or self._net.name != net.name:
-            self._programs.clear()
             self._net = net.to(self.device, self.dtype, memory_format=torch.channels_last)
-            return
+            return True
         for ours, theirs in zip(self._net.parameters(), net.parameters(), strict=True):
             ours.copy_(theirs)
+        return False
 
-    def run(self, planes: np.ndarray, batch_size: int) -> tuple[np.ndarray, ...]:
-        """Return policy logits, value, score, ownership of `batch_size` rows, the first valid."""
-        with torch.inference_mode():
-            if batch_size not in self._programs:
-                self._programs[batch_size] = self._make_program(batch_size)
-            buffer, program = self._programs[batch_size]
-            buffer[: len(planes)] = torch.from_numpy(planes)
-            packed = program().numpy()
-        points = self.size**2
-        logits, value, score, ownership = np.split(packed, np.cumsum((points + 1, 1, 1)), 1)
-        return logits, value[:, 0], score[:, 0], ownership.reshape(-1, self.size, self.size)
+    @torch.inference_mode()
+    def make_program(self, batch_size: int) -> Program:
+        """Return a buffer for planes and what returns logits, value, score, ownership of them."""
+        n = self.size
+        buffer = torch.zeros((batch_size, NUM_PLANES, n, n), pin_memory=self._uses_graphs)
+        forward = self._capture(buffer) if self._uses_graphs else self._forward
+
+        @torch.inference_mode()
+        def run() -> tuple[np.ndarray, ...]:
+            packed = forward(buffer).cpu().numpy()
+            logits, value, score, ownership = np.split(packed, np.cumsum((n * n + 1, 1, 1)), 1)
+            return logits, value[:, 0], score[:, 0], ownership.reshape(-1, n, n)
+
+        return buffer.numpy(), run
 
     def _forward(self, planes: torch.Tensor) -> torch.Tensor:
-        planes = planes.to(self.dtype, memory_format=torch.channels_last)
+        planes = planes.to(self.device).to(self.dtype, memory_format=torch.channels_last)
         logits, value, score, ownership, _ = self._net(planes)
         # One array: one transfer from the device.
         parts = (logits, value[:, None], score[:, None], ownership.flatten(1))
         return torch.cat(parts, 1).float()
 
-    def _make_program(self, batch_size: int) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
-        """Return a buffer to write planes into and what evaluates them: a CUDA graph on CUDA."""
-        shape = (batch_size, NUM_PLANES, self.size, self.size)
-        buffer = torch.zeros(shape, pin_memory=self._uses_graphs)
-        if not self._uses_graphs:
-            return buffer, lambda: self._forward(buffer.to(self.device)).cpu()
+    def _capture(self, buffer: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Record `_forward` as a CUDA graph, which does the same without a call for each kernel."""
         static = buffer.to(self.device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -159,63 +148,69 @@ class TorchBackend:
         with torch.cuda.graph(graph):
             result = self._forward(static)
 
-        def replay() -> torch.Tensor:
-            static.copy_(buffer, non_blocking=True)
+        def replay(planes: torch.Tensor) -> torch.Tensor:
+            static.copy_(planes, non_blocking=True)
             graph.replay()
-            return result.cpu()
+            return result
 
-        return buffer, replay
+        return replay
 
 
 class OpenVinoBackend:
     """A folded network in OpenVINO on the CPU: one stream, in bf16 where the processor has it.
 
-    The network is converted once, with its weights as inputs; `load` puts constants in their
-    place and compiles: 0.1 s instead of 1 s. quantize: the tower's convolutions multiply in int8
-    (Jacob et al. 2018): weights with a scale for each output channel, inputs, which follow a ReLU,
-    with one scale each, from 0 to the largest number in `calibration_planes`.
+    The network is converted once, with its weights as inputs; a program has constants in their
+    place: 0.1 s instead of 1 s at each `load`.
     """
 
-    def __init__(self, size: int, threads: int, quantize: bool):
+    def __init__(self, size: int, threads: int, is_int8: bool):
         import openvino
 
         self.size, self._openvino = size, openvino
         self._core = openvino.Core()
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.name = f"OpenVINO {'int8' if quantize else 'bf16' if has_bf16 else 'f32'}"
-        self._options = {
+        self.name = f"OpenVINO {'int8' if is_int8 else 'bf16' if has_bf16 else 'f32'}"
+        options = {
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # who starts the process pins it
         }
-        self._network = ""  # what `_template` was made from
-        self._template = None
+        self._compile = lambda model: self._core.compile_model(model, "CPU", options)
+        self._network, self._template = "", None  # the name of the converted network, its model
         self._weights: list[np.ndarray] = []
-        self._calibration = calibration_planes(size) if quantize else None
-        self._ranges: list[np.float32] = []  # of the inputs of the tower's convolutions
-        self._requests: dict[int, tuple] = {}  # batch size -> request, its input, its outputs
+        self._calibration = calibration_planes(size) if is_int8 else None
+        self._ranges: list[np.float32] = []  # of the inputs of the convolutions in int8
 
-    def load(self, net: PolicyValueNet) -> None:
-        """Take the weights of a folded network."""
+    def load(self, net: PolicyValueNet) -> bool:
+        """Take the weights of a folded network; programs must be made anew: True."""
         self._weights = [weight.cpu().numpy() for weight in net.parameters()]
-        self._requests.clear()
         if self._network != net.name:
             self._template, self._network = convert(net, self.size), net.name
         if self._calibration is not None:
-            self._ranges = self._find_ranges(self._calibration)
+            model = self._make_model(len(self._calibration))
+            self._ranges = find_ranges(model, self._compile, self._calibration)
+        return True
 
-    def run(self, planes: np.ndarray, batch_size: int) -> tuple[np.ndarray, ...]:
-        """Return policy logits, value, score, ownership of `batch_size` rows, the first valid.
+    def make_program(self, batch_size: int) -> Program:
+        """Return a buffer for planes and what returns logits, value, score, ownership of them.
 
         The arrays are overwritten by the next call.
         """
-        if batch_size not in self._requests:
-            self._requests[batch_size] = self._compile(batch_size)
-        request, buffer, outputs = self._requests[batch_size]
-        buffer[: len(planes)] = planes
-        request.infer(share_outputs=True)
-        return outputs
+        model = self._make_model(batch_size)
+        if self._ranges:
+            quantize(model, self._ranges)
+        request = self._compile(model).create_infer_request()
+        # Views once, since asking for them costs more than a small network's evaluation.
+        outputs = [request.get_output_tensor(i).data for i in range(4)]
+        buffer = request.get_input_tensor().data
+        buffer[:] = 0
+
+        def run() -> list[np.ndarray]:
+            request.infer(share_outputs=True)
+            return outputs
+
+        return buffer, run
 
     def _make_model(self, batch_size: int):
         model = self._template.clone()
@@ -225,55 +220,6 @@ class OpenVinoBackend:
             model.remove_parameter(parameter)
         model.reshape([batch_size, NUM_PLANES, self.size, self.size])
         return model
-
-    def _find_ranges(self, planes: np.ndarray) -> list[np.float32]:
-        """Return the largest input of each of the tower's convolutions, and some more."""
-        model = self._make_model(len(planes))
-        inputs = [node.input_value(0) for node in tower_convolutions(model)]
-        model = self._openvino.Model(inputs, model.get_parameters(), "ranges")
-        results = self._core.compile_model(model, "CPU", self._options)(planes)
-        most = np.array([results[i].max() for i in range(len(inputs))], np.float32)
-        return list(CALIBRATION_MARGIN * most + np.float32(1e-6))
-
-    def _quantize(self, model) -> None:
-        for node, most in zip(tower_convolutions(model), self._ranges, strict=True):
-            inputs, weights = node.input_values()
-            largest = abs(weights.get_node().data).max((1, 2, 3), keepdims=True)
-            ends = (inputs, 0 * most, most, 256), (weights, -largest, largest, 255)
-            for i, (value, low, high, levels) in enumerate(ends):
-                rounded = self._openvino.opset13.fake_quantize(value, low, high, low, high, levels)
-                node.input(i).replace_source_output(rounded.output(0))
-
-    def _compile(self, batch_size: int) -> tuple:
-        model = self._make_model(batch_size)
-        if self._ranges:
-            self._quantize(model)
-        request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
-        # Views once, since asking for them costs more than a small network's evaluation.
-        outputs = tuple(request.get_output_tensor(i).data for i in range(4))
-        buffer = request.get_input_tensor().data
-        buffer[:] = 0
-        return request, buffer, outputs
-
-
-def tower_convolutions(model) -> list:
-    """Return a model's 3x3 convolutions, in order, without the first, which reads the planes."""
-    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
-    return [node for node in nodes if node.input(1).get_shape()[2:] == [3, 3]][1:]
-
-
-def calibration_planes(size: int) -> np.ndarray:
-    """Return (B, C, N, N): planes of positions from all stages of random games, always the same."""
-    rng, rows = np.random.default_rng(0), []
-    steps = np.linspace(1, size * size, 8).astype(int)
-    for _ in range(CALIBRATION_GAMES):
-        board = Board(size)
-        while board.num_moves < steps[-1] and not board.is_over:
-            board.play(int(rng.choice(np.flatnonzero(board.legal_moves()))))
-            if board.num_moves in steps:
-                rows.append(np.empty((NUM_PLANES, size, size), np.float32))
-                board.write_planes(rows[-1])
-    return np.stack(rows)
 
 
 def convert(net: PolicyValueNet, size: int):
@@ -328,14 +274,15 @@ def make_evaluator(
         raise ValueError(f"back end {backend!r} is not one of auto, openvino, torch")
     chosen = choose_device(device)
     has_openvino = importlib.util.find_spec("openvino") is not None
-    if backend == "openvino" and (chosen.type != "cpu" or not has_openvino):
+    uses_openvino = chosen.type == "cpu" and has_openvino and backend != "torch"
+    if backend == "openvino" and not uses_openvino:
         reason = "is for the CPU" if has_openvino else "is not installed"
         raise ValueError(f"back end openvino {reason} (device {chosen})")
-    if chosen.type == "cpu" and has_openvino and backend != "torch":
-        engine = OpenVinoBackend(size, threads, quantize=is_int8_fast() and not exact)
+    if uses_openvino:
+        made = OpenVinoBackend(size, threads, is_int8=is_int8_fast() and not exact)
     else:
-        engine = TorchBackend(size, chosen, threads)
-    evaluator = Evaluator(engine, size, max_batch)
+        made = TorchBackend(size, chosen, threads)
+    evaluator = Evaluator(made, size, max_batch)
     evaluator.load(net)
     return evaluator
 

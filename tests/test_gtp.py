@@ -930,7 +930,7 @@ class Client:
     def __init__(self, session: Session):
         read_end, self._write_end = os.pipe()
         self.pieces: list[str] = []
-        stdin = open(read_end, "rb")  # noqa: SIM115 - closed with the process
+        stdin = open(read_end, "rb", buffering=0)  # noqa: SIM115 - closed with the process
         arguments = (session, stdin, self.pieces.append)
         self.thread = threading.Thread(target=serve, args=arguments, daemon=True)
         self.thread.start()

@@ -74,10 +74,7 @@ class Session:
         return engine
 
     def ponder(self) -> None:
-        """Think ahead if the last command was a move of its own; after an error not until the next.
-
-        The error is said on stderr: it is no command's answer.
-        """
+        """Think ahead if the last command was a move of its own; an error goes to stderr, once."""
         engine = vars(self).get("engine")  # None before a command first needs it
         if not engine or not engine.waits:
             return
@@ -140,7 +137,7 @@ def _format_answer(mark: str, number: str, text: str) -> str:
 
 
 def serve(session: Session, stdin, write: Callable[[str], object]) -> None:
-    """Answer the lines of a binary stream until `quit` or its end.
+    """Answer the lines of a raw binary stream until `quit` or its end.
 
     A thread reads, so that an analysis sees the next line come and `quit` cuts thinking short.
     """
@@ -175,14 +172,17 @@ def _import_network() -> None:
 
 def _read_lines(stdin, session: Session) -> None:
     """Put every line into the session's queue, then None; stop reading at `quit`."""
-    for line in stdin:
-        has_quit = (parse_line(line[:MAX_LINE_BYTES]) or ("", "", ()))[1] == "quit"
-        if has_quit:
-            session.quit_at = time.monotonic()
-        session.lines.put(line[:MAX_LINE_BYTES])
-        if has_quit:
-            return
+    rest = b""
+    while chunk := stdin.read(1 << 16):
+        *whole, rest = (rest + chunk).split(b"\n")
+        rest = rest[:MAX_LINE_BYTES]
+        for line in whole:
+            session.lines.put(line)
+            if (parse_line(line) or ("", "", ()))[1] == "quit":
+                session.quit_at = time.monotonic()
+                return
     session.quit_at = time.monotonic()
+    session.lines.put(rest)
     session.lines.put(None)
 
 
@@ -191,7 +191,7 @@ def run(config: PlayConfig, rules: Rules) -> None:
     sys.stdout.flush()
     output = os.dup(1)
     os.dup2(2, 1)
-    with open(0, "rb", closefd=False) as stdin, open(output, "wb", 0) as stdout:
+    with open(0, "rb", buffering=0, closefd=False) as stdin, open(output, "wb", 0) as stdout:
         serve(Session(config, rules), stdin, lambda text: stdout.write(text.encode()))
     if "torch" in sys.modules:
         os._exit(0)  # PyTorch takes up to 2 s to come down, and Sabaki waits 3 s after `quit`
@@ -385,11 +385,9 @@ def _start_clock(
 ) -> None:
     from .engine import Clock
 
-    if is_byoyomi:
-        engine.start_clock(Clock(main_s, period_s, 1, is_byoyomi=True))
-    else:
-        is_unlimited = period_s > 0 and stones <= 0  # the specification's way to say so
-        engine.start_clock(Clock(None if is_unlimited else main_s, period_s, max(0, stones)))
+    is_unlimited = period_s > 0 and stones <= 0 and not is_byoyomi  # as the specification has it
+    stones = 1 if is_byoyomi else max(0, stones)
+    engine.start_clock(Clock(None if is_unlimited else main_s, period_s, stones, is_byoyomi))
 
 
 def _start_kgs_clock(engine: Engine, system: str = "", *numbers: str) -> None:
@@ -464,7 +462,10 @@ def _analyze_genmove(engine: Engine, *words: str, is_kata: bool) -> Iterator[str
 
 
 def _parse_analysis(engine: Engine, arguments: Sequence[str]) -> tuple[int, float, bool]:
-    """Return (colour, interval in seconds, is ownership wanted?); other keys are ignored."""
+    """Return (colour, interval in seconds, is ownership wanted?).
+
+    Other keys of KataGo's (avoid, allow, minmoves, maxmoves) are ignored.
+    """
     words, color = [word.lower() for word in arguments], engine.board.to_play
     if words and words[0] in ("b", "w", "black", "white"):
         color = parse_color(words.pop(0))
@@ -496,14 +497,14 @@ def _format_infos(search: Search, is_kata: bool) -> str:
         win = min(1.0, max(0.0, (1 + float(result.moves["win"][move])) / 2))
         numbers = f"winrate {round(win * 10000)} prior {round(priors[move] * 10000)}"
         if is_kata:
-            lead = float(result.moves["score"][move])
-            numbers = f"winrate {win:.6f} prior {priors[move]:.6f}"
-            numbers += f" scoreMean {lead:.3f} scoreLead {lead:.3f}"
-        moves_after = search.forest.principal_variation(0, move, PV_LENGTH)
-        line = [format_vertex(m, size) for m in moves_after]
-        infos.append(
-            f"info move {line[0]} visits {visits[move]} {numbers} order {rank} pv {' '.join(line)}"
-        )
+            lead = f"{result.moves['score'][move]:.3f}"
+            numbers = (
+                f"winrate {win:.6f} prior {priors[move]:.6f} scoreMean {lead} scoreLead {lead}"
+            )
+        variation = search.forest.principal_variation(0, move, PV_LENGTH)
+        line = [format_vertex(reply, size) for reply in variation]
+        infos.append(f"info move {line[0]} visits {visits[move]} {numbers} order {rank}")
+        infos.append(f"pv {' '.join(line)}")
     return " ".join(infos)
 
 
@@ -533,7 +534,7 @@ SESSION_COMMANDS: Commands = {  # answered before the rules are loaded
 }
 ENGINE_COMMANDS: Commands = {
     "boardsize": (_boardsize, "SIZE: begin with an empty board of 2 to 19"),
-    "clear_board": (lambda engine: engine.start(engine.board.size), "begin again, board empty"),
+    "clear_board": (lambda engine: engine.start(engine.board.size), "begin again, with no stones"),
     "komi": (_komi, "POINTS: what White gets for moving second, in whole or half points"),
     "get_komi": (lambda engine: f"{engine.board.rules.komi:g}", "the komi"),
     "play": (_play, "COLOR VERTEX: play a move; a colour may move twice in a row"),

@@ -1,15 +1,19 @@
 """GTP 2 and the analysis commands that Sabaki uses: lines in, answers out; `engine.py` plays.
 
-`Session.answer` turns a line into its answer, piece by piece; `serve` does so for a stream. The
-rules, the search and the network are loaded when a command first needs them: a client's first
+`COMMANDS`, at the end, says of every command who answers it, what its arguments are, and its help;
+`read_words` reads the arguments, `Session.answer` makes an answer of a line, `serve` of a stream.
+The rules, the search and the network are loaded when a command first needs them: a client's first
 questions are answered at once.
 Sources: Farnebäck 2002, "Specification of the Go Text Protocol, version 2, draft 2"; KataGo's
 docs/GTP_Extensions.md; Leela Zero's lz-analyze; kgsGtp's manual; GoGui's analyze commands.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import json
+import math
 import os
 import queue
 import re
@@ -17,9 +21,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..config import RULES, PlayConfig, Rules, change
@@ -34,6 +39,11 @@ from ..coords import (
     parse_vertex,
     sign_of,
 )
+from ..machine import format_error
+
+if TYPE_CHECKING:
+    from ..search import Search
+    from .engine import Engine, Kind
 
 QUIT_GRACE_S = 2.0  # how long a move is still thought about once `quit` has arrived
 IDLE_S = 0.5  # without a line, before it prepares itself for a first move
@@ -42,6 +52,7 @@ MIN_VISITS = 9  # before a line of analysis: it has moves in it
 PV_LENGTH = 15
 # Of KataGo's rules, those that minigo has no others of:
 FIXED = {"tax": "NONE", "whiteHandicapBonus": "0", "hasButton": False, "friendlyPassOk": False}
+Answer = str | Iterator[str] | None  # the whole of it, or its lines as they come
 
 
 class Session:
@@ -50,23 +61,20 @@ class Session:
     def __init__(self, config: PlayConfig | None = None, rules: Rules | None = None) -> None:
         self.config, self.rules = config or PlayConfig(), rules
         self.has_quit = False
-        self.is_interrupted: Callable[[], bool] = lambda: True  # has another line arrived?
-        self.must_hurry: Callable[[], bool] = lambda: False  # has `quit` arrived?
+        self.lines: queue.SimpleQueue | None = None  # of a stream, yet to be answered
+        self.quit_at = math.inf  # when the `quit` among them arrived
 
     @cached_property
-    def engine(self):
+    def engine(self) -> Engine:
         from .engine import Engine
 
         engine = Engine(self.config, self.rules)
-        engine.is_interrupted = lambda: self.is_interrupted()
-        engine.must_hurry = lambda: self.must_hurry()
+        engine.is_interrupted = lambda: self.lines is None or not self.lines.empty()
+        engine.must_hurry = lambda: time.monotonic() > self.quit_at + QUIT_GRACE_S
         return engine
 
     def ponder(self) -> None:
-        """Think ahead if the last command was a move of its own; after an error not until the next.
-
-        The error is said on stderr: it is no command's answer.
-        """
+        """Think ahead if the last command was a move of its own; an error goes to stderr, once."""
         engine = vars(self).get("engine")  # None before a command first needs it
         if not engine or not engine.waits:
             return
@@ -74,8 +82,8 @@ class Session:
             engine.ponder()
         except Exception as error:
             engine.waits = False
-            reason = " ".join(str(error).split()) or repr(error)
-            print(f"minigo: cannot think ahead: {reason}", file=sys.stderr, flush=True)
+            text = f"minigo: cannot think ahead: {format_error(error)}"
+            print(text, file=sys.stderr, flush=True)
 
     def respond(self, line: str | bytes) -> str:
         """Return the whole answer to a line: "" if it needs none, else closed by a blank line."""
@@ -86,13 +94,10 @@ class Session:
         parsed = parse_line(line)
         if parsed is None:
             return
-        number, name, arguments = parsed
+        number, name, words = parsed
         opening = f"={number}\n"
         try:
-            if name not in COMMANDS:
-                raise ValueError(f"unknown command {name[:40]!r}")
-            subject = self if name in SESSION_COMMANDS else self.engine
-            text = COMMANDS[name][0](subject, arguments)
+            text = self._obey(name, words)
             if text is None or isinstance(text, str):
                 yield _format_answer("=", number, text or "")
                 return
@@ -103,8 +108,14 @@ class Session:
         except Exception as error:  # nothing that is sent may end the session
             if not isinstance(error, ValueError | OSError):
                 traceback.print_exc()
-            message = str(error) or repr(error)
-            yield _format_answer("?", number, message) if opening else "\n"
+            yield _format_answer("?", number, format_error(error)) if opening else "\n"
+
+    def _obey(self, name: str, words: list[str]) -> Answer:
+        if name not in COMMANDS:
+            raise ValueError(f"unknown command {name[:40]!r}")
+        handler, text = COMMANDS[name]
+        subject = self if name in SESSION_COMMANDS else self.engine
+        return handler(subject, *read_words(text, words, subject))
 
 
 def parse_line(line: str | bytes) -> tuple[str, str, list[str]] | None:
@@ -130,14 +141,12 @@ def serve(session: Session, stdin, write: Callable[[str], object]) -> None:
 
     A thread reads, so that an analysis sees the next line come and `quit` cuts thinking short.
     """
-    lines, quit_at = queue.SimpleQueue(), []
-    session.is_interrupted = lambda: not lines.empty()
-    session.must_hurry = lambda: bool(quit_at) and time.monotonic() > quit_at[0] + QUIT_GRACE_S
-    threading.Thread(target=_read_lines, args=(stdin, lines, quit_at), daemon=True).start()
+    session.lines = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=(stdin, session), daemon=True).start()
     while not session.has_quit:
-        if session.config.ponder and lines.empty():
+        if session.config.ponder and session.lines.empty():
             session.ponder()
-        line = _next_line(lines)
+        line = _next_line(session.lines)
         if line is None:
             return
         for piece in session.answer(line):
@@ -161,21 +170,20 @@ def _import_network() -> None:
         importlib.import_module("openvino")
 
 
-def _read_lines(stdin, lines: queue.SimpleQueue, quit_at: list[float]) -> None:
-    """Put every line into the queue, then None; stop reading at `quit`."""
+def _read_lines(stdin, session: Session) -> None:
+    """Put every line into the session's queue, then None; stop reading at `quit`."""
     rest = b""
     while chunk := stdin.read(1 << 16):
         *whole, rest = (rest + chunk).split(b"\n")
         rest = rest[:MAX_LINE_BYTES]
         for line in whole:
+            session.lines.put(line)
             if (parse_line(line) or ("", "", ()))[1] == "quit":
-                quit_at.append(time.monotonic())
-            lines.put(line)
-            if quit_at:
+                session.quit_at = time.monotonic()
                 return
-    quit_at.append(time.monotonic())
-    lines.put(rest)
-    lines.put(None)
+    session.quit_at = time.monotonic()
+    session.lines.put(rest)
+    session.lines.put(None)
 
 
 def run(config: PlayConfig, rules: Rules) -> None:
@@ -189,20 +197,6 @@ def run(config: PlayConfig, rules: Rules) -> None:
         os._exit(0)  # PyTorch takes up to 2 s to come down, and Sabaki waits 3 s after `quit`
 
 
-# ---- commands: (engine or session, arguments) -> None, the answer, or its lines as they come ----
-
-
-def _parse(kind: type, arguments: list[str], index: int, what: str):
-    try:
-        return kind(arguments[index])
-    except (IndexError, ValueError, OverflowError):
-        raise ValueError(f"no {what} in {' '.join(arguments)[:60]!r}") from None
-
-
-def _color(arguments: list[str]) -> int:
-    return _parse(parse_color, arguments, 0, "colour")
-
-
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not -1e9 < seconds < 1e9:
@@ -210,61 +204,88 @@ def _seconds(text: str) -> float:
     return max(0.0, seconds)
 
 
-def _count(text: str) -> int:
-    return max(0, int(text))
+KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {  # of words: in the help, in an error
+    "COLOR": ("colour", parse_color),
+    "SIZE": ("size", int),
+    "POINTS": ("komi", float),
+    "NUMBER": ("number of stones", int),
+    "MAIN": ("seconds", _seconds),
+    "PERIOD": ("seconds", _seconds),
+    "SECONDS": ("seconds", _seconds),
+    "STONES": ("number of stones", int),
+}
 
 
-# ---- the session ----
+def read_words(text: str, words: list[str], engine: Engine | Session | None = None) -> list:
+    """Read the arguments that a command's help names; what stands behind them is ignored.
+
+    "KIND..." and "[KIND KIND]..." go on until the words end. From a kind on that is none of KINDS
+    the rest is the words themselves: the command knows what they are. Raises ValueError.
+    """
+    usage, values = text.partition(": ")[0] if ": " in text else "", []
+    kinds = usage.split()
+    if usage.endswith("..."):
+        kinds = usage.strip("[.]").split()
+        kinds *= math.ceil(len(words) / len(kinds))
+    for at, kind in enumerate(kinds):
+        word = words[at] if at < len(words) else ""
+        if kind == "VERTEX":
+            values.append(-1 if word.lower() == "resign" else parse_vertex(word, engine.board.size))
+        elif kind in KINDS:
+            values.append(_read(*KINDS[kind], word, words))
+        else:
+            return values + words[at:]
+    return values
 
 
-def _known_command(session: Session, arguments: list[str]) -> str:
-    return str(" ".join(arguments) in COMMANDS).lower()
+def _read(what: str, parse: Callable[[str], Any], word: str, words: list[str]) -> Any:
+    try:
+        return parse(word)
+    except (ValueError, OverflowError):
+        raise ValueError(f"no {what} in {' '.join(words)[:60]!r}") from None
 
 
-def _quit(session: Session, arguments: list[str]) -> None:
+def _say(text: str) -> Callable[[Session], str]:
+    return lambda session: text
+
+
+def _known_command(session: Session, *words: str) -> str:
+    return str(" ".join(words) in COMMANDS).lower()
+
+
+def _quit(session: Session) -> None:
     session.has_quit = True
 
 
-def _set(engine, arguments: list[str]) -> None:
+def _set(engine: Engine, name: str = "", *values: str) -> None:
     kinds = {"visits": int, "time": float, "threads": int}
-    name = arguments[0] if arguments else ""
     if name not in kinds:
         raise ValueError(f"unknown setting {name[:40]!r}; there are {', '.join(kinds)}")
-    is_lifted = arguments[1:] == ["none"] and name != "threads"
-    value = None if is_lifted else _parse(kinds[name], arguments, 1, name)
+    is_lifted = values == ("none",) and name != "threads"
+    value = None if is_lifted else _read(name, kinds[name], "".join(values[:1]), [name, *values])
     engine.change_config(**{"time_s" if name == "time" else name: value})
 
 
-# ---- the board ----
+def _boardsize(engine: Engine, size: int) -> None:
+    engine.start(check_size(size))
 
 
-def _boardsize(engine, arguments: list[str]) -> None:
-    engine.start(check_size(_parse(int, arguments, 0, "size")))
+def _komi(engine: Engine, komi: float) -> None:
+    engine.change_rules(change(engine.board.rules, komi=komi))
 
 
-def _clear_board(engine, arguments: list[str]) -> None:
-    engine.start(engine.board.size)
+def _play(engine: Engine, color: int, move: int) -> None:
+    if move >= 0:
+        engine.play(move, color)
 
 
-def _komi(engine, arguments: list[str]) -> None:
-    engine.change_rules(change(engine.board.rules, komi=_parse(float, arguments, 0, "komi")))
+def _set_position(engine: Engine, *stones: int) -> None:
+    pairs = list(zip(stones[::2], stones[1::2], strict=True))
+    black, white = ([move for color, move in pairs if color == own] for own in (BLACK, WHITE))
+    engine.start(engine.board.size, black, white)
 
 
-def _play(engine, arguments: list[str]) -> None:
-    color, vertex = _color(arguments), arguments[1] if len(arguments) > 1 else ""
-    if vertex.lower() != "resign":
-        engine.play(parse_vertex(vertex, engine.board.size), color)
-
-
-def _set_position(engine, arguments: list[str]) -> None:
-    stones = {BLACK: [], WHITE: []}
-    for i in range(0, len(arguments), 2):
-        vertex = "".join(arguments[i + 1 : i + 2])
-        stones[_color(arguments[i:])].append(parse_vertex(vertex, engine.board.size))
-    engine.start(engine.board.size, stones[BLACK], stones[WHITE])
-
-
-def _showboard(engine, arguments: list[str]) -> str:
+def _showboard(engine: Engine) -> str:
     board, size = engine.board, engine.board.size
     rows = [f"{size - i:2} {row} {size - i}" for i, row in enumerate(str(board).split("\n"))]
     columns = "   " + " ".join(COLUMNS[:size])
@@ -273,27 +294,41 @@ def _showboard(engine, arguments: list[str]) -> str:
     return "\n".join(["", columns, *rows, columns, status])
 
 
-def _vertices(engine, moves: list[int]) -> str:
+def _vertices(engine: Engine, moves: list[int]) -> str:
     return " ".join(format_vertex(move, engine.board.size) for move in moves)
 
 
-def _list_stones(engine, arguments: list[str]) -> str:
-    color, stones = _color(arguments), engine.board.stones().ravel().tolist()
+def _list_stones(engine: Engine, color: int) -> str:
+    stones = engine.board.stones().ravel().tolist()
     return _vertices(engine, [move for move, stone in enumerate(stones) if stone == color])
 
 
-def _captures(engine, arguments: list[str]) -> str:
-    return str(engine.board.prisoners[1 if _color(arguments) == BLACK else 0])
+def _captures(engine: Engine, color: int) -> str:
+    return str(engine.board.prisoners[WHITE - color])  # Black lost, White lost
 
 
-def most_handicap(size: int) -> int:
-    """Return how many fixed handicap stones a board has room for (GTP specification, 4.1.1)."""
-    return 0 if size < 7 else 4 if size % 2 == 0 or size == 7 else 9
+def _handicap(engine: Engine, number: int, is_free: bool = False) -> str:
+    moves = handicap_moves(engine.board.size, number, is_free)
+    _set_handicap(engine, *moves)
+    return _vertices(engine, moves)
 
 
-def handicap_moves(size: int, number: int) -> list[int]:
-    """Return the points of a fixed handicap (GTP specification, 4.1.1)."""
-    if not 2 <= number <= most_handicap(size):
+def _set_handicap(engine: Engine, *moves: int) -> None:
+    if engine.moves or engine.board.stones().any():
+        raise ValueError("board not empty")
+    if len(moves) < 2:
+        raise ValueError(f"bad vertex list {_vertices(engine, moves)!r}")
+    engine.start(engine.board.size, moves, to_play=WHITE)
+
+
+def handicap_moves(size: int, number: int, is_free: bool = False) -> list[int]:
+    """Return the points of a fixed handicap, or as many of a free one as there is room for.
+
+    GTP specification, 4.1.1. Raises ValueError.
+    """
+    most = 0 if size < 7 else 4 if size % 2 == 0 or size == 7 else 9
+    number = min(number, most) if is_free else number
+    if not 2 <= number <= most:
         raise ValueError(f"invalid number of stones {number}")
     low = 3 if size >= 13 else 2
     high, middle = size - 1 - low, size // 2
@@ -304,57 +339,38 @@ def handicap_moves(size: int, number: int) -> list[int]:
     return [row * size + column for row, column in points[:number]]
 
 
-def _handicap(engine, arguments: list[str], kind: str) -> str | None:
-    size = engine.board.size
-    if engine.moves or engine.board.stones().any():
-        raise ValueError("board not empty")
-    if kind == "set":
-        moves = [parse_vertex(text, size) for text in arguments]
-        if len(moves) < 2:
-            raise ValueError(f"bad vertex list {' '.join(arguments)[:60]!r}")
-    else:
-        number = _parse(int, arguments, 0, "number of stones")
-        moves = handicap_moves(size, min(number, most_handicap(size)) if kind == "free" else number)
-    engine.start(size, moves, to_play=WHITE)
-    return None if kind == "set" else _vertices(engine, moves)
+def _loadsgf(engine: Engine, *words: str) -> None:
+    path, number = re.fullmatch("(.*?)(?: ([0-9]+))?", " ".join(words)).groups()
+    engine.load(path, number and max(0, int(number) - 1))
 
 
-def _loadsgf(engine, arguments: list[str]) -> None:
-    last = arguments[-1] if len(arguments) > 1 and arguments[-1].isdecimal() else ""
-    path = " ".join(arguments[:-1] if last else arguments)
-    engine.load(path, max(0, int(last) - 1) if last else None)
-
-
-def _printsgf(engine, arguments: list[str]) -> str | None:
+def _printsgf(engine: Engine, *words: str) -> str | None:
     from ..sgf import format_sgf
 
     text = format_sgf(engine.record())
-    if not arguments:
+    if not words:
         return text
-    Path(" ".join(arguments)).write_text(text, encoding="utf-8")
+    Path(" ".join(words)).write_text(text, encoding="utf-8")
     return None
 
 
-# ---- rules and time ----
-
-
-def _get_rules(engine, arguments: list[str]) -> str:
+def _get_rules(engine: Engine) -> str:
     rules = engine.board.rules
     values = {"ko": rules.ko.upper(), "score": rules.scoring.upper(), "suicide": rules.suicide}
     return json.dumps(values | FIXED)
 
 
-def _set_rules(engine, arguments: list[str], is_kgs: bool = False) -> None:
-    engine.change_rules(parse_rules(" ".join(arguments), engine.board.rules, not is_kgs))
+def _set_rules(engine: Engine, *words: str) -> None:
+    engine.change_rules(parse_rules(" ".join(words), engine.board.rules))
 
 
-def parse_rules(text: str, rules: Rules, may_be_json: bool = True) -> Rules:
+def parse_rules(text: str, rules: Rules) -> Rules:
     """Read a preset's name, or JSON as of `kata-get-rules` that changes `rules`; komi stays."""
-    preset = RULES.get(text.strip().lower().replace("_", "-"))
+    preset = RULES.get(text.lower().replace("_", "-"))
     if preset:
         return change(preset, komi=rules.komi)
     try:
-        values = json.loads(text if may_be_json else "")
+        values = json.loads(text) or None  # {} names no rules
         ko, scoring = values.pop("ko", rules.ko), values.pop("score", rules.scoring)
         suicide = values.pop("suicide", rules.suicide)
         if not isinstance(suicide, bool) or not values.items() <= FIXED.items():
@@ -364,70 +380,51 @@ def parse_rules(text: str, rules: Rules, may_be_json: bool = True) -> Rules:
         raise ValueError(f"unknown rules {text[:60]!r}; there are {', '.join(RULES)}") from None
 
 
-def _start_clock(engine, arguments: list[str], is_byoyomi: bool = False) -> None:
+def _start_clock(
+    engine: Engine, main_s: float, period_s: float, stones: int, is_byoyomi: bool = False
+) -> None:
     from .engine import Clock
 
-    main_s, period_s = (_parse(_seconds, arguments, i, "seconds") for i in (0, 1))
-    stones = _parse(_count, arguments, 2, "number of stones")
-    if is_byoyomi:
-        engine.start_clock(Clock(main_s, period_s, 1, is_byoyomi=True))
-    else:
-        is_unlimited = period_s > 0 and stones == 0  # the specification's way to say so
-        engine.start_clock(Clock(None if is_unlimited else main_s, period_s, stones))
+    is_unlimited = period_s > 0 and stones <= 0 and not is_byoyomi  # as the specification has it
+    stones = 1 if is_byoyomi else max(0, stones)
+    engine.start_clock(Clock(None if is_unlimited else main_s, period_s, stones, is_byoyomi))
 
 
-def _kgs_time_settings(engine, arguments: list[str]) -> None:
-    kind, numbers = " ".join(arguments[:1]).lower(), arguments[1:]
-    if kind not in ("none", "absolute", "byoyomi", "canadian"):
-        raise ValueError(f"unknown time system {kind[:40]!r}")
-    if kind == "none":
-        numbers = ["0", "1", "0"]
-    elif kind == "absolute":
-        numbers = [*numbers[:1], "0", "0"]
-    _start_clock(engine, numbers, kind == "byoyomi")
+def _start_kgs_clock(engine: Engine, system: str = "", *numbers: str) -> None:
+    told = {"none": 0, "absolute": 1, "byoyomi": 3, "canadian": 3}.get(system.lower())
+    if told is None:
+        raise ValueError(f"unknown time system {system.lower()[:40]!r}")
+    words = [*numbers[:told], *["0", "1", "0"][told:]]
+    values = read_words("MAIN PERIOD STONES: ", words)
+    _start_clock(engine, *values, is_byoyomi=system.lower() == "byoyomi")
 
 
-def _time_left(engine, arguments: list[str]) -> None:
-    color, seconds = _color(arguments), _parse(_seconds, arguments, 1, "seconds")
-    engine.clock.tell(color, seconds, _parse(_count, arguments, 2, "number of stones"))
+def _time_left(engine: Engine, color: int, seconds: float, stones: int) -> None:
+    engine.clock.tell(color, seconds, stones)
 
 
-# ---- moves and scores ----
+def _genmove(engine: Engine, color: int, kind: Kind = "play") -> str:
+    return _format_own(engine, engine.genmove(color, kind))
 
 
-def _genmove(engine, arguments: list[str]) -> str:
-    return _format_own(engine, engine.genmove(_color(arguments)))
-
-
-def _format_own(engine, move: int) -> str:
+def _format_own(engine: Engine, move: int) -> str:
     return "resign" if move < 0 else format_vertex(move, engine.board.size)
 
 
-def _reg_genmove(engine, arguments: list[str]) -> str:
-    return _format_own(engine, engine.genmove(_color(arguments), "suggest"))
-
-
-def _genmove_cleanup(engine, arguments: list[str]) -> str:
-    return _format_own(engine, engine.genmove(_color(arguments), "cleanup"))
-
-
-def _final_score(engine, arguments: list[str]) -> str:
+def _final_score(engine: Engine) -> str:
     score = engine.score()
     return f"{format_color(BLACK if score > 0 else WHITE)}+{abs(score):g}" if score else "0"
 
 
-def _final_status_list(engine, arguments: list[str]) -> str:
-    if arguments[:1] not in (["alive"], ["seki"], ["dead"]):
-        raise ValueError(f"invalid status {' '.join(arguments)[:60]!r}")
-    return "\n".join(_vertices(engine, chain) for chain in engine.statuses()[arguments[0]])
+def _final_status_list(engine: Engine, status: str = "", *_: str) -> str:
+    if status not in ("alive", "seki", "dead"):
+        raise ValueError(f"invalid status {status[:60]!r}")
+    return "\n".join(_vertices(engine, chain) for chain in engine.statuses()[status])
 
 
-# ---- what the network and the search think ----
-
-
-def _raw_network(engine, arguments: list[str]) -> str:
+def _raw_network(engine: Engine) -> str:
     board = engine.position(engine.board.to_play)
-    evaluation, white = engine.evaluate(board), 1 if board.to_play == WHITE else -1
+    evaluation, white = engine.evaluate(board), -sign_of(board.to_play)
     texts = [f"{p:.6f}" if p > 0 else "NAN" for p in engine.policy(board)]  # as KataGo writes it
     owner = [f"{white * x:.6f}" for x in evaluation.ownership[0].ravel()]
     win = (1 + white * float(evaluation.value[0])) / 2
@@ -441,9 +438,9 @@ def _rows(texts: list[str], size: int) -> list[str]:
     return [" ".join(texts[i : i + size]) for i in range(0, size * size, size)]
 
 
-def _analyze(engine, arguments: list[str], is_kata: bool) -> Iterator[str]:
+def _analyze(engine: Engine, *words: str, is_kata: bool) -> Iterator[str]:
     """Yield a line of analysis per interval, until another line arrives."""
-    color, interval_s, has_ownership = _parse_analysis(engine, arguments)
+    color, interval_s, has_ownership = _parse_analysis(engine, words)
     search, owner = engine.search_at(color), _format_ownership(engine, color, has_ownership)
     while True:
         deadline = time.monotonic() + interval_s
@@ -455,37 +452,41 @@ def _analyze(engine, arguments: list[str], is_kata: bool) -> Iterator[str]:
             return
 
 
-def _analyze_genmove(engine, arguments: list[str], is_kata: bool) -> Iterator[str]:
+def _analyze_genmove(engine: Engine, *words: str, is_kata: bool) -> Iterator[str]:
     """Yield lines of analysis while it thinks, then the move."""
-    color, interval_s, has_ownership = _parse_analysis(engine, arguments)
+    color, interval_s, has_ownership = _parse_analysis(engine, words)
     owner = _format_ownership(engine, color, has_ownership)
     for search in engine.think(color, interval_s):
         yield _format_infos(search, is_kata) + owner
     yield f"play {_format_own(engine, engine.genmove(color, thought=search))}"
 
 
-def _parse_analysis(engine, arguments: list[str]) -> tuple[int, float, bool]:
-    """Return (colour, interval in seconds, is ownership wanted?); other keys are ignored."""
+def _parse_analysis(engine: Engine, arguments: Sequence[str]) -> tuple[int, float, bool]:
+    """Return (colour, interval in seconds, is ownership wanted?).
+
+    Other keys of KataGo's (avoid, allow, minmoves, maxmoves) are ignored.
+    """
     words, color = [word.lower() for word in arguments], engine.board.to_play
     if words and words[0] in ("b", "w", "black", "white"):
         color = parse_color(words.pop(0))
     if words and words[0][0].isdigit():
         words.insert(0, "interval")
     pairs = dict(zip(words[::2], words[1::2], strict=False))
-    interval = _parse(float, [pairs.get("interval", "100")], 0, "interval in hundredths")
+    interval = pairs.get("interval", "100")
+    interval = _read("interval in hundredths", float, interval, [interval])
     if len(words) % 2 or not 0 <= interval < 1e6:
         raise ValueError(f"syntax error: {' '.join(arguments)[:60]!r}")
     return color, max(interval / 100, 0.01), pairs.get("ownership") == "true"
 
 
-def _format_ownership(engine, color: int, is_wanted: bool) -> str:
+def _format_ownership(engine: Engine, color: int, is_wanted: bool) -> str:
     if not is_wanted:
         return ""
     points = (sign_of(color) * engine.owner(color)).tolist()
     return " ownership " + " ".join(f"{x:.3f}" for x in points)
 
 
-def _format_infos(search, is_kata: bool) -> str:
+def _format_infos(search: Search, is_kata: bool) -> str:
     """Write every visited move, the best first, as the player to move sees it."""
     search.run(max(0, MIN_VISITS - search.forest.num_visits(0)))
     result, size, infos = search.result(0), search.boards[0].size, []
@@ -496,14 +497,14 @@ def _format_infos(search, is_kata: bool) -> str:
         win = min(1.0, max(0.0, (1 + float(result.moves["win"][move])) / 2))
         numbers = f"winrate {round(win * 10000)} prior {round(priors[move] * 10000)}"
         if is_kata:
-            lead = float(result.moves["score"][move])
-            numbers = f"winrate {win:.6f} prior {priors[move]:.6f}"
-            numbers += f" scoreMean {lead:.3f} scoreLead {lead:.3f}"
-        moves_after = search.forest.principal_variation(0, move, PV_LENGTH)
-        line = [format_vertex(m, size) for m in moves_after]
-        infos.append(
-            f"info move {line[0]} visits {visits[move]} {numbers} order {rank} pv {' '.join(line)}"
-        )
+            lead = f"{result.moves['score'][move]:.3f}"
+            numbers = (
+                f"winrate {win:.6f} prior {priors[move]:.6f} scoreMean {lead} scoreLead {lead}"
+            )
+        variation = search.forest.principal_variation(0, move, PV_LENGTH)
+        line = [format_vertex(reply, size) for reply in variation]
+        infos.append(f"info move {line[0]} visits {visits[move]} {numbers} order {rank}")
+        infos.append(f"pv {' '.join(line)}")
     return " ".join(infos)
 
 
@@ -517,38 +518,44 @@ string/CPU Time/cputime
 none/Set Visits/minigo-set visits %s
 none/Set Time/minigo-set time %s"""
 
-SESSION_COMMANDS = frozenset(  # answered before the rules are loaded
-    ("protocol_version", "name", "version", "known_command", "list_commands", "quit", "stop")
-    + ("cputime", "gogui-analyze_commands")
-)
-
-COMMANDS: dict[str, tuple[Callable, str]] = {
-    "protocol_version": (lambda session, arguments: "2", "the version of GTP"),
-    "name": (lambda session, arguments: "minigo", "the name of the engine"),
-    "version": (lambda session, arguments: __version__, "the version of the engine"),
+# Who answers a command, given the session or the engine and the arguments; its line of help, which
+# names those arguments, up to a colon, as `read_words` reads them.
+Commands = dict[str, tuple[Callable[..., Answer], str]]
+SESSION_COMMANDS: Commands = {  # answered before the rules are loaded
+    "protocol_version": (_say("2"), "the version of GTP"),
+    "name": (_say("minigo"), "the name of the engine"),
+    "version": (_say(__version__), "the version of the engine"),
     "known_command": (_known_command, "COMMAND: is it one of these?"),
-    "list_commands": (lambda session, arguments: "\n".join(COMMANDS), "all of these"),
+    "list_commands": (lambda session: "\n".join(COMMANDS), "all of these"),
     "quit": (_quit, "end the session"),
+    "stop": (_say(""), "end an analysis, as any line does"),
+    "cputime": (lambda session: f"{time.process_time():.3f}", "seconds used so far"),
+    "gogui-analyze_commands": (_say(GOGUI_COMMANDS), "GoGui's menu of them"),
+}
+ENGINE_COMMANDS: Commands = {
     "boardsize": (_boardsize, "SIZE: begin with an empty board of 2 to 19"),
-    "clear_board": (_clear_board, "begin again with an empty board"),
+    "clear_board": (lambda engine: engine.start(engine.board.size), "begin again, with no stones"),
     "komi": (_komi, "POINTS: what White gets for moving second, in whole or half points"),
-    "get_komi": (lambda engine, arguments: f"{engine.board.rules.komi:g}", "the komi"),
+    "get_komi": (lambda engine: f"{engine.board.rules.komi:g}", "the komi"),
     "play": (_play, "COLOR VERTEX: play a move; a colour may move twice in a row"),
     "set_position": (_set_position, "[COLOR VERTEX]...: begin with these stones on the board"),
     "genmove": (_genmove, "COLOR: think, play a move and name it"),
-    "reg_genmove": (_reg_genmove, "COLOR: name a move without playing it"),
-    "kgs-genmove_cleanup": (_genmove_cleanup, "COLOR: genmove that captures dead stones first"),
-    "undo": (lambda engine, arguments: engine.undo(), "take the last move back"),
+    "reg_genmove": (partial(_genmove, kind="suggest"), "COLOR: name a move without playing it"),
+    "kgs-genmove_cleanup": (
+        partial(_genmove, kind="cleanup"),
+        "COLOR: genmove that captures dead stones first",
+    ),
+    "undo": (lambda engine: engine.undo(), "take the last move back"),
     "showboard": (_showboard, "draw the board"),
     "list_stones": (_list_stones, "COLOR: its stones"),
     "captures": (_captures, "COLOR: how many stones it has captured"),
-    "fixed_handicap": (partial(_handicap, kind="fixed"), "NUMBER: stones on the star points"),
-    "place_free_handicap": (partial(_handicap, kind="free"), "NUMBER: so many stones, or fewer"),
-    "set_free_handicap": (partial(_handicap, kind="set"), "VERTEX...: put handicap stones"),
+    "fixed_handicap": (_handicap, "NUMBER: stones on the star points"),
+    "place_free_handicap": (partial(_handicap, is_free=True), "NUMBER: so many stones, or fewer"),
+    "set_free_handicap": (_set_handicap, "VERTEX...: put handicap stones"),
     "time_settings": (_start_clock, "MAIN PERIOD STONES: seconds, then stones per period"),
     "kgs-time_settings": (
-        _kgs_time_settings,
-        "none | absolute MAIN | byoyomi MAIN PERIOD PERIODS | canadian MAIN PERIOD STONES",
+        _start_kgs_clock,
+        "none | absolute MAIN | byoyomi MAIN PERIOD PERIODS | canadian MAIN PERIOD STONES: by name",
     ),
     "time_left": (_time_left, "COLOR SECONDS STONES: the clock; 0 stones in main time"),
     "final_score": (_final_score, "the count; dead stones come off, but for Tromp-Taylor rules"),
@@ -557,7 +564,7 @@ COMMANDS: dict[str, tuple[Callable, str]] = {
     "printsgf": (_printsgf, "[FILE]: write the game as SGF, or as the answer"),
     "kata-get-rules": (_get_rules, "the rules as JSON"),
     "kata-set-rules": (_set_rules, f"RULES: {', '.join(RULES)}, or JSON"),
-    "kgs-rules": (partial(_set_rules, is_kgs=True), "RULES: by name"),
+    "kgs-rules": (_set_rules, "RULES: the same"),
     "kata-raw-nn": (_raw_network, "the network's win rate, score, policy and ownership"),
     "lz-analyze": (partial(_analyze, is_kata=False), "[COLOR] [HUNDREDTHS]: rates to 10000"),
     "kata-analyze": (
@@ -572,11 +579,9 @@ COMMANDS: dict[str, tuple[Callable, str]] = {
         partial(_analyze_genmove, is_kata=True),
         "[COLOR] [HUNDREDTHS] [ownership true]: the same, win rates to 1",
     ),
-    "stop": (lambda session, arguments: None, "end an analysis, as any line does"),
     "minigo-set": (_set, "visits | time | threads NUMBER: from the next move on; none: no limit"),
-    "cputime": (lambda session, arguments: f"{time.process_time():.3f}", "seconds used so far"),
-    "gogui-analyze_commands": (lambda session, arguments: GOGUI_COMMANDS, "GoGui's menu of them"),
 }
+COMMANDS = SESSION_COMMANDS | ENGINE_COMMANDS
 
 
 def describe_commands() -> str:

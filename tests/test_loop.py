@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("torch")
 from minigo import loop  # noqa: E402
-from minigo.checkpoint import load_checkpoint  # noqa: E402
+from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.crew import locked  # noqa: E402
 from minigo.lab import progress  # noqa: E402
@@ -86,6 +86,16 @@ def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
         loop.run(load_recipe(recipe_path, ["network=b1c16"]), "tiny", tmp_path)
     with pytest.raises(ValueError, match="of a run with seed 1, not seed 2"):
         loop.run(load_recipe(recipe_path, ["seed=2"]), "tiny", tmp_path)
+
+
+def test_a_state_that_an_older_minigo_left_is_refused(recipe_path, tmp_path):
+    latest = loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path).parent / "latest.pt"
+    old = load_checkpoint(latest)
+    del old.state["step"]
+    content = {"network": old.network, "weights": old.weights, "info": old.info}
+    save_checkpoint(latest, state=old.state, **content)
+    with pytest.raises(ValueError, match="latest.pt is no state of a run of this minigo$"):
+        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
 
 
 def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):

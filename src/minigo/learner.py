@@ -57,8 +57,8 @@ class Learner:
         The optimiser's settings stay those of `config`. Raises ValueError where there is no state.
         """
         state = checkpoint.state
-        if state is None:
-            raise ValueError(f"{checkpoint.path} is no state of a run")
+        if state is None or not {*_PARTS, "step"} <= state.keys():  # older ones had no step here
+            raise ValueError(f"{checkpoint.path} is no state of a run of this minigo")
         moments = self.optimizer.state_dict() | {"state": state["optimizer"]["state"]}
         for part in _PARTS:
             getattr(self, part).load_state_dict(moments if part == "optimizer" else state[part])

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,3 +34,15 @@ def has_gpu() -> bool:
     except ImportError:
         return False
     return torch.cuda.is_available()
+
+
+def kill_with_children(process: subprocess.Popen) -> None:
+    """Kill a program that has started others, and assert that these end, too."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path("/proc", child).exists() for child in children):
+        assert time.monotonic() < deadline, "a process is still there"
+        time.sleep(0.05)

@@ -25,7 +25,7 @@ CORE = (
     "coords _board _tree network checkpoint evaluator search record replay train learner selfplay "
 )
 CORE = (CORE + "loop imitation").split()
-CORE_LINES, PACKAGE_LINES = 3_857, 9_297  # at most, everything counted; they may only fall
+CORE_LINES, PACKAGE_LINES = 3_855, 9_293  # at most, everything counted; they may only fall
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
+from conftest import kill_with_children
 from minigo import loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
@@ -220,13 +221,7 @@ def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
     options = ["--set", "selfplay.workers=2", "--set", "cycles=1000"]
     run = subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.DEVNULL)
     wait_for(tmp_path / "checkpoints" / "tiny" / "cycle-0001.pt")
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    deadline = time.monotonic() + 10
-    while any(Path("/proc", child).exists() for child in children):
-        assert time.monotonic() < deadline, "a worker is still there"
-        time.sleep(0.05)
+    kill_with_children(run)
 
 
 def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):

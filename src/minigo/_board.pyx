@@ -71,7 +71,7 @@ cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
 cdef int fill_tables(int size) except -1:
     """Fill the tables of one board size, once."""
     cdef int move, symmetry
-    cdef short[:, ::1] table
+    cdef const short[:, ::1] table
     if HAS_TABLES[size]:
         return 0
     memset(MOVE_OF[size], 0xFF, sizeof(MOVE_OF[size]))

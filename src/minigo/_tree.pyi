@@ -53,7 +53,7 @@ class Forest:
 
         logits: (B, A); value: (B,) in [-1, 1] and score: (B,) points, both for the player to
         move at the leaf. All float32, rows in the order of `planes`. Discards the leaves and
-        raises ValueError where one holds NaN or infinity.
+        raises ValueError where one holds NaN or infinity, but for a logit of -inf: no prior.
         """
 
     def discard(self) -> None:

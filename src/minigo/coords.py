@@ -3,6 +3,7 @@
 A move is an int, `row * size + col` from the top-left corner; `size * size` is pass.
 """
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def format_point(move: int, size: int) -> str:
     return "" if row == size else chr(ord("a") + col) + chr(ord("a") + row)
 
 
+@lru_cache
 def symmetry_table(size: int) -> "np.ndarray":
     """Return (8, A) int16: where each of the eight symmetries of the square moves every move.
 
@@ -84,4 +86,5 @@ def symmetry_table(size: int) -> "np.ndarray":
         to = points.T if symmetry & 4 else points
         to = to[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]
         table[symmetry, :-1] = to.ravel()
+    table.flags.writeable = False  # it is shared
     return table

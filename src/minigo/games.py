@@ -32,8 +32,6 @@ SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 _RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
 _NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
 
-symmetries = lru_cache(symmetry_table)
-
 
 def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[GameRecord | Skipped]:
     """Yield what `load_games` does, the `Skipped` of a packed archive last and without names."""
@@ -151,7 +149,7 @@ def game_key(record: GameRecord) -> int:
     area, moves = record.size**2, record.moves
     while len(moves) and moves[-1] == area:
         moves = moves[:-1]
-    table = symmetries(record.size)
+    table = symmetry_table(record.size)
     texts = [to[moves[:SAME_MOVES]].astype("<i2").tobytes() for to in table]
     if record.setup is not None:
         stones = np.empty((len(table), area), np.int8)

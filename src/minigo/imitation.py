@@ -92,7 +92,7 @@ def imitate(
         texts = format_sizes(sizes), ", ".join(map(str, paths))
         raise ValueError("no {} game to learn from in {}".format(*texts))
     about |= {"games": len(games.training), "held_out_games": len(games.held_out)}
-    run = _Run(Learner(net, config, device), games, sizes, about, out, state)
+    run = _Run(Learner(net, config, device), games, about, out, state)
     if earlier:
         _check_same(earlier, about)
         run.load(earlier)
@@ -113,16 +113,11 @@ class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
     def __init__(
-        self,
-        learner: Learner,
-        games: HumanGames,
-        sizes: list[int],
-        about: dict,
-        out: Path,
-        state: Path,
+        self, learner: Learner, games: HumanGames, about: dict, out: Path, state: Path
     ) -> None:
         self.learner, self.games, self.about = learner, games, about
         self.out, self.state = out, state
+        sizes = sorted({record.size for record in games.training + games.held_out})
         self.training = Replay(sizes, np.random.default_rng(about["seed"]))
         self.held_out = Replay(sizes, np.random.default_rng(0))
         self.training.add(games.training)

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .coords import symmetry_table
 from .evaluator import Evaluator, make_evaluator
-from .games import symmetries
 from .network import PolicyValueNet
 from .replay import Replay
 
@@ -32,7 +32,7 @@ def judge(
     are means over the symmetries; the error is NaN where the result is unknown.
     """
     size, rows = evaluator.size, []
-    table = symmetries(size)
+    table = symmetry_table(size)
     chunks = np.split(positions, range(256, len(positions), 256))
     for chunk in tqdm(chunks, "evaluating", leave=False, disable=None):
         policy, value = 0.0, 0.0

@@ -1,18 +1,13 @@
 """Elo from results: against published figures, exact cases and each other."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
 from minigo.lab import elo as module
-from minigo.lab.elo import (
-    choose_pair,
-    find_interval,
-    fit_ratings,
-    format_elo,
-    sprt,
-)
+from minigo.lab.elo import choose_pair, find_interval, fit_ratings, format_elo, sprt
 from minigo.play.match import elo_difference, score_interval
 
 # American League, Eastern Division, 1987: games won by the row's team against the column's.
@@ -81,16 +76,14 @@ def test_the_pair_chosen_takes_most_from_the_variance(rng):
     games = rng.integers(0, 9, (5, 5)).astype(float)
     games = np.triu(games, 1) + np.triu(games, 1).T
     ratings = rng.normal(0, 200, 5)
-    gains = {
-        (i, j): brute_force_gain(ratings, games, i, j, 8) for i in range(5) for j in range(i + 1, 5)
-    }
+    pairs = itertools.combinations(range(5), 2)
+    gains = {pair: brute_force_gain(ratings, games, *pair, 8) for pair in pairs}
     chosen = choose_pair(ratings, games, 0, np.ones((5, 5)), 8)
     assert chosen == max(gains, key=gains.get)
     costs = np.ones((5, 5))
     costs[chosen] = costs[chosen[::-1]] = np.inf
     gains.pop(chosen)
-    second = choose_pair(ratings, games, 0, costs, 8)
-    assert second == max(gains, key=gains.get)
+    assert choose_pair(ratings, games, 0, costs, 8) == max(gains, key=gains.get)
 
 
 def test_sprt_is_walds():
@@ -109,6 +102,7 @@ def test_sprt_counts_games_against_others():
     assert sprt(np.zeros((3, 3)), 0, 2, 1, 50) == pytest.approx(0)
 
 
+# Quantiles of Beta(points + 1/2, games - points + 1/2), from scipy.stats.beta.ppf.
 @pytest.mark.parametrize(
     "points, num_games, quantiles",
     [

@@ -14,6 +14,7 @@ from minigo.lab import ladder as module
 from minigo.lab.ladder import Ladder, list_players, rate, read_results
 from minigo.play.match import MatchConfig, find_gnugo
 from minigo.sgf import load_games
+from test_match import save_network
 
 
 def test_players_have_names_of_their_own(network):
@@ -31,20 +32,7 @@ def test_players_have_names_of_their_own(network):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> str:
-    """Return the path of a tiny network with random weights."""
-    return make_network(tmp_path_factory.mktemp("networks") / "tiny.pt", seed=1)
-
-
-def make_network(path, seed: int) -> str:
-    import torch
-
-    from minigo.checkpoint import save_checkpoint
-    from minigo.network import PolicyValueNet
-
-    torch.manual_seed(seed)
-    weights = PolicyValueNet("b1c8").state_dict()
-    save_checkpoint(path, network="b1c8", weights=weights, info={"size": 5})
-    return str(path)
+    return save_network(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.mark.slow

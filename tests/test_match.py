@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,7 @@ import pytest
 from minigo._board import NUM_PLANES, Board
 from minigo.config import RULES, Rules
 from minigo.play import match as arena
-from minigo.play import program as program_module
-from minigo.play.match import (
-    MatchConfig,
-    find_gnugo,
-    match,
-    parse_player,
-)
+from minigo.play.match import MatchConfig, find_gnugo, match, parse_player
 from minigo.play.program import GtpProgram, ProgramError
 from minigo.sgf import load_games
 
@@ -68,19 +63,21 @@ def program(tmp_path):
     return lambda words: f"gtp:{sys.executable} -I -S {path} {words}"
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory) -> str:
-    """Return the path of a tiny network with random weights."""
+def save_network(folder: Path) -> str:
+    """Save a tiny network with random weights, as if of 5x5, and return its path."""
     torch = pytest.importorskip("torch")
     from minigo.checkpoint import save_checkpoint
     from minigo.network import PolicyValueNet
 
     torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("networks") / "tiny.pt"
-    save_checkpoint(
-        path, network="b1c8", weights=PolicyValueNet("b1c8").state_dict(), info={"size": 5}
-    )
-    return str(path)
+    weights, path = PolicyValueNet("b1c8").state_dict(), str(folder / "tiny.pt")
+    save_checkpoint(path, network="b1c8", weights=weights, info={"size": 5})
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory) -> str:
+    return save_network(tmp_path_factory.mktemp("networks"))
 
 
 def play(a: str, b: str, num_games: int, size: int = 5, visits: int = 4, **options) -> dict:
@@ -162,14 +159,13 @@ def test_a_program_that_errs_loses_and_the_match_goes_on(program, tmp_path, capf
     assert "RE[W+F]" in (tmp_path / "0001.sgf").read_text()
 
 
-def test_a_silent_program_is_killed(program):
+def test_a_silent_program_is_killed(program, monkeypatch):
     engine = GtpProgram(program("silent")[4:], timeout_s=0.3)
     engine.ask("clear_board")
     with pytest.raises(ProgramError, match="gave no answer to 'genmove B' in 0.3 s"):
         engine.ask("genmove B")
-    arena_timeout, program_module.CLOSE_TIMEOUT_S = program_module.CLOSE_TIMEOUT_S, 0.1
+    monkeypatch.setattr("minigo.play.program.CLOSE_TIMEOUT_S", 0.1)
     engine.close()
-    program_module.CLOSE_TIMEOUT_S = arena_timeout
     assert engine._process.returncode == -9
 
 
@@ -201,11 +197,12 @@ def test_networks_play_in_lockstep_and_games_differ(network, tmp_path, monkeypat
     from minigo.evaluator import Evaluator
 
     batches, evaluate = [], Evaluator.evaluate
-    monkeypatch.setattr(
-        Evaluator,
-        "evaluate",
-        lambda self, planes: batches.append(len(planes)) or evaluate(self, planes),
-    )
+
+    def count(self, planes):
+        batches.append(len(planes))
+        return evaluate(self, planes)
+
+    monkeypatch.setattr(Evaluator, "evaluate", count)
     result = play(network, f"{network}@0", 8, sgf=tmp_path)
     assert result["wins"] + result["losses"] + result["draws"] == result["games"] == 8
     assert result["black"]["games"] == result["white"]["games"] == 4
@@ -280,34 +277,23 @@ def test_find_gnugo_tells_where_it_is_missing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text, checkpoint, command, visits",
+    "text, checkpoint, visits, without, name",
     [
-        ("9x9", "9x9", "", 64),
-        ("runs/a.pt@16", "runs/a.pt", "", 16),
-        ("9x9@0", "9x9", "", 0),
-        ("a@b.pt", "a@b.pt", "", 64),
-        ("gtp:gnugo --mode gtp", "", "gnugo --mode gtp", 0),
+        ("9x9", "9x9", 64, "", "9x9"),
+        ("9x9@64", "9x9", 64, "", "9x9@64"),
+        ("runs/a.pt@16", "runs/a.pt", 16, "", "runs/a.pt@16"),
+        ("9x9@0", "9x9", 0, "", "9x9@0"),
+        ("a@b.pt", "a@b.pt", 64, "", "a@b.pt"),
+        ("9x9@64:no-value", "9x9", 64, "value", "9x9@64:no-value"),
+        ("9x9@64:no-policy", "9x9", 64, "policy", "9x9@64:no-policy"),
+        ("gtp:/a/gnugo --level 5 --mode gtp", "", 0, "", "gnugo-5"),
+        ("gtp:gnugo --level=10", "", 0, "", "gnugo-10"),
     ],
 )
-def test_parse_player(text, checkpoint, command, visits):
+def test_parse_player(text, checkpoint, visits, without, name):
     player = parse_player(text)
-    assert (player.checkpoint, player.command, player.visits) == (checkpoint, command, visits)
-
-
-@pytest.mark.parametrize(
-    "text, name, without",
-    [
-        ("9x9@64:no-value", "9x9@64:no-value", "value"),
-        ("9x9@64:no-policy", "9x9@64:no-policy", "policy"),
-        ("9x9@64", "9x9@64", ""),
-        ("gtp:/a/gnugo --level 5 --mode gtp", "gnugo-5", ""),
-        ("gtp:gnugo --level=10", "gnugo-10", ""),
-    ],
-)
-def test_names_tell_players_apart(text, name, without):
-    player = parse_player(text)
-    assert (player.name, player.without) == (name, without)
-    assert player.command or (player.checkpoint, player.visits) == ("9x9", 64)
+    assert (player.checkpoint, player.visits, player.without) == (checkpoint, visits, without)
+    assert player.name == name and player.command == ("" if checkpoint else text[4:])
 
 
 def test_a_network_can_be_without_a_head(network):
@@ -328,6 +314,3 @@ def test_a_network_can_be_without_a_head(network):
 def test_parse_player_refuses(text):
     with pytest.raises(ValueError, match="player"):
         parse_player(text)
-
-
-# Quantiles of Beta(points + 1/2, games - points + 1/2), from scipy.stats.beta.ppf.

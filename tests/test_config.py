@@ -30,33 +30,23 @@ def recipe_file(tmp_path):
     return write
 
 
-def test_an_empty_recipe_is_the_default(recipe_file):
-    assert load_recipe(recipe_file("")) == Recipe()
-
-
 def test_a_recipe_states_only_what_differs(recipe_file):
-    recipe = load_recipe(
-        recipe_file("""
-            size = 5
-            minutes = 3          # a whole number is a float here
-            [rules]
-            ko = "simple"
-            komi = 24
-            [search]
-            root = "gumbel"
-            simulations = 16
-            [selfplay]
-            games_at_once = 8
-            [training]
-            compile = true
-        """)
-    )
+    path = recipe_file("""
+        size = 5
+        minutes = 3          # a whole number is a float here
+        rules = {ko = "simple", komi = 24}
+        [search]
+        root = "gumbel"
+        simulations = 16
+        [training]
+        compile = true
+    """)
+    recipe = load_recipe(path)
     assert recipe == Recipe(
         size=5,
         minutes=3.0,
         rules=Rules(ko="simple", komi=24.0),
         search=SearchConfig(root="gumbel", simulations=16),
-        selfplay=SelfplayConfig(games_at_once=8),
         training=TrainConfig(compile=True),
     )
     assert type(recipe.minutes) is float and type(recipe.rules.komi) is float
@@ -66,7 +56,6 @@ def test_a_recipe_states_only_what_differs(recipe_file):
     ("text", "message"),
     [
         ("sise = 9", "unknown field `sise`"),
-        ("[search]\nvisits = 3", "unknown field `visits`"),
         ("[serach]\nsimulations = 3", "unknown field `serach`"),
         ("[rules.more]\nko = 'simple'", "unknown field `more`"),
         ('size = "9"', "size = '9': Expected `int`, got `str`"),
@@ -79,7 +68,6 @@ def test_a_recipe_states_only_what_differs(recipe_file):
         ("[training]\nbatch_size = [1]", "training.batch_size"),
         ("size = 1", "size = 1: Expected `int` >= 2"),
         ("size = 26", "size = 26: Expected `int` <= 19"),
-        ("size = -9", "size = -9: Expected `int` >= 2"),
         ('start = "human"', "start = 'human': "),
         ('start = "imitation"', "start_from"),
         ('device = "tpu"', "device = 'tpu': "),
@@ -125,7 +113,6 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
     [
         ("size=5", Recipe(size=5)),
         (" size = 5 ", Recipe(size=5)),
-        ("minutes=2", Recipe(minutes=2.0)),
         ("minutes=0.5", Recipe(minutes=0.5)),
         ("network=b4c32", Recipe(network="b4c32")),
         ('network="b4c32"', Recipe(network="b4c32")),
@@ -151,13 +138,11 @@ def test_the_last_set_wins_over_the_file_and_earlier_ones(recipe_file):
     ("override", "message"),
     [
         ("size", "'size' is not key=value"),
-        ("sise=5", "unknown field `sise`"),
         ("search.visits=5", "unknown field `visits`"),
         ("size.more=5", "size"),
         ("size.more.still=5", "size"),
         ("size=five", "size = 'five': Expected `int`"),
         ("size=", "size = '': Expected `int`"),
-        ("size=1", "size = 1: Expected `int` >= 2"),
         ("search.simulations=-1", "search.simulations = -1: Expected `int` >= 0"),
         ("search=5", "search = 5: Expected `object`"),
         ("=5", "unknown field ``"),
@@ -168,12 +153,6 @@ def test_a_bad_set_is_refused_and_named(recipe_file, override, message):
     with pytest.raises(ValueError) as error:
         load_recipe(recipe_file("size = 9"), [override])
     assert message in str(error.value)
-
-
-def test_set_does_not_change_the_next_recipe(recipe_file):
-    path = recipe_file("[search]\nleaves = 2")
-    load_recipe(path, ["search.leaves=3"])
-    assert load_recipe(path).search.leaves == 2
 
 
 def test_a_recipe_survives_a_dictionary():
@@ -191,22 +170,6 @@ def test_configs_are_values():
 def test_every_default_is_within_its_own_bounds():
     for cls in (Rules, SearchConfig, SelfplayConfig, TrainConfig, Recipe, PlayConfig):
         assert check(cls, msgspec.to_builtins(cls())) == cls()
-
-
-@pytest.mark.parametrize(
-    ("name", "ko", "suicide", "scoring"),
-    [
-        ("tromp-taylor", "positional", True, "area"),
-        ("chinese", "simple", False, "area"),
-        ("aga", "situational", False, "area"),
-        ("new-zealand", "situational", True, "area"),
-        ("japanese", "simple", False, "territory"),
-    ],
-)
-def test_named_rules(name, ko, suicide, scoring):
-    rules = RULES[name]
-    assert (rules.ko, rules.suicide, rules.scoring) == (ko, suicide, scoring)
-    assert Rules() == RULES["tromp-taylor"]
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.name)

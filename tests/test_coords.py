@@ -22,15 +22,9 @@ SIZES = range(MIN_SIZE, MAX_SIZE + 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_text_forms_and_back_give_every_move(size):
-    for move in range(size * size + 1):
-        assert parse_vertex(format_vertex(move, size), size) == move
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_every_move_has_its_own_text(size):
+def test_every_move_has_its_own_text_and_is_read_back(size):
     moves = range(size * size + 1)
-    assert len({format_vertex(move, size) for move in moves}) == size * size + 1
+    assert [parse_vertex(format_vertex(move, size), size) for move in moves] == list(moves)
     assert len({format_point(move, size) for move in moves}) == size * size + 1
 
 
@@ -86,28 +80,11 @@ def test_sizes():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_symmetries_are_eight_permutations_and_pass_stays(size):
-    table = symmetry_table(size)
+def test_symmetries_are_mirrors_and_a_swap_and_pass_stays(size, rng):
+    image, table = rng.random((size, size)), symmetry_table(size)
     assert table.shape == (8, size * size + 1) and table.dtype == np.int16
-    assert (table[0] == np.arange(size * size + 1)).all()
     assert (table[:, -1] == size * size).all()
-    assert (np.sort(table, axis=1) == table[0]).all()
-    assert len({tuple(row) for row in table.tolist()}) == 8
-
-
-@pytest.mark.parametrize("size", (2, 3, 5, 19))
-def test_symmetries_are_a_group(size):
-    table = symmetry_table(size)
-    rows = {tuple(row) for row in table.tolist()}
-    for first in table:
-        for second in table:
-            assert tuple(second[first].tolist()) in rows
-
-
-@pytest.mark.parametrize("size", (2, 3, 5, 19))
-def test_symmetries_are_mirrors_and_a_swap(size, rng):
-    image = rng.random((size, size))
-    for symmetry, moved_to in enumerate(symmetry_table(size)):
+    for symmetry, moved_to in enumerate(table):
         expected = image
         if symmetry & 1:
             expected = expected[:, ::-1]
@@ -115,15 +92,6 @@ def test_symmetries_are_mirrors_and_a_swap(size, rng):
             expected = expected[::-1]
         if symmetry & 4:
             expected = expected.T
-        moved = np.empty(size * size)
+        moved = np.full(size * size, np.nan)
         moved[moved_to[:-1]] = image.ravel()
         assert (moved.reshape(size, size) == expected).all()
-
-
-def test_symmetries_keep_neighbours_together():
-    size = 7
-    for moved_to in symmetry_table(size)[:, :-1]:
-        row, col = np.divmod(moved_to.reshape(size, size), size)
-        for axis in (0, 1):
-            distance = abs(np.diff(row, axis=axis)) + abs(np.diff(col, axis=axis))
-            assert (distance == 1).all()

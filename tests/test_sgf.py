@@ -4,6 +4,7 @@ import bz2
 import functools
 import gzip
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,10 +15,11 @@ import pytest
 from sgfmill import sgf as sgfmill_sgf
 
 from minigo import sgf
-from minigo.config import Rules
+from minigo.config import RULES, Rules
 from minigo.coords import BLACK, WHITE
 from minigo.record import GameRecord
 from minigo.sgf import Skipped, format_result, format_sgf, load_games, parse_result
+from test_record import assert_same
 
 GAME = "(;FF[4]GM[1]SZ[9]KM[7]RE[B+3.5]RU[Chinese]BR[2d]WR[1d]SO[test];B[cc];W[gg];B[];W[dd])"
 
@@ -297,34 +299,27 @@ def test_komi_spellings(tmp_path, text, komi):
     assert read_one(tmp_path, game_with(KM=text)).rules.komi == komi
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        *((text, (1.0, 3.5)) for text in ("B+3.5", "b+3.5", "B+3,5", "Black+3.5", "B + 3.5 ")),
-        *(
-            (text, (1.0, 3.5))
-            for text in ("Black wins by 3.5 points", "黑胜3目半", "B+3 1/2", "黒3目半勝")
-        ),
-        *(
-            (text, (-1.0, -0.5))
-            for text in ("W+0.5", "W+1/2", "W+½", "white won by 0.5", "白胜0.5目")
-        ),
-        *((text, (-1.0, None)) for text in ("W+R", "W+Resign", "White wins by resignation", "W+")),
-        *((text, (-1.0, None)) for text in ("白中盘胜", "W", "W+T", "White wins on time", "W+F")),
-        *((text, (0.0, 0.0)) for text in ("0", "Jigo")),
-        *((text, (0.0, None)) for text in ("Draw", "drawn", "和棋")),
-        *((text, (None, None)) for text in ("", "?", "Void", "unfinished", "won by Black")),
-    ],
-)
-def test_result_spellings(text, expected):
-    assert parse_result(text) == expected
+RESULTS = {
+    (1.0, 3.5): ("B+3.5", "b+3.5", "B+3,5", "Black+3.5", "B + 3.5 ", "Black wins by 3.5 points")
+    + ("黑胜3目半", "B+3 1/2", "黒3目半勝"),
+    (-1.0, -0.5): ("W+0.5", "W+1/2", "W+½", "white won by 0.5", "白胜0.5目"),
+    (-1.0, None): ("W+R", "W+Resign", "White wins by resignation", "W+", "白中盘胜", "W")
+    + ("W+T", "White wins on time", "W+F"),
+    (0.0, 0.0): ("0", "Jigo"),
+    (0.0, None): ("Draw", "drawn", "和棋"),
+    (None, None): ("", "?", "Void", "unfinished", "won by Black"),
+}
 
 
-@pytest.mark.parametrize(
-    "text", ["B+T", "W+Time", "B+F", "W+forfeit", "Black wins on time", "Void"]
-)
-def test_results_that_say_nothing_about_the_position_are_dropped(tmp_path, text):
-    assert read_one(tmp_path, game_with(RE=text)).result is None
+@pytest.mark.parametrize("expected", RESULTS)
+def test_result_spellings(expected):
+    for text in RESULTS[expected]:
+        assert parse_result(text) == expected, text
+
+
+def test_results_that_say_nothing_about_the_position_are_dropped(tmp_path):
+    for text in ("B+T", "W+Time", "B+F", "W+forfeit", "Black wins on time", "Void"):
+        assert read_one(tmp_path, game_with(RE=text)).result is None
 
 
 def test_results_go_out_as_they_came_in():
@@ -339,14 +334,13 @@ def make_records() -> list[GameRecord]:
     rules = Rules("simple", suicide=True, komi=-5.5)
     japanese = Rules("simple", suicide=True, scoring="territory", komi=6.5)
     moves = np.array([0, 81, 80, 10], np.int16)
+    large = np.array([0, 18, 360, 361, 361], np.int16)
     return [
         GameRecord(9, rules, moves, result=1.0, score=2.5, source="a]b\\c: ✓", black_rank="2d"),
         GameRecord(9, japanese, moves, WHITE, setup, result=-1.0, white_rank="2350"),
         GameRecord(9, rules, moves, BLACK, handicap, result=0.0),
         GameRecord(9, rules, moves, WHITE, handicap),
-        GameRecord(
-            19, rules, np.array([0, 18, 360, 361, 361], np.int16), WHITE, result=0.0, score=0.0
-        ),
+        GameRecord(19, rules, large, WHITE, result=0.0, score=0.0),
     ]
 
 
@@ -354,15 +348,7 @@ def test_records_come_back_from_sgf(tmp_path):
     records = make_records()
     copies = read(tmp_path, "\n".join(map(format_sgf, records)))
     for a, b in zip(records, copies, strict=True):
-        assert (a.size, a.rules, a.to_play, a.result, a.score) == (
-            *(b.size, b.rules, b.to_play),
-            *(b.result, b.score),
-        )
-        assert (a.source, a.black_rank, a.white_rank) == (b.source, b.black_rank, b.white_rank)
-        np.testing.assert_array_equal(a.moves, b.moves)
-        assert (a.setup is None) == (b.setup is None)
-        if a.setup is not None:
-            np.testing.assert_array_equal(a.setup, b.setup)
+        assert_same(a, b)
 
 
 @pytest.mark.parametrize(("num_stones", "handicap"), [(0, None), (1, None), (2, 2), (9, 9)])
@@ -388,15 +374,7 @@ def test_sgf_is_what_other_programs_expect():
     assert root.get("C") == "start" and game.get_main_sequence()[2].get("C") == "a ] \\ b"
 
 
-@pytest.mark.parametrize(
-    ("rules", "text"),
-    [
-        (Rules(), "Tromp-Taylor"),
-        (Rules("situational", False), "AGA"),
-        (Rules("situational", True), "NZ"),
-        (Rules("simple", False), "Chinese"),
-        (Rules("simple", False, "territory"), "Japanese"),
-    ],
-)
-def test_rules_are_named(rules, text):
-    assert f"RU[{text}]" in format_sgf(GameRecord(9, rules, np.zeros(0, np.int16)))
+def test_rules_are_named():
+    texts = [format_sgf(GameRecord(9, rules, np.zeros(0, np.int16))) for rules in RULES.values()]
+    names = [re.search(r"RU\[(.*?)\]", text)[1] for text in texts]
+    assert names == ["Tromp-Taylor", "Chinese", "AGA", "NZ", "Japanese"]

@@ -31,9 +31,8 @@ def test_priors_are_the_human_networks_own(game):
     swapped = look_at(boards, "9x9-human", "9x9", 4)
     for look, other in zip(looks, swapped, strict=True):
         assert look.human == pytest.approx(other.result.moves["prior"], abs=1e-4)
-        assert (
-            look.human.sum() == pytest.approx(1) and not look.human[~look.board.legal_moves()].any()
-        )
+        assert look.human.sum() == pytest.approx(1)
+        assert not look.human[~look.board.legal_moves()].any()
         assert look.ownership.shape == (9, 9) and np.abs(look.ownership).max() <= 1
 
 
@@ -56,17 +55,11 @@ def test_a_report_and_its_sgf(game, tmp_path):
 
 
 def make_move(number, human_prior, best, before, after):
-    prior = {
-        "number": number,
-        "color": "B",
-        "vertex": "C3",
-        "human_prior": human_prior,
-        "best": best,
-    }
     rest = dict.fromkeys(("human_rank", "prior", "rank", "visits", "best_human_prior"), 0)
     rest |= dict.fromkeys(("best_prior", "best_visits", "score_before"), 0)
-    surprise = -np.log2(human_prior)
-    return prior | rest | {"value_before": before, "value_after": after, "surprise": surprise}
+    move = {"number": number, "color": "B", "vertex": "C3", "human_prior": human_prior}
+    values = {"value_before": before, "value_after": after, "surprise": -np.log2(human_prior)}
+    return rest | move | values | {"best": best}
 
 
 def test_surprises_and_blunders_are_told_apart():
@@ -83,14 +76,8 @@ def test_surprises_and_blunders_are_told_apart():
     assert judged == {"surprises": [2, 1], "blunders": [6, 5]}
     report = {"checkpoint": "a", "human": "b", "simulations": 1, "moves": moves} | judged
     table = format_table(report, only_judged=True).split("\n")
-    assert [line[:5] for line in table[2:]] == [
-        "! peo",
-        "!   2",
-        "!   1",
-        "? peo",
-        "?   6",
-        "?   5",
-    ]
+    assert [line[:5] for line in table[2:5]] == ["! peo", "!   2", "!   1"]
+    assert [line[:5] for line in table[5:]] == ["? peo", "?   6", "?   5"]
     assert len(format_table(report).split("\n")) == 2 + len(moves)
 
 
@@ -100,9 +87,8 @@ def test_one_move_needs_only_its_two_positions(game, monkeypatch):
     monkeypatch.setattr(lab, "look_at", lambda *words: seen.append(words[0]) or look(*words))
     one = analyze(game, simulations=4, move=3)
     assert len(seen[0]) == 2 and one["moves"][0]["vertex"] == whole["moves"][2]["vertex"]
-    assert one["moves"][0]["value_before"] == pytest.approx(
-        whole["moves"][2]["value_before"], abs=1e-4
-    )
+    values = [move["value_before"] for move in (one["moves"][0], whole["moves"][2])]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
 
 
 @pytest.mark.skipif(not ALPHAGO.is_dir(), reason="needs the games of AlphaGo and Lee Sedol")

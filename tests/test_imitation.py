@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from minigo.imitation import IMITATION, imitate  # noqa: E402
 from minigo.lab.accuracy import evaluate  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
-from test_games import play_close, turn, write_games  # noqa: E402
+from test_games import play_close, turn, write_games, write_zip  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +56,9 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     everything = evaluate(out, [other], held_out=True, device="cpu")  # it never saw that archive
     assert everything == evaluate(out, [path], device="cpu")
     assert everything["positions"] == 12 * (info["games"] + info["held_out_games"])
-    assert list(everything["top1_by_phase"]) == [
-        f"{n} third of the game" for n in ("first", "second", "last")
-    ]
-    assert np.mean(list(everything["top1_by_phase"].values())) == pytest.approx(everything["top1"])
+    phases = everything["top1_by_phase"]
+    assert list(phases) == [f"{n} third of the game" for n in ("first", "second", "last")]
+    assert np.mean(list(phases.values())) == pytest.approx(everything["top1"])
     assert everything["top1_by_rank"] == {"unknown": everything["top1"]}
     some = evaluate(out, [path], max_positions=100, device="cpu")
     assert some["positions"] == 100 and some["with_symmetries"]["positions"] == 10
@@ -94,9 +92,8 @@ def test_what_a_teacher_may_have_learned_is_not_held_out(rng, tmp_path):
 def test_accuracy_is_told_by_rank(rng, tmp_path):
     ranks = (("2350", "5k"), ("8k?", "9p"), ("", "2399"), ("2d", "3 dan"))
     games = [play_close(rng, black_rank=b, white_rank=w) for b, w in ranks]
-    found = evaluate(
-        save_random_network(tmp_path / "a.pt"), [write_games(tmp_path / "a.zip", games)]
-    )
+    path = write_games(tmp_path / "a.zip", games)
+    found = evaluate(save_random_network(tmp_path / "a.pt"), [path])
     names = ("unknown", "9k to 5k", "1d to 3d", "2300 to 2399", "professional")
     assert tuple(found["top1_by_rank"]) == names
     shares = dict(zip(names, (6, 12, 12, 12, 6), strict=True))
@@ -189,13 +186,12 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
         ({"out": "nowhere/a.pt"}, "nowhere/a.pt"),
         ({"out": "."}, r"\.: not a file"),
         ({"size": 9}, "no 9x9 game to learn from in .*a.zip"),
-        ({"strict": True}, "games.sgf game 2: no moves"),
+        ({"strict": True}, "a.sgf game 2: no moves"),
     ],
 )
 def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    with zipfile.ZipFile("a.zip", "w") as archive:
-        archive.writestr("games.sgf", format_sgf(play_close(rng)) + "(;SZ[5])")
+    write_zip("a.zip", format_sgf(play_close(rng)), "(;SZ[5])")
     arguments = {"size": 5, "out": "a.pt", "network": "b1c16"} | arguments
     with pytest.raises(ValueError, match=message):
         imitate(["a.zip"], **arguments)

@@ -15,12 +15,7 @@ import pytest
 from minigo import record as record_module
 from minigo.config import Rules
 from minigo.coords import BLACK, WHITE
-from minigo.record import (
-    GameRecord,
-    RecordWriter,
-    adopt_parts,
-    read_records,
-)
+from minigo.record import GameRecord, RecordWriter, adopt_parts, read_records
 
 
 def make_record(num_moves: int = 4, **fields) -> GameRecord:
@@ -80,9 +75,6 @@ def test_every_field_comes_back(tmp_path):
 
 def test_board_replays_setup_and_moves():
     record = make_full_record()
-    assert str(record.board()).split()[-5:] == ["X", ".", ".", ".", "O"] or "O" in str(
-        record.board()
-    )
     board = record.board(3)
     assert board.to_play == BLACK and board.last_move == 2 and board.num_moves == 3
     assert board.stones()[0].tolist() == [WHITE, BLACK, WHITE, 0, 0]
@@ -90,11 +82,17 @@ def test_board_replays_setup_and_moves():
     assert board.rules == record.rules
 
 
-def test_a_torn_tail_costs_only_the_last_game(tmp_path):
+@pytest.fixture
+def two_games(tmp_path):
+    """Return the path of a file of two games, what is in it, and where the second one begins."""
     path = tmp_path / "a.games"
     write_file(path, [make_record(), make_full_record()])
     data = path.read_bytes()
-    first = len(data) - len(data.split(b"mGo2")[2]) - 4
+    return path, data, data.rindex(b"mGo2")
+
+
+def test_a_torn_tail_costs_only_the_last_game(two_games):
+    path, data, first = two_games
     for length in range(len(data) + 1):
         path.write_bytes(data[:length])
         records, problem = read_records(path)
@@ -107,11 +105,8 @@ def test_a_torn_tail_costs_only_the_last_game(tmp_path):
             assert problem == f"{path}: torn at byte {offset}"
 
 
-def test_a_flipped_bit_is_found(tmp_path):
-    path = tmp_path / "a.games"
-    write_file(path, [make_record(), make_full_record()])
-    data = path.read_bytes()
-    first = len(data) - len(data.split(b"mGo2")[2]) - 4
+def test_a_flipped_bit_is_found(two_games):
+    path, data, first = two_games
     for offset in range(first, len(data)):
         damaged = bytearray(data)
         damaged[offset] ^= 1

@@ -23,10 +23,8 @@ def client() -> Path:
     if not folder.is_dir():
         command = ["npm", "install", "--silent", "--prefix", ROOT / "build" / "sabaki", PACKAGE]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=60)
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"npm doesn't get {PACKAGE}")
-        if done.returncode != 0:
+            subprocess.run(command, capture_output=True, timeout=60, check=True)
+        except subprocess.SubprocessError:
             pytest.skip(f"npm doesn't get {PACKAGE}")
     return folder
 

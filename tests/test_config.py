@@ -132,6 +132,7 @@ def test_the_last_set_wins_over_the_file_and_earlier_ones(recipe_file):
     path = recipe_file("size = 7\n[search]\nsimulations = 9\nleaves = 2")
     recipe = load_recipe(path, ["search.simulations=10", "search.simulations=11"])
     assert recipe == Recipe(size=7, search=SearchConfig(simulations=11, leaves=2))
+    assert load_recipe(path).search.simulations == 9
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The report: its arithmetic, its files, and its page in a real browser at two widths."""
 
+import itertools
 import json
 import re
 import shutil
@@ -43,12 +44,10 @@ def make_ladder(elos: dict[str, float]) -> dict:
 def test_slopes_and_exchange_rate_of_a_plane():
     networks = [Network("a", "from zero", 10.0, {}), Network("b", "from zero", 80.0, {})]
     study = Study([*networks, Network("9x9", "imitation", 5.0, {})], 9, quick=True)
-    elos = {
-        f"{n.name}@{s}": 7 + 60 * np.log2(n.minutes) + 40 * np.log2(s)
-        for n in networks
-        for s in (16, 64, 256)
-    }
-    study.take(make_ladder(elos | {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0, "9x9@64": 160.0}))
+    elos = {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0, "9x9@64": 160.0}
+    for n, visits in itertools.product(networks, (16, 64, 256)):
+        elos[f"{n.name}@{visits}"] = 7 + 60 * np.log2(n.minutes) + 40 * np.log2(visits)
+    study.take(make_ladder(elos))
     section = study.search()
     assert [line["label"] for line in section["lines"]] == ["b"]  # of its kind the most trained
     (fact,) = section["facts"]
@@ -118,9 +117,8 @@ def report_folder(tmp_path_factory):
 
 def write_games(folder, players) -> None:
     """Have the later of two players win four of five games."""
-    rules = Rules(ko="positional", suicide=False)
+    rules, rows = Rules(ko="positional", suicide=False), []
     (folder / "games" / "00001").mkdir(parents=True)
-    rows = []
     pairs = [(a, b) for i, a in enumerate(players) for b in players[i + 1 :]]
     for number, (a, b) in enumerate(pairs * 5):
         sgf = f"games/00001/{number + 1:04d}.sgf"
@@ -128,13 +126,10 @@ def write_games(folder, players) -> None:
         result = 1.0 if points else -1.0
         record = GameRecord(9, rules, np.array(MOVES, np.int16), result=result, score=5 * result)
         (folder / sgf).write_text(format_sgf(record, a.name, b.name))
-        rows.append(
-            {"a": a.name, "b": b.name, "identities": [rate._identify(a), rate._identify(b)]}
-            | {"points": points, "black": a.name, "moves": len(MOVES), "size": 9, "komi": 7.0}
-            | {"sgf": sgf, "ending": ""}
-        )
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (folder / "results.jsonl").write_text(text)
+        row = {"a": a.name, "b": b.name, "identities": [rate._identify(a), rate._identify(b)]}
+        row |= {"points": points, "black": a.name, "moves": len(MOVES), "size": 9, "komi": 7.0}
+        rows.append(json.dumps(row | {"sgf": sgf, "ending": ""}) + "\n")
+    (folder / "results.jsonl").write_text("".join(rows))
 
 
 def test_the_report_is_whole(report_folder):

@@ -80,6 +80,13 @@ def network(tmp_path_factory) -> str:
     return save_network(tmp_path_factory.mktemp("networks"))
 
 
+@pytest.fixture
+def evaluator(network):
+    from minigo.evaluator import load_evaluator
+
+    return load_evaluator(network, 5, device="cpu", max_batch=4)
+
+
 def play(a: str, b: str, num_games: int, size: int = 5, visits: int = 4, **options) -> dict:
     players = [parse_player(text, visits) for text in (a, b)]
     return match(*players, num_games, MatchConfig(size=size, **options))
@@ -223,12 +230,9 @@ def test_a_network_meets_a_program(network, program):
 
 
 @pytest.mark.parametrize("visits", (0, 4))
-def test_a_network_passes_where_two_passes_did_not_end_the_game(network, visits, monkeypatch):
-    from minigo.evaluator import load_evaluator
-
+def test_a_network_passes_where_two_passes_were_no_end(network, evaluator, visits, monkeypatch):
     monkeypatch.setattr(arena, "OPENING_MOVES_PER_SIZE", 0)
     boards, rng = [Board(5)], np.random.default_rng(1)
-    evaluator = load_evaluator(network, 5, device="cpu", max_batch=1)
     side = arena.NetworkSide(parse_player(network, visits), boards, evaluator, rng)
     game = arena.Game(0, 0, ("A", "B"), Board(5), 0)
     side.start(game)
@@ -246,11 +250,8 @@ def test_time_per_move_instead_of_visits(network):
     assert result["games"] == 2 and all(0 < longest < 60 for longest in result["longest_move_s"])
 
 
-def test_trees_of_a_timed_player_share_the_memory(network, monkeypatch):
-    from minigo.evaluator import load_evaluator
-
+def test_trees_of_a_timed_player_share_the_memory(network, evaluator, monkeypatch):
     monkeypatch.setattr(arena, "MAX_EDGES", 4000)
-    evaluator = load_evaluator(network, 5, device="cpu", max_batch=2)
     player, rng = parse_player(network, time_s=60), np.random.default_rng(1)
     side = arena.NetworkSide(player, [Board(5)] * 2, evaluator, rng)
     games = [arena.Game(slot, slot, ("A", "B"), Board(5), 0) for slot in (0, 1)]
@@ -296,10 +297,7 @@ def test_parse_player(text, checkpoint, visits, without, name):
     assert player.name == name and player.command == ("" if checkpoint else text[4:])
 
 
-def test_a_network_can_be_without_a_head(network):
-    from minigo.evaluator import load_evaluator
-
-    evaluator = load_evaluator(network, 5, device="cpu", max_batch=4)
+def test_a_network_can_be_without_a_head(network, evaluator):
     planes = np.random.default_rng(1).normal(size=(2, NUM_PLANES, 5, 5)).astype(np.float32)
     whole = evaluator.evaluate(planes)
     no_policy = arena.Blinded(evaluator, "policy").evaluate(planes)

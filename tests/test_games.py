@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -37,14 +38,6 @@ def write_zip(path, *games: str):
     return path
 
 
-def refuse(*arguments):
-    raise AssertionError("the archive was read again")
-
-
-def fail(*arguments):
-    raise OSError(28, "No space left on device")
-
-
 def describe(games) -> list:
     return [
         game.reason
@@ -59,7 +52,7 @@ def test_an_archive_is_read_once(tmp_path, monkeypatch):
     path = write_zip(tmp_path / "a.zip", *GAMES, "(;SZ[9])", "(;SZ[9])", "(;SZ[30];B[aa])")
     expected = describe(load_games([path]))
     assert describe(read_games([path])) == expected
-    monkeypatch.setattr(archive, "load_games", refuse)
+    monkeypatch.delattr(archive, "load_games")  # from here on nothing reads the archive
     assert describe(read_games([path])) == expected
     assert describe(read_games([path, path])) == 2 * expected
 
@@ -108,7 +101,8 @@ def test_without_a_cache_folder_the_archive_is_read(tmp_path, monkeypatch):
 
 
 def test_on_a_full_disk_the_archive_is_read_and_nothing_left_behind(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(archive.RecordWriter, "write", fail)
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(archive.RecordWriter, "write", Mock(side_effect=full))
     path = write_zip(tmp_path / "a.zip", *GAMES)
     assert len(list(read_games([path]))) == 2 and not list(cache.iterdir())
 
@@ -124,6 +118,11 @@ def test_strict_reading_names_the_game_although_it_is_packed(tmp_path):
     assert len(list(read_games([path]))) == 3
     with pytest.raises(ValueError, match="a.sgf game 3: no moves"):
         list(read_games([path], strict=True))
+
+
+def test_a_missing_path_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="nowhere: no such file or folder"):
+        list(read_games([tmp_path / "nowhere"]))
 
 
 def play_close(

@@ -182,7 +182,9 @@ def test_handicap(check):
 def test_rules(session):
     rules = json.loads(session.respond("kata-get-rules")[2:])
     assert (rules["ko"], rules["score"], rules["suicide"]) == ("POSITIONAL", "AREA", True)
-    tell(session, "komi 6.5", "kata-set-rules japanese")
+    tell(session, "komi 6.5", "kata-set-rules chinese")
+    assert session.engine.board.rules == Rules("simple", False, "area", 6.5)
+    tell(session, "kata-set-rules japanese")
     assert session.engine.board.rules == Rules("simple", False, "territory", 6.5)
     tell(session, 'kata-set-rules {"ko": "SITUATIONAL", "score":"AREA"}')
     assert session.engine.board.rules == Rules("situational", False, "area", 6.5)
@@ -299,26 +301,23 @@ def test_sgf_goes_out_and_comes_in(session, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, number, black, white, to_play",
+    "text, number, stones, to_play",
     [
-        ("(;SZ[5]AB[cc][dd]AW[ee])", "", "C3 D2", "E1", 1),
-        ("(;SZ[5]AB[cc][dd]PL[W])", "", "C3 D2", "", 2),
-        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "2", "C3 D2", "E1", 1),
-        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "1", "C3 D2", "", 2),
-        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "99", "A5 C3 D2", "E1", 2),
-        ("(;SZ[5])", "", "", "", 1),
-        ("(;SZ[5];B[];W[])", "", "", "", 1),
+        ("(;SZ[5]AB[cc][dd]AW[ee])", "", ["C3 D2", "E1"], 1),
+        ("(;SZ[5]AB[cc][dd]PL[W])", "", ["C3 D2", ""], 2),
+        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "2", ["C3 D2", "E1"], 1),
+        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "1", ["C3 D2", ""], 2),
+        ("(;SZ[5]AB[cc][dd];W[ee];B[aa])", "99", ["A5 C3 D2", "E1"], 2),
+        ("(;SZ[5])", "", ["", ""], 1),
+        ("(;SZ[5];B[];W[])", "", ["", ""], 1),
     ],
 )
-def test_loadsgf_takes_set_up_stones_and_any_move_number(
-    session, tmp_path, text, number, black, white, to_play
-):
+def test_loadsgf_takes_set_up_and_any_move_number(session, tmp_path, text, number, stones, to_play):
     path = tmp_path / "game.sgf"
     path.write_text(text)
     tell(session, f"loadsgf {path} {number}")
     assert session.engine.board.size == 5 and session.engine.board.to_play == to_play
-    assert session.respond("list_stones b") == f"= {black}\n\n"
-    assert session.respond("list_stones w") == f"= {white}\n\n"
+    assert [session.respond(f"list_stones {color}")[2:-2] for color in "bw"] == stones
 
 
 def test_a_game_that_goes_on_after_two_passes_comes_back_whole(session, tmp_path):

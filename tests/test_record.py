@@ -1,8 +1,6 @@
 """Game records: every field round-trips, and a damaged file costs only what was damaged."""
 
 import dataclasses
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -142,7 +140,7 @@ def test_what_was_written_survives_sigkill(tmp_path):
         time.sleep(60)"""
     process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"written\n"
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     assert not path.exists()
     adopt_parts(tmp_path)

@@ -513,7 +513,7 @@ def test_any_iterable_sets_up_stones():
         ([-1], [], "move -1 "),
         ([], [100], "move 100 "),
         ([], iter([1, 3]), "A3 has no liberty"),  # the older stone
-        (np.array([8]), iter([5, 7]), "C1 has no liberty"),
+        (iter([8]), np.array([5, 7]), "C1 has no liberty"),
     ],
 )
 def test_a_bad_set_up_is_refused(black, white, reason):

@@ -4,6 +4,7 @@ A position is `bytes`, one per point, row by row from the top-left corner. Moves
 numbered as in minigo, but nothing of it is imported.
 """
 
+from copy import deepcopy
 from functools import cache, lru_cache
 
 EMPTY, BLACK, WHITE = 0, 1, 2
@@ -203,6 +204,9 @@ class Referee:
             return "suicide"
         return "ko" if self.is_repeated(after, captured, color) else "legal"
 
+    def is_legal(self, move: int, color: int = EMPTY) -> bool:
+        return self.judge(move, color) == "legal"
+
     def is_repeated(self, after: bytes, captured: int, color: int) -> bool:
         """Would `color` break the ko rule by leaving the position `after`?"""
         if self.ko == "positional":
@@ -224,6 +228,9 @@ class Referee:
             self.prisoners[color - 1] += own
         self.last_color, self.to_play = color, 3 - color
         self.positions.add(self.stones)
+
+    def copy(self) -> "Referee":
+        return deepcopy(self)
 
     def verdicts(self) -> list[str]:
         """Judge every move of the player to move, pass last."""

@@ -23,11 +23,8 @@ KOMI = PLANE_NAMES.index("komi for the player to move, in tens of points")
 def know_nothing(planes: np.ndarray):
     """Give every move the same prior, and every position value 0."""
     num_rows, _, size, _ = planes.shape
-    logits, zeros = (
-        np.zeros((num_rows, size * size + 1), np.float32),
-        np.zeros(num_rows, np.float32),
-    )
-    return logits, zeros, zeros.copy()
+    logits = np.zeros((num_rows, size * size + 1), np.float32)
+    return logits, np.zeros(num_rows, np.float32), np.zeros(num_rows, np.float32)
 
 
 def guess(planes: np.ndarray):
@@ -47,6 +44,12 @@ def guess_value(planes: np.ndarray):
     for row, position in enumerate(planes):
         value[row] = hashlib.sha256(position.tobytes()).digest()[0] % 128 / 64 - 1
     return logits, value, score
+
+
+def stones_in(planes: np.ndarray) -> np.ndarray:
+    """Return the stones (B, N*N): 1 is one of the player to move, -1 the opponent's."""
+    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
+    return (planes[:, own] - planes[:, other]).reshape(len(planes), -1)
 
 
 def make_planes(forest: Forest, leaves: int) -> np.ndarray:
@@ -79,13 +82,13 @@ def root_of(forest: Forest, tree: int = 0) -> tuple[int, float, float, float]:
     return forest.root(tree)[["visits", "value", "win", "score"]].item()
 
 
+def columns(forest: Forest, *names: str) -> list[np.ndarray]:
+    """Return statistics of the root moves of the first tree."""
+    return [forest.moves(0)[name] for name in names]
+
+
 def summary(forest: Forest, tree: int = 0) -> tuple:
-    return (
-        root_of(forest, tree),
-        forest.moves(tree)["visits"].tolist(),
-        forest.moves(tree)["value"].tobytes(),
-        forest.moves(tree)["score"].tobytes(),
-    )
+    return root_of(forest, tree), forest.moves(tree).tobytes()
 
 
 # Bookkeeping
@@ -105,15 +108,10 @@ def test_visits_of_a_node_are_one_and_those_of_its_moves(size, leaves):
 def test_no_virtual_loss_is_left_behind(leaves):
     forest = searched(Board(5), 300, guess, SearchConfig(leaves=leaves))
     num_visits, value, win, score = root_of(forest)
-    visits, values, scores = (
-        forest.moves(0)["visits"],
-        forest.moves(0)["value"],
-        forest.moves(0)["score"],
-    )
+    visits, values, wins, scores = columns(forest, "visits", "value", "win", "score")
     _, (raw_win,), (raw_score,) = guess(root_planes(Board(5)))
     raw = 0.9 * raw_win + 0.1 * 2 / math.pi * math.atan(raw_score / 5)
     assert value * num_visits == pytest.approx(raw + np.nansum(visits * values), abs=1e-3)
-    wins = forest.moves(0)["win"]
     assert win * num_visits == pytest.approx(raw_win + np.nansum(visits * wins), abs=1e-3)
     assert score * num_visits == pytest.approx(raw_score + np.nansum(visits * scores), abs=1e-2)
     for statistic in (values, wins, scores):
@@ -300,44 +298,31 @@ def test_values_are_for_the_player_to_move(color):
     forest = searched(Board(9, to_play=color), 60, white_wins)
     num_visits, value, win, score = root_of(forest)
     assert (num_visits, value, win, score) == (60, sign, sign, 10 * sign)
-    visited = forest.moves(0)["visits"] > 0
-    assert (forest.moves(0)["value"][visited] == sign).all()
-    assert (forest.moves(0)["score"][visited] == 10 * sign).all()
+    visits, values, scores = columns(forest, "visits", "value", "score")
+    assert (values[visits > 0] == sign).all() and (scores[visits > 0] == 10 * sign).all()
 
 
 @pytest.mark.parametrize("color", (BLACK, WHITE))
 def test_a_good_move_is_found_by_either_colour(color):
-    size, good = 5, 7
-    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
-
     def like_one_point(planes):
         logits, value, score = know_nothing(planes)
-        value[:] = (planes[:, own] - planes[:, other]).reshape(len(planes), -1)[:, good]
+        value[:] = stones_in(planes)[:, 7]
         return logits, value, score
 
-    forest = searched(Board(size, to_play=color), 200, like_one_point)
-    assert forest.best_move(0) == good and forest.moves(0)["value"][good] > 0.9
-    assert forest.moves(0)["visits"][good] > 100
+    forest = searched(Board(5, to_play=color), 200, like_one_point)
+    move = forest.moves(0)[7]
+    assert forest.best_move(0) == 7 and move["value"] > 0.9 and move["visits"] > 100
 
 
 def test_leaves_under_way_dont_speak_for_moves_never_tried():
-    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
-
     def black_loses(planes):
         logits, value, score = know_nothing(planes)
-        num_stones = (planes[:, own] + planes[:, other]).sum(axis=(1, 2))
-        value[:] = np.where(num_stones % 2, 0.5, -0.5)
+        value[:] = np.where(np.count_nonzero(stones_in(planes), axis=1) % 2, 0.5, -0.5)
         logits[:, 12] = 4
         return logits, value, score
 
     forest = searched(Board(5), 64, black_loses, SearchConfig(leaves=8))
     assert (forest.moves(0)["visits"] > 0).sum() < 8  # one leaf at a time: only move 12
-
-
-def test_utility_mixes_winning_and_points():
-    forest = searched(Board(9), 1, white_wins, SearchConfig(score_utility=0.25))
-    expected = -(0.75 + 0.25 * 2 / math.pi * math.atan(10 / 9))
-    assert root_of(forest) == (1, pytest.approx(expected), -1, -10)
 
 
 @pytest.mark.parametrize("komi", (-1.5, 8.5, 9, 9.5))
@@ -350,8 +335,7 @@ def test_a_finished_game_is_scored_by_the_rules(color, komi):
     pass_move, score = 9, (9 - komi) * (1 if color == BLACK else -1)
     forest = Forest([board], WINNING)
     assert simulate(forest, 400) < 400  # no evaluation where the game is over
-    assert forest.moves(0)["value"][pass_move] == np.sign(score)
-    assert forest.moves(0)["score"][pass_move] == score
+    assert forest.moves(0)[["value", "score"]][pass_move].item() == (np.sign(score), score)
     forest.advance(0, pass_move)
     assert root_of(forest)[1:] == (-np.sign(score),) * 2 + (-score,)
 
@@ -367,14 +351,11 @@ def test_a_pass_that_would_lose_the_count_is_seen_through(color):
         value[:] = np.where(last_was_pass, -0.9, 0)
         return logits, value, score
 
-    board = Board(3, Rules(komi=0.5 if color == BLACK else -0.5))  # empty, it is the other's
-    board.to_play = color
+    komi = 0.5 if color == BLACK else -0.5  # empty, the board is the other's
+    board = Board(3, Rules(komi=komi), color)
     forest = searched(board, 64, like_passing)
-    assert (
-        forest.best_move(0) != 9
-        and forest.moves(0)["visits"][9] < 8
-        and forest.moves(0)["prior"][9] > 0.95
-    )
+    move = forest.moves(0)[9]
+    assert forest.best_move(0) != 9 and move["visits"] < 8 and move["prior"] > 0.95
     board.play(4)
     board.play(9)  # now it is the other way round: passing wins at once, whatever the network says
     assert searched(board, 64, like_passing).best_move(0) == 9
@@ -470,30 +451,6 @@ def hot_moves(forest: Forest, board: Board) -> np.ndarray:
     return np.intersect1d(visited, hot) if np.isin(visited, hot).any() else visited
 
 
-def test_a_repetition_deep_in_the_tree_is_no_move():
-    board = Board.from_diagram(SEND_TWO, WHITE, Rules("positional"))
-    sequence = [parse_vertex(vertex, 5) for vertex in ("A1", "C1", "B1")]
-
-    def follow(planes):  # A1, C1, then B1 would be next
-        logits, value, score = know_nothing(planes)
-        logits[:, sequence] = 6
-        return logits, value, score
-
-    forest = searched(board, 300, follow)
-    for move in sequence[:2]:
-        assert forest.moves(0)["visits"][move] > 5
-        forest.advance(0, move)
-    assert forest.num_visits(0) > 5 and forest.moves(0)["prior"][sequence[2]] == 0
-    assert forest.moves(0)["visits"][sequence[2]] == 0
-    board.rules = Rules("simple")
-    forest = searched(board, 300, follow)
-    for move in sequence[:2]:
-        forest.advance(0, move)
-    assert (
-        forest.moves(0)["prior"][sequence[2]] > 0.1 and forest.moves(0)["visits"][sequence[2]] > 5
-    )
-
-
 # Tree reuse
 
 
@@ -502,18 +459,12 @@ def test_the_tree_of_the_move_played_is_kept(leaves):
     forest = searched(Board(5), 500, guess, SearchConfig(leaves=leaves))
     for _ in range(6):
         move = forest.best_move(0)
-        visits = forest.moves(0)["visits"][move]
-        value, win, score = (
-            forest.moves(0)["value"][move],
-            forest.moves(0)["win"][move],
-            forest.moves(0)["score"][move],
-        )
+        visits, _, value, win, score = forest.moves(0)[move]
         line = forest.principal_variation(0, move, 10)
         forest.advance(0, move)
         forest.check()
         assert forest.num_visits(0) == visits == 1 + forest.moves(0)["visits"].sum()
-        root = root_of(forest)
-        assert root[1:] == pytest.approx((-value, -win, -score))
+        assert root_of(forest)[1:] == pytest.approx((-value, -win, -score))
         if len(line) > 1:
             assert forest.principal_variation(0, line[1], 9) == line[1:]
         simulate(forest, 500 - visits, guess, leaves)
@@ -587,10 +538,10 @@ def test_priors_are_a_softmax_over_the_legal_moves():
     logits = guess(root_planes(board))[0][0]
     legal = board.legal_moves()
     weights = np.where(legal, np.exp(logits), 0)
-    assert np.allclose(forest.moves(0)["prior"], weights / weights.sum(), atol=1e-6)
-    assert (forest.moves(0)["prior"][~legal] == 0).all() and forest.moves(0)[
-        "prior"
-    ].sum() == pytest.approx(1)
+    prior = forest.moves(0)["prior"]
+    assert np.allclose(prior, weights / weights.sum(), atol=1e-6)
+    assert (prior[~legal] == 0).all() and prior.sum() == pytest.approx(1)
+    assert np.allclose(forest.improved_policy(0), prior, atol=1e-6)  # as long as there is no visit
 
 
 @pytest.mark.parametrize("shift", (-300, 300))
@@ -599,11 +550,8 @@ def test_huge_logits_are_no_harm(shift):
         logits, value, score = guess(planes)
         return 50 * logits + shift, value, score
 
-    forest = searched(Board(5), 100, far_off)
-    assert (
-        forest.moves(0)["prior"].sum() == pytest.approx(1)
-        and np.isfinite(forest.moves(0)["prior"]).all()
-    )
+    prior = searched(Board(5), 100, far_off).moves(0)["prior"]
+    assert prior.sum() == pytest.approx(1) and np.isfinite(prior).all()
 
 
 def test_noise_changes_the_search_but_not_the_priors():
@@ -613,9 +561,9 @@ def test_noise_changes_the_search_but_not_the_priors():
     forest.noise(0, noise, 0.25)
     assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
     simulate(forest, 100)
-    assert forest.moves(0)["visits"].argmax() == 7 and forest.moves(0)["visits"][7] > 20
-    assert forest.moves(0)["visits"][forest.moves(0)["visits"].argsort()[-2]] < 8
-    assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
+    visits, priors = columns(forest, "visits", "prior")
+    assert visits.argmax() == 7 and visits[7] > 20 and np.sort(visits)[-2] < 8
+    assert priors[7] == pytest.approx(1 / 26)
 
 
 def test_noise_is_of_one_root_only():
@@ -677,11 +625,9 @@ def test_gumbel_numbers_choose_the_moves_considered():
 
 
 def test_gumbel_search_follows_the_values():
-    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
-
     def like_the_third(planes):  # who has 13 wins, unless he has 3, which loses
         logits, value, score = know_nothing(planes)
-        stones = (planes[:, own] - planes[:, other]).reshape(len(planes), -1)
+        stones = stones_in(planes)
         value[:] = (stones[:, 13] - stones[:, 3]) / 2
         return logits, value, score
 
@@ -690,11 +636,8 @@ def test_gumbel_search_follows_the_values():
     gumbels[[3, 8, 13, 25]] = (4, 3, 2, 1)
     forest.gumbel(0, gumbels, SCHEDULE)
     simulate(forest, len(SCHEDULE), like_the_third)
-    assert (
-        forest.best_move(0) == 13
-        and forest.moves(0)["visits"][13] == 6
-        and forest.moves(0)["visits"][3] == 2
-    )
+    assert forest.best_move(0) == 13
+    assert forest.moves(0)["visits"][[13, 3]].tolist() == [6, 2]
 
 
 def test_a_gumbel_root_starts_from_its_own_evaluation():
@@ -710,12 +653,11 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
 
 
 def test_improved_policy_is_that_of_the_paper():
-    config = SearchConfig(score_utility=0.0)
     board = Board(3)
-    forest = searched(board, 1, guess, config)
+    forest = searched(board, 1, guess)
     forest.gumbel(0, np.random.default_rng(1).gumbel(size=10), SCHEDULE)
     simulate(forest, len(SCHEDULE), guess)
-    visits, values, priors = (forest.moves(0)[name] for name in ("visits", "value", "prior"))
+    visits, values, priors = columns(forest, "visits", "value", "prior")
     visited, (raw_value,) = visits > 0, guess(root_planes(board))[1]
     mean = (priors * np.nan_to_num(values))[visited].sum() / priors[visited].sum()
     mixed = (raw_value + visits.sum() * mean) / (1 + visits.sum())  # eq. 33
@@ -724,13 +666,6 @@ def test_improved_policy_is_that_of_the_paper():
     logits = np.log(priors) + sigma
     policy = np.exp(logits - logits.max())
     assert np.allclose(forest.improved_policy(0), policy / policy.sum(), atol=1e-5)
-
-
-def test_without_a_visit_the_improved_policy_is_the_prior():
-    board = Board.from_diagram(KO, BLACK)
-    board.play(parse_vertex("C3", 4))
-    forest = searched(board, 1, guess)
-    assert np.allclose(forest.improved_policy(0), forest.moves(0)["prior"], atol=1e-6)
 
 
 # Which move, which line
@@ -744,17 +679,15 @@ def test_the_best_move_without_visits_is_the_likeliest():
 
 
 def test_the_best_move_is_the_better_one_of_those_searched_enough():
-    own, other = (PLANE_NAMES.index(name) for name in ("own stones", "opponent's stones"))
-
     def like_the_worse(planes):  # likes 13, where 3 and 8 are better for whoever has them
         logits, value, score = know_nothing(planes)
         logits[:, [3, 8, 13]] = 2, -8, 5
-        stones = (planes[:, own] - planes[:, other]).reshape(len(planes), -1)
+        stones = stones_in(planes)
         value[:] = 0.3 * stones[:, 3] + 0.4 * stones[:, 8]
         return logits, value, score
 
     forest = searched(Board(5), 64, like_the_worse)
-    visits, values = forest.moves(0)["visits"], forest.moves(0)["value"]
+    visits, values = columns(forest, "visits", "value")
     assert visits.argmax() == 13 and visits[3] >= visits[13] / 8 and values[3] > values[13]
     assert forest.best_move(0) == 3
     trusted = np.where(8 * visits >= visits.max(), forest.improved_policy(0), 0)
@@ -871,8 +804,6 @@ def test_the_search_is_that_of_a_slow_one(size, share):
     for _ in range(300):
         slow.simulate()
     forest = searched(Board(size), 300, guess, config)
-    visits = np.zeros(size**2 + 1, dtype=int)
-    for move, child in slow.children.items():
-        visits[move] = child.visits
-    assert forest.moves(0)["visits"].tolist() == visits.tolist()
+    for move, visits in enumerate(forest.moves(0)["visits"]):
+        assert visits == (slow.children[move].visits if move in slow.children else 0)
     assert root_of(forest)[1] == pytest.approx(slow.value_sum / slow.visits)

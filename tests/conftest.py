@@ -1,5 +1,6 @@
 """What several test files share: seeded randomness; GPU tests are skipped where there is none."""
 
+import math
 import os
 import signal
 import subprocess
@@ -19,6 +20,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(1)
+
+
+def planes_of(positions: np.ndarray) -> np.ndarray:
+    """Return the planes (B, C, N, N) of positions (B, A)."""
+    from minigo._board import NUM_PLANES, unpack
+
+    size = math.isqrt(positions.shape[1])
+    planes = np.empty((len(positions), NUM_PLANES, size, size), np.float32)
+    unpack(positions, planes)
+    return planes
 
 
 def pytest_collection_modifyitems(items):

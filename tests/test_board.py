@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts
+import conftest
+from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts, unpack
 from minigo.config import Rules
 from minigo.coords import BLACK, EMPTY, WHITE, parse_vertex, symmetry_table
 from reference import (
@@ -666,10 +667,8 @@ def choose_random_move(board: Board, rng) -> int:
     return move
 
 
-def planes_of(board: Board, symmetry: int = 0) -> np.ndarray:
-    planes = np.full((NUM_PLANES, board.size, board.size), np.nan, dtype=np.float32)
-    board.write_planes(planes, symmetry)
-    return planes
+def planes_of(board: Board) -> np.ndarray:
+    return conftest.planes_of(board.encode()[None])[0]
 
 
 def expected_planes(referee: Referee, earlier: list[bytes], moves: list[int], komi: float):
@@ -709,32 +708,23 @@ def expected_planes(referee: Referee, earlier: list[bytes], moves: list[int], ko
 @pytest.mark.parametrize("diagram", (". . .\n" * 3, TRIPLE_KO), ids=("3x3", "triple-ko"))
 def test_every_plane_is_what_the_referee_sees(diagram, rules, rng):
     num_ko_points = 0
-    for game in range(8):
+    for _ in range(8):
         board = Board.from_diagram(diagram, rules=rules)
         size, moves = board.size, []
         referee = Referee(size, rules.ko, rules.suicide, board.stones())
         earlier = [referee.stones] * 2
-        for turn in range(40):
+        for _ in range(40):
             planes = planes_of(board)
             expected = expected_planes(referee, earlier, moves, rules.komi)
             assert set(expected) == set(PLANE_NAMES) and len(PLANE_NAMES) == NUM_PLANES
             for plane, name in zip(planes, PLANE_NAMES, strict=True):
                 assert np.array_equal(plane, expected[name].astype(np.float32)), f"{name}\n{board}"
             num_ko_points += int(expected["points that the ko rule forbids"].sum())
-            turned = turn_planes(planes, (game + turn) % 8)
-            assert np.array_equal(planes_of(board, (game + turn) % 8), turned)
             moves.insert(0, choose_random_move(board, rng))
             earlier.insert(0, referee.stones)
             board.play(moves[0])
             referee.play(moves[0])
     assert num_ko_points > 20 or size == 3
-
-
-def turn_planes(planes: np.ndarray, symmetry: int) -> np.ndarray:
-    turned = np.empty_like(planes).reshape(NUM_PLANES, -1)
-    moved_to = symmetry_table(planes.shape[1])[symmetry, :-1]
-    turned[:, moved_to] = planes.reshape(NUM_PLANES, -1)
-    return turned.reshape(planes.shape)
 
 
 def test_planes_of_a_set_up_position_have_no_past():
@@ -748,25 +738,40 @@ def test_planes_of_a_set_up_position_have_no_past():
 
 
 @pytest.mark.parametrize("size", (2, 9, 19))
-def test_every_symmetry_turns_every_plane(size, rng):
-    board = random_board(size, rng)
-    for symmetry in range(8):
-        turned = turn_planes(planes_of(board), symmetry)
-        assert np.array_equal(planes_of(board, symmetry), turned)
+def test_a_symmetry_turns_the_words_like_a_policy(size, rng):
+    board, moves = Board(size), []
+    for _ in range(size * size):
+        moves.append(choose_random_move(board, rng))
+        board.play(moves[-1])
+    for to in symmetry_table(size):
+        turned = Board(size)
+        turned.play_all(to[moves])
+        assert np.array_equal(turned.encode(), board.encode()[np.argsort(to)])
 
 
-def test_planes_of_the_wrong_shape_or_kind_are_refused():
-    board = Board(5)
-    for shape in ((NUM_PLANES, 6, 6), (NUM_PLANES - 1, 5, 5), (NUM_PLANES + 1, 5, 5), (1, 5, 25)):
+def test_a_game_is_encoded_while_it_is_played(rng):
+    board, moves, words = Board(5), [], []
+    for _ in range(30):
+        words.append(board.encode())
+        moves.append(choose_random_move(board, rng))
+        board.play(moves[-1])
+    plies = [0, 3, 4, 29]
+    again = Board(5)
+    assert np.array_equal(again.play_all(moves, plies), np.array(words)[plies])
+    assert again.hash == board.hash and Board(5).play_all(moves).shape == (0, 26)
+    with pytest.raises(ValueError, match="ply 30 of 30 moves"):
+        Board(5).play_all(moves, [2, 30])
+
+
+def test_words_and_planes_of_the_wrong_shape_or_kind_are_refused():
+    words, planes = np.zeros((1, 26), np.int32), np.zeros((1, NUM_PLANES, 5, 5), np.float32)
+    unpack(words, planes)
+    for bad in (words[:, 1:].copy(), words.astype(np.int64), np.zeros((2, 26), np.int32)):
         with pytest.raises(ValueError):
-            board.write_planes(np.zeros(shape, dtype=np.float32))
-    planes = np.zeros((NUM_PLANES, 5, 5), dtype=np.float32)
-    for bad in (planes.astype(np.float64), planes.ravel(), planes[:, ::-1]):
+            unpack(bad, planes)
+    for bad in (planes[:, 1:].copy(), planes.astype(np.float64), planes[:, :, ::-1]):
         with pytest.raises(ValueError):
-            board.write_planes(bad)
-    for symmetry in (-1, 8):
-        with pytest.raises(ValueError, match=str(symmetry)):
-            board.write_planes(planes, symmetry)
+            unpack(words, bad)
 
 
 # Published counts (Tromp and Farneback, "Combinatorics of Go"; STYLE.md, Tests)

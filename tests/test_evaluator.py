@@ -2,32 +2,41 @@
 
 import contextlib
 import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import conftest
+
 torch = pytest.importorskip("torch")
 
 from minigo import evaluator as module  # noqa: E402
 from minigo._board import NUM_PLANES  # noqa: E402
+from minigo.checkpoint import load_checkpoint, load_network  # noqa: E402
 from minigo.evaluator import Evaluation, make_evaluator  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
-from minigo.quantize import calibration_planes  # noqa: E402
+from minigo.quantize import calibration_positions  # noqa: E402
 from test_network import make_network  # noqa: E402
+from test_train import make_batch, make_learner  # noqa: E402
 
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 BACKENDS = ["torch"]
 if importlib.util.find_spec("openvino"):
     BACKENDS.append("openvino")
 
 
-def make_planes(rng, count: int, size: int) -> np.ndarray:
-    return rng.random((count, NUM_PLANES, size, size), dtype=np.float32)
+def make_positions(rng, count: int, size: int) -> np.ndarray:
+    positions = rng.integers(1 << NUM_PLANES, size=(count, size * size + 1), dtype=np.int32)
+    positions[:, -1] = rng.normal(size=count).astype(np.float32).view(np.int32)  # komi
+    return positions
 
 
-def ask(net: PolicyValueNet, planes: np.ndarray) -> Evaluation:
+def ask(net: PolicyValueNet, positions: np.ndarray) -> Evaluation:
+    planes = torch.from_numpy(conftest.planes_of(positions))
     with torch.no_grad():
-        return Evaluation(*(output.numpy() for output in net(torch.from_numpy(planes))[:4]))
+        return Evaluation(*(output.numpy() for output in net(planes)[:4]))
 
 
 def assert_same(ours: Evaluation, theirs: Evaluation, name: str):
@@ -45,31 +54,31 @@ def test_answers_are_the_networks(backend, size, rng):
     net = make_network()
     evaluator = make_evaluator(net, size, "cpu", backend, max_batch=16, exact=True)
     for count in (1, 5, 8, 16):
-        planes = make_planes(rng, count, size)
-        assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
+        positions = make_positions(rng, count, size)
+        assert_same(evaluator.evaluate(positions), ask(net, positions), evaluator.name)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_rows(backend, rng):
     net = make_network()
     evaluator = make_evaluator(net, 5, "cpu", backend, max_batch=12, exact=True)
-    planes = make_planes(rng, 41, 5)
-    expected = ask(net, planes)
+    positions = make_positions(rng, 41, 5)
+    expected = ask(net, positions)
     for count in (0, 1, 2, 3, 7, 9, 11, 12, 13, 25, 40, 41):
         part = Evaluation(*(array[:count] for array in vars(expected).values()))
-        assert_same(evaluator.evaluate(planes[:count]), part, evaluator.name)
+        assert_same(evaluator.evaluate(positions[:count]), part, evaluator.name)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_load_swaps_the_weights(backend, rng):
     first, second = make_network(seed=1), make_network(seed=2)
     evaluator = make_evaluator(first, 5, "cpu", backend, max_batch=4, exact=True)
-    planes = make_planes(rng, 4, 5)
-    before = evaluator.evaluate(planes)
+    positions = make_positions(rng, 4, 5)
+    before = evaluator.evaluate(positions)
     for net in (second, first, make_network("b3c24"), second):
         evaluator.load(net)
-        assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
-    assert_same(before, ask(first, planes), evaluator.name)  # answers given aren't overwritten
+        assert_same(evaluator.evaluate(positions), ask(net, positions), evaluator.name)
+    assert_same(before, ask(first, positions), evaluator.name)  # answers given aren't overwritten
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -79,23 +88,24 @@ def test_a_network_still_trains_after_it_was_loaded(backend):
     assert net.training and all(p.requires_grad for p in net.parameters())
 
 
-def test_planes_that_are_not_contiguous(rng):
+def test_positions_that_are_not_contiguous(rng):
     net = make_network()
     evaluator = make_evaluator(net, 5, device="cpu", max_batch=4, exact=True)
-    planes = make_planes(rng, 4, 5).transpose(0, 1, 3, 2)
-    assert_same(evaluator.evaluate(planes), ask(net, planes.copy()), evaluator.name)
+    positions = make_positions(rng, 4, 5)[:, ::-1][:, ::-1]
+    positions = np.asfortranarray(positions)
+    assert_same(evaluator.evaluate(positions), ask(net, positions.copy(order="C")), evaluator.name)
 
 
 @pytest.mark.skipif("openvino" not in BACKENDS, reason="OpenVINO isn't installed")
 @pytest.mark.parametrize("size", [2, 9, 19])
 def test_int8_is_used_and_close(size, monkeypatch):
     monkeypatch.setattr(module, "is_int8_fast", lambda: True)
-    net, planes = make_network(seed=1), calibration_planes(size)
+    net, positions = make_network(seed=1), calibration_positions(size)
     evaluator = make_evaluator(net, size, device="cpu")
     for seed in (1, 2):  # its ranges follow the weights
         net = make_network(seed=seed)
         evaluator.load(net)
-        ours, exact = evaluator.evaluate(planes), ask(net, planes)
+        ours, exact = evaluator.evaluate(positions), ask(net, positions)
         logs, others = (torch.from_numpy(x.logits).log_softmax(1) for x in (exact, ours))
         assert 0 < (logs.exp() * (logs - others)).sum(1).mean() < 0.002  # nats
         assert np.abs(ours.value - exact.value).mean() < 0.02
@@ -113,12 +123,13 @@ def test_int8_is_used_and_close(size, monkeypatch):
 def test_batches_waste_little(rng):
     evaluator = make_evaluator(PolicyValueNet("b1c8"), 2, device="cpu", max_batch=64)
     for count in range(1, 65):
-        padded = len(evaluator._program(count)[0])
+        evaluator._programs.clear()
+        evaluator.evaluate(make_positions(rng, count, 2))
+        (padded,) = evaluator._programs
         assert count <= padded <= max(4, 2 * count - 2) and padded <= count + 15
-    assert len(evaluator._program(64)[0]) == 64 and len(evaluator._program(1)[0]) == 1
-    assert len(evaluator._programs) == len(evaluator.batch_sizes) == 7
+        assert padded == count or count not in (1, 64)
     single = make_evaluator(PolicyValueNet("b1c8"), 2, device="cpu", max_batch=1)
-    assert len(single.evaluate(make_planes(rng, 3, 2)).value) == 3 and len(single._programs) == 1
+    assert len(single.evaluate(make_positions(rng, 3, 2)).value) == 3 and len(single._programs) == 1
 
 
 def test_bad_arguments(rng):
@@ -133,9 +144,9 @@ def test_bad_arguments(rng):
         with pytest.raises(ValueError, match=message):
             make_evaluator(net, **arguments)
     evaluator = make_evaluator(net, 5, device="cpu", backend="torch")
-    for planes in (make_planes(rng, 2, 9), make_planes(rng, 2, 5).astype(np.float64)):
-        with pytest.raises(ValueError, match="planes are float"):
-            evaluator.evaluate(planes)
+    for positions in (make_positions(rng, 2, 9), make_positions(rng, 2, 5).astype(np.int64)):
+        with pytest.raises(ValueError, match=r"positions are int.*, not int32 \(B, 26\)"):
+            evaluator.evaluate(positions)
 
 
 def test_openvino_is_the_default_on_the_cpu():
@@ -144,61 +155,95 @@ def test_openvino_is_the_default_on_the_cpu():
 
 
 class FakeCuda:
-    """Stands in for `torch.cuda`: a graph remembers one call of `forward`, and replays it."""
+    """Stands in for `torch.cuda`: while a graph is captured, what is called is only remembered."""
 
-    def __init__(self, forward):
-        self.forward, self.capturing, self.num_replays = forward, None, 0
+    def __init__(self, monkeypatch):
+        self.capturing, self.num_replays = None, 0
+        event = SimpleNamespace(synchronize=lambda: None)
+        self.a_stream = SimpleNamespace(record_event=lambda: event)
+        zeros = torch.zeros
+        monkeypatch.setattr(torch, "zeros", lambda *a, pin_memory=False, **b: zeros(*a, **b))
+        for name in ("current_stream", "stream", "CUDAGraph", "graph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
 
-    def record(self, planes):
-        result = self.forward(planes)
-        if self.capturing:
-            self.capturing.call = planes, result
-        return result
+    def recorded(self, function):
+        """Make a function one that a graph can capture: it returns a new tensor, or None."""
 
-    def Stream(self):
-        return SimpleNamespace(wait_stream=lambda other: None)
+        def call(*tensors):
+            result = function(*tensors) if self.capturing is None or pure else None
+            if self.capturing:
+                self.capturing.call = function, tensors, result
+            return result
 
-    current_stream = Stream
+        pure = function.__name__ == "_forward"
+        return call
+
+    def current_stream(self):
+        return self.a_stream
 
     def stream(self, stream):
         return contextlib.nullcontext()
 
     def CUDAGraph(self):
-        graph = SimpleNamespace(call=None)
+        graph = SimpleNamespace()
 
         def replay():
             self.num_replays += 1
-            planes, result = graph.call
-            result.copy_(self.forward(planes))
+            function, tensors, result = graph.call
+            again = function(*tensors)
+            if result is not None:
+                result.copy_(again)
 
         graph.replay = replay
         return graph
 
     @contextlib.contextmanager
-    def graph(self, graph):
+    def graph(self, graph, stream):
         self.capturing = graph
         yield
         self.capturing = None
 
 
 def test_the_path_of_cuda_graphs_on_a_fake_device(rng, monkeypatch):
-    """Planes into the captured buffer, replay, and weights that change under the graph."""
+    """Positions into the captured tensor, replay, and weights that change under the graph."""
     evaluator = make_evaluator(make_network(), 5, device="cpu", backend="torch", max_batch=8)
-    backend = evaluator.backend
-    cuda = FakeCuda(backend._forward)
-    zeros = torch.zeros
-    monkeypatch.setattr(torch, "zeros", lambda *a, pin_memory=False, **b: zeros(*a, **b))
-    for name in ("Stream", "current_stream", "stream", "CUDAGraph", "graph"):
-        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
-    monkeypatch.setattr(backend, "_forward", cuda.record)
-    monkeypatch.setattr(backend, "_uses_graphs", True)
+    cuda, backend = FakeCuda(monkeypatch), evaluator.backend
+    monkeypatch.setattr(backend, "_forward", cuda.recorded(backend._forward))
+    monkeypatch.setattr(backend, "_stream", cuda.a_stream)
     for seed in (1, 2):
         evaluator.load(make_network(seed=seed))
-        for count in (1, 8, 13):
-            planes = make_planes(rng, count, 5)
-            answer = ask(make_network(seed=seed), planes)
-            assert_same(evaluator.evaluate(planes), answer, evaluator.name)
-    assert cuda.num_replays == 2 * (1 + 1 + 2) and len(evaluator._programs) == 2
+        for count in (8, 1, 8, 1, 8, 8, 13, 1):
+            positions = make_positions(rng, count, 5)
+            answer = ask(make_network(seed=seed), positions)
+            assert_same(evaluator.evaluate(positions), answer, evaluator.name)
+    # 6 calls of 1 row and 12 of 8; the first three of each were no graph yet.
+    assert cuda.num_replays == 3 + 9
+
+
+@pytest.mark.parametrize("size", [5, 9])
+def test_training_as_a_graph_on_a_fake_device(size, rng, monkeypatch):
+    """The same steps to the last bit, whether eager or, from the fourth on, replayed."""
+    eager, captured = (make_learner() for _ in range(2))
+    cuda = FakeCuda(monkeypatch)
+    batches = [make_batch(rng, size=size) for _ in range(7)]
+    eager.train(iter(batches), 7, float)
+    monkeypatch.setattr(captured, "_learn", cuda.recorded(captured._learn))
+    monkeypatch.setattr(captured, "_stream", cuda.a_stream)
+    captured.train(iter(batches), 7, float)
+    assert cuda.num_replays == 4 and captured.report().losses == eager.report().losses
+    ours, theirs = captured.average.weights(), eager.average.weights()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("path", sorted(CHECKPOINTS.glob("*.pt")), ids=lambda path: path.stem)
+def test_activations_of_shipped_networks_stay_far_below_what_half_precision_holds(path):
+    largest = []
+    net = load_network(load_checkpoint(path))
+    for layer in net.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda *call: largest.append(call[2].abs().max().item()))
+    ask(net, calibration_positions(9))
+    assert max(largest) < 4096  # of 65,504
 
 
 @pytest.mark.gpu
@@ -206,7 +251,7 @@ def test_cuda_graphs_answer_as_the_network(rng):
     net = make_network()
     evaluator = make_evaluator(net, 9, device="cuda", max_batch=16)
     for count in (1, 5, 16, 40):
-        planes = make_planes(rng, count, 9)
-        assert_same(evaluator.evaluate(planes), ask(net, planes), evaluator.name)
+        positions = make_positions(rng, count, 9)
+        assert_same(evaluator.evaluate(positions), ask(net, positions), evaluator.name)
     evaluator.load(make_network(seed=2))
-    assert_same(evaluator.evaluate(planes), ask(make_network(seed=2), planes), evaluator.name)
+    assert_same(evaluator.evaluate(positions), ask(make_network(seed=2), positions), evaluator.name)

@@ -611,11 +611,11 @@ def prefer(player: Session, moves: list[int]) -> None:
     logits = np.full(26, -5.0, np.float32)
     logits[moves] = 8.0, 4.0
 
-    def evaluate(planes: np.ndarray) -> SimpleNamespace:
-        even = np.zeros(len(planes), np.float32)
-        return SimpleNamespace(logits=np.tile(logits, (len(planes), 1)), value=even, score=even)
+    def begin(positions: np.ndarray):
+        even, priors = np.zeros(len(positions), np.float32), np.tile(logits, (len(positions), 1))
+        return lambda: SimpleNamespace(logits=priors, value=even, score=even)
 
-    network = SimpleNamespace(evaluate=evaluate)
+    network = SimpleNamespace(begin=begin)
     player.engine._evaluators[player.engine.config.checkpoint, 5] = network
     player.engine.owner = lambda color: np.zeros(25)
 

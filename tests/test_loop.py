@@ -7,7 +7,6 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +19,12 @@ import pytest
 pytest.importorskip("torch")
 from conftest import kill_with_children
 from minigo import loop  # noqa: E402
-from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from minigo.checkpoint import cycle_path, load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.crew import locked  # noqa: E402
 from minigo.lab import progress  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
-from minigo.selfplay import cycle_path, full_simulations  # noqa: E402
+from minigo.selfplay import full_simulations  # noqa: E402
 from test_record import make_record, write_file  # noqa: E402
 
 RECIPE = """
@@ -105,13 +104,11 @@ def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):
         overrides = [f"cycles={cycle}", f"samples_per_position={5 - cycle}"]
         overrides += [f"games_per_cycle={games}", f"training.learning_rate=0.0{cycle}"]
         overrides += [f"training.batch_size={192 // cycle}"]
-        state = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent / "latest.pt"
-        optimizer = load_checkpoint(state).state["optimizer"]
-        assert optimizer["param_groups"][0]["lr"] <= cycle / 100
+        loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
         rows = load_log(tmp_path)
-    assert [row["games"] for row in rows] == [24, 30, 60]
-    before = {"positions": 0, "step": 0, "owed": 0}
+    before = {"games": 0, "positions": 0, "step": 0, "owed": 0}
     for cycle, row in enumerate(rows, start=1):
+        assert 0 <= row["games"] - before["games"] - (24, 6, 30)[cycle - 1] < 3
         samples = (row["step"] - before["step"]) * (192 // cycle) + row["owed"] - before["owed"]
         assert samples == (5 - cycle) * (row["positions"] - before["positions"]) > 0
         before = row
@@ -187,33 +184,32 @@ def test_workers_play_on_while_the_network_learns_and_no_game_is_lost(recipe_pat
     assert len(games) <= last["games"] <= len(load_folder(folder))
 
 
-def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_path):
-    """However many games came while it trained, a phase takes two cycles' worth at most."""
-    overrides = ["cycles=1", "samples_per_position=4", "training.batch_size=32"]
+def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LEARN_S", 0.05)
+    overrides = ["selfplay.workers=2", "samples_per_position=1000"]
     loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
-    folder, whole = tmp_path / "selfplay" / "tiny", load_log(tmp_path)[0]
-    for number in range(7, 12):
-        shutil.copy(folder / "cycle-0000-0-0.games", folder / f"cycle-0000-{number}-0.games")
-    loop.run(load_recipe(recipe_path, [*overrides, "cycles=2"]), "tiny", tmp_path)
-    row = load_log(tmp_path)[1]
-    assert row["games"] == 6 * whole["games"]
-    mean = row["positions"] / row["games"]
-    assert row["step"] - whole["step"] == int(2 * 4 * 24 * mean // 32)
-    assert row["step"] * 32 + row["owed"] == pytest.approx(4 * row["positions"])
+    for row in load_log(tmp_path):
+        assert row["step"] * 128 + row["owed"] == pytest.approx(1000 * row["positions"])
+        assert row["owed"] > 500 * row["positions"] and row["step"] > 0
 
 
-def test_a_worker_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, capfd):
+@pytest.mark.parametrize("victim", ["worker", "server's worker", "server"])
+def test_a_process_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, monkeypatch, victim):
+    monkeypatch.setattr(loop, "needs_server", lambda recipe: victim != "worker")
     recipe = load_recipe(recipe_path, ["selfplay.workers=2", "cycles=1000"])
 
     def kill_one(row: dict) -> None:
         if row["cycle"] == 1:
-            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            children = sorted(child.pid for child in multiprocessing.active_children())
+            assert len(children) == (2 if victim == "worker" else 3)
+            os.kill(children[0 if victim == "server" else -1], signal.SIGKILL)
 
     with pytest.raises(ValueError, match="^a process died; its message, if any, is above$"):
         loop.run(recipe, "tiny", tmp_path, kill_one)
     assert not multiprocessing.active_children()
     loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)  # and it goes on
-    assert len(load_log(tmp_path)) == 2
+    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    assert len(log) == 2 and 48 <= log[-1]["games"] <= len(games)
 
 
 def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
@@ -340,13 +336,14 @@ def test_a_folder_is_read_in_order_and_once_and_torn_tails_are_named(tmp_path, c
     with open(tmp_path / "cycle-9999-10-0.games", "ab") as file:
         file.write(b"mGo2")
     games = loop.GameFolder(tmp_path, Recipe(size=5))
-    positions = games.replay.locate(5, np.arange(10))
-    assert [len(record.moves) for record, _ in positions] == [4] * 4 + [3] * 3 + [2] * 2 + [1]
+    batch = games.window.rings[5].batch(np.arange(10), np.zeros(10, int))
+    starts = np.flatnonzero((batch.positions[:, :-1] & 3 == 0).all(1))  # no stone yet
+    assert starts.tolist() == [0, 4, 7, 9]  # of games of 4, 3, 2 moves and one
     assert capsys.readouterr().err.count("cycle-9999-10-0.games: torn at byte") == 1
     write_file(tmp_path / "cycle-10001-0-0.games", [make_record(2)])
     games.read_new()
     games.read_new()
-    assert games.num_games == 5 and len(games.replay) == 12
+    assert games.num_games == 5 and len(games.window) == 12
 
 
 def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd):

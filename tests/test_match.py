@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigo._board import NUM_PLANES, Board
+from minigo._board import Board
 from minigo.config import RULES, Rules
 from minigo.play import match as arena
 from minigo.play.match import MatchConfig, find_gnugo, match, parse_player
@@ -203,13 +203,13 @@ def test_the_move_cap_counts_the_board_as_it_is(program, monkeypatch):
 def test_networks_play_in_lockstep_and_games_differ(network, tmp_path, monkeypatch):
     from minigo.evaluator import Evaluator
 
-    batches, evaluate = [], Evaluator.evaluate
+    batches, begin = [], Evaluator.begin
 
-    def count(self, planes):
-        batches.append(len(planes))
-        return evaluate(self, planes)
+    def count(self, positions):
+        batches.append(len(positions))
+        return begin(self, positions)
 
-    monkeypatch.setattr(Evaluator, "evaluate", count)
+    monkeypatch.setattr(Evaluator, "begin", count)
     result = play(network, f"{network}@0", 8, sgf=tmp_path)
     assert result["wins"] + result["losses"] + result["draws"] == result["games"] == 8
     assert result["black"]["games"] == result["white"]["games"] == 4
@@ -298,10 +298,10 @@ def test_parse_player(text, checkpoint, visits, without, name):
 
 
 def test_a_network_can_be_without_a_head(network, evaluator):
-    planes = np.random.default_rng(1).normal(size=(2, NUM_PLANES, 5, 5)).astype(np.float32)
-    whole = evaluator.evaluate(planes)
-    no_policy = arena.Blinded(evaluator, "policy").evaluate(planes)
-    no_value = arena.Blinded(evaluator, "value").evaluate(planes)
+    positions = np.random.default_rng(1).integers(1 << 18, size=(2, 26), dtype=np.int32)
+    whole = evaluator.evaluate(positions)
+    no_policy = arena.Blinded(evaluator, "policy").begin(positions)()
+    no_value = arena.Blinded(evaluator, "value").begin(positions)()
     assert not no_policy.logits.any() and (no_policy.value == whole.value).all()
     assert not no_value.value.any() and not no_value.score.any()
     assert (no_value.logits == whole.logits).all() and whole.logits.any() and whole.value.any()

@@ -1,5 +1,6 @@
 """The search over a fake evaluator: exploration at the root, targets, and the choice of a move."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -20,16 +21,14 @@ class FakeEvaluator:
 
     num_rows: int = 0
 
-    def evaluate(self, planes):
-        num, _, size, _ = planes.shape
+    def begin(self, positions):
+        num, num_moves = positions.shape
         self.num_rows += num
-        balance = (planes[:, 0] - planes[:, 1]).sum((1, 2)) / size
-        return Evaluation(
-            logits=np.zeros((num, size * size + 1), np.float32),
-            value=np.tanh(balance).astype(np.float32),
-            score=balance.astype(np.float32),
-            ownership=np.zeros((num, size, size), np.float32),
-        )
+        words = positions[:, :-1]
+        balance = ((words & 1) - (words >> 1 & 1)).sum(1) / math.sqrt(num_moves - 1)
+        logits = np.zeros((num, num_moves), np.float32)
+        answer = logits, np.tanh(balance).astype(np.float32), balance.astype(np.float32)
+        return lambda: Evaluation(*answer)
 
 
 def make_search(num_boards=1, seed=0, size=5, **config):
@@ -168,23 +167,23 @@ def test_choose_move_follows_temperature():
 @pytest.mark.parametrize("num_before", [0, 1, 40])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ValueError])
 def test_an_error_in_the_evaluator_leaves_the_trees_as_they_were(error, num_before, leaves, root):
-    def fail(planes):
+    def fail(positions):
         if error is not ValueError:
             raise error
-        answer = FakeEvaluator().evaluate(planes)
+        answer = FakeEvaluator().begin(positions)()
         answer.value[-1] = np.nan  # which `expand` refuses; the other rows are good
-        return answer
+        return lambda: answer
 
     search, undisturbed = (make_search(2, root=root, leaves=leaves) for _ in range(2))
     for each in (search, undisturbed):
         each.run(num_before)
         if num_before:
             each.explore(0, 40)
-    before, search.evaluator.evaluate = facts(search), fail
+    before, search.evaluator.begin = facts(search), fail
     with pytest.raises(error):
         search.run(8)
     assert facts(search) == before
-    del search.evaluator.evaluate  # the class has a good one
+    del search.evaluator.begin  # the class has a good one
     for each in (search, undisturbed):
         each.run(40)
         each.forest.check()

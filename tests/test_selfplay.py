@@ -94,4 +94,4 @@ def test_an_order_can_change_the_simulations_of_a_full_search():
     selfplay.simulations = 20
     while not selfplay.games[0].moves:
         list(selfplay.step())
-    assert evaluator.num_rows == 1 + 20  # the root's own
+    assert evaluator.num_rows == 1 + 20 + 1  # the root's own, and the next move's first

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from conftest import planes_of
 from minigo import _tree
-from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove
+from minigo._board import PLANE_NAMES, Board, IllegalMove
 from minigo._tree import MAX_EDGES, Forest
 from minigo.config import Rules, SearchConfig
 from minigo.coords import BLACK, WHITE, parse_vertex
@@ -52,20 +53,19 @@ def stones_in(planes: np.ndarray) -> np.ndarray:
     return (planes[:, own] - planes[:, other]).reshape(len(planes), -1)
 
 
-def make_planes(forest: Forest, leaves: int) -> np.ndarray:
-    size = forest.boards[0].size
-    return np.empty((len(forest) * leaves, NUM_PLANES, size, size), dtype=np.float32)
+def make_words(forest: Forest, leaves: int) -> np.ndarray:
+    return np.empty((len(forest) * leaves, forest.boards[0].size ** 2 + 1), dtype=np.int32)
 
 
 def simulate(forest: Forest, simulations, evaluate=know_nothing, leaves: int = 1) -> int:
     """Search every tree; return the number of evaluations."""
     budget = np.zeros(len(forest), dtype=np.int32)
     budget[:] = simulations
-    planes, num_evaluations = make_planes(forest, leaves), 0
+    words, num_evaluations = make_words(forest, leaves), 0
     while budget.any():
-        num_rows = forest.select(budget, planes)
+        num_rows = forest.select(budget, words)
         if num_rows:
-            forest.expand(*evaluate(planes[:num_rows]))
+            forest.expand(*evaluate(planes_of(words[:num_rows])))
         num_evaluations += num_rows
     forest.check()
     return num_evaluations
@@ -120,19 +120,17 @@ def test_no_virtual_loss_is_left_behind(leaves):
 
 
 def root_planes(board: Board) -> np.ndarray:
-    planes = np.empty((1, NUM_PLANES, board.size, board.size), dtype=np.float32)
-    board.write_planes(planes[0])
-    return planes
+    return planes_of(board.encode()[None])
 
 
 def test_budgets_are_counted_down_and_trees_without_one_rest():
     forest = Forest([Board(5) for _ in range(3)], SearchConfig(leaves=2))
-    budget, planes = np.array([0, 1, 7], dtype=np.int32), make_planes(forest, 2)
-    assert forest.select(budget, planes) == 2  # one leaf a tree: there is only the root yet
+    budget, words = np.array([0, 1, 7], dtype=np.int32), make_words(forest, 2)
+    assert forest.select(budget, words) == 2  # one leaf a tree: there is only the root yet
     assert budget.tolist() == [0, 0, 6]
-    forest.expand(*know_nothing(planes[:2]))
-    assert forest.select(budget, planes) == 2 and budget.tolist() == [0, 0, 4]
-    forest.expand(*know_nothing(planes[:2]))
+    forest.expand(*know_nothing(planes_of(words[:2])))
+    assert forest.select(budget, words) == 2 and budget.tolist() == [0, 0, 4]
+    forest.expand(*know_nothing(planes_of(words[:2])))
     assert [forest.num_visits(tree) for tree in range(3)] == [0, 1, 3]
 
 
@@ -153,39 +151,39 @@ def test_a_full_tree_is_searched_no_more_and_the_others_go_on():
     assert forest.num_visits(0) > 0
 
 
-def test_planes_with_little_room_limit_the_leaves():
+def test_little_room_limit_the_leaves():
     forest = Forest([Board(5) for _ in range(3)], SearchConfig(leaves=4))
-    budget, planes = np.full(3, 20, dtype=np.int32), make_planes(forest, 4)[:2]
+    budget, words = np.full(3, 20, dtype=np.int32), make_words(forest, 4)[:2]
     while budget.any():
-        num_rows = forest.select(budget, planes)
+        num_rows = forest.select(budget, words)
         assert num_rows <= 2
-        forest.expand(*guess(planes[:num_rows]))
+        forest.expand(*guess(planes_of(words[:num_rows])))
     forest.check()
     assert [forest.num_visits(tree) for tree in range(3)] == [20, 20, 20]
 
 
-def test_planes_of_a_leaf_are_those_of_its_position(monkeypatch):
+def test_the_words_of_a_leaf_are_those_of_its_position(monkeypatch):
     monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
     board = Board(3)
     board.play(4)
     forest = Forest([board], SearchConfig())
-    planes = make_planes(forest, 1)
+    words = make_words(forest, 1)
     for moves in ([], [0], [1]):  # no knowledge: the first moves first
-        forest.select(np.ones(1, dtype=np.int32), planes)
+        forest.select(np.ones(1, dtype=np.int32), words)
         position = board.copy()
         position.play_all(moves)
-        assert np.array_equal(planes, root_planes(position))
-        forest.expand(*know_nothing(planes))
+        assert np.array_equal(words[0], position.encode())
+        forest.expand(*know_nothing(planes_of(words)))
 
 
 def test_leaves_of_one_batch_are_different_positions():
     forest = Forest([Board(5)], SearchConfig(leaves=8))
-    planes, budget = make_planes(forest, 8), np.full(1, 201, dtype=np.int32)
+    words, budget = make_words(forest, 8), np.full(1, 201, dtype=np.int32)
     most = 0
     while budget.any():
-        num_rows = forest.select(budget, planes)
-        assert len({row.tobytes() for row in planes[:num_rows]}) == num_rows
-        forest.expand(*guess(planes[:num_rows]))
+        num_rows = forest.select(budget, words)
+        assert len({row.tobytes() for row in words[:num_rows]}) == num_rows
+        forest.expand(*guess(planes_of(words[:num_rows])))
         most = max(most, num_rows)
     assert most == 8
 
@@ -227,19 +225,18 @@ def test_what_is_no_forest_or_no_tree_is_refused():
 
 def test_arrays_of_the_wrong_shape_are_refused():
     forest = Forest([Board(5)], SearchConfig())
-    budget, planes = np.full(1, 3, dtype=np.int32), make_planes(forest, 1)
-    for bad_budget, bad_planes in (
-        (np.full(2, 3, dtype=np.int32), planes),
-        (budget.astype(np.int64), planes),
-        (budget, planes[:0]),
-        (budget, planes[:, 1:].copy()),
-        (budget, np.empty((1, NUM_PLANES, 9, 9), dtype=np.float32)),
-        (budget, planes.astype(np.float64)),
+    budget, words = np.full(1, 3, dtype=np.int32), make_words(forest, 1)
+    for bad_budget, bad_words in (
+        (np.full(2, 3, dtype=np.int32), words),
+        (budget.astype(np.int64), words),
+        (budget, words[:0]),
+        (budget, words[:, 1:].copy()),
+        (budget, words.astype(np.int64)),
     ):
         with pytest.raises(ValueError):
-            forest.select(bad_budget, bad_planes)
-    assert forest.select(budget, planes) == 1
-    logits, value, score = know_nothing(planes)
+            forest.select(bad_budget, bad_words)
+    assert forest.select(budget, words) == 1
+    logits, value, score = know_nothing(planes_of(words))
     for bad in (
         (logits[:, 1:].copy(), value, score),
         (np.zeros((2, 26), dtype=np.float32), value, score),
@@ -255,10 +252,10 @@ def test_arrays_of_the_wrong_shape_are_refused():
 
 def test_select_and_expand_take_turns():
     forest = Forest([Board(5)], SearchConfig())
-    budget, planes = np.full(1, 3, dtype=np.int32), make_planes(forest, 1)
-    forest.select(budget, planes)
+    budget, words = np.full(1, 3, dtype=np.int32), make_words(forest, 1)
+    forest.select(budget, words)
     for call in (
-        lambda: forest.select(budget, planes),
+        lambda: forest.select(budget, words),
         lambda: forest.moves(0)["visits"],
         lambda: forest.advance(0, 0),
         lambda: forest.reset(0, Board(5)),
@@ -271,9 +268,9 @@ def test_select_and_expand_take_turns():
 @pytest.mark.parametrize("number", (math.nan, math.inf, -math.inf))
 def test_an_answer_that_is_no_number_is_refused_and_forgotten(where, number):
     forest = searched(Board(5), 20, guess)
-    budget, planes = np.full(1, 1, dtype=np.int32), make_planes(forest, 1)
-    forest.select(budget, planes)
-    answer = guess(planes)
+    budget, words = np.full(1, 1, dtype=np.int32), make_words(forest, 1)
+    forest.select(budget, words)
+    answer = guess(planes_of(words))
     answer[where].ravel()[:] = number
     with pytest.raises(ValueError, match="NaN"):
         forest.expand(*answer)

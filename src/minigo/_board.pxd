@@ -1,6 +1,6 @@
 # The position as a plain struct, and what `_tree.pyx` calls on it.
 
-from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     MAX_MOVES = 361     # 19 * 19; the move after the last point is pass
@@ -9,6 +9,7 @@ cdef enum:
     NUM_PREVIOUS = 2    # earlier positions whose stones are kept for the input planes
     NUM_LAST = 4        # last moves kept for the input planes
     PLANES = 20
+    KOMI = 18           # the plane of komi
 
 cdef enum:
     EMPTY, BLACK, WHITE, WALL
@@ -63,12 +64,11 @@ cdef struct History:
     int count
     int capacity
 
-cdef const short* symmetry_of(int size, int symmetry) noexcept nogil
 cdef void copy_position(Position* target, const Position* source) noexcept nogil
 cdef int copy_history(History* target, const History* source) except -1 nogil
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil
 cdef int write_input(
-    const Position* pos, const History* history, const short* symmetry, float* planes, uint16_t* moves
+    const Position* pos, const History* history, int32_t* words, uint16_t* moves
 ) noexcept nogil
 cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil
 
@@ -78,5 +78,5 @@ cdef class Board:
     cdef object _rules
 
     cdef int restart(self) except -1
-    cdef bint allows(self, int move, int color) noexcept
+    cdef bint allows(self, int move, int color) noexcept nogil
     cdef int head_at(self, int move) except -1

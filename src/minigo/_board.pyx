@@ -2,7 +2,7 @@
 
 Bottom up: a stone and its chain (`put_stone`, `remove_chain`), on the structs of `_board.pxd`.
 From the middle: a move (`legality`, `play_known`), then what stands at the end: `score_of`,
-`mark_pass_alive`. Top down: `Board`, which checks, converts and calls; `_board.pyi` is its manual.
+`mark_pass_alive`. Top down: `Board`, which checks, converts and calls.
 """
 
 from libc.stddef cimport size_t
@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 import numpy as np
 
 from .config import Rules
-from .coords import check_size, format_vertex, symmetry_table
+from .coords import check_size, format_vertex
 
 cdef extern from *:
     """
@@ -25,7 +25,6 @@ cdef uint64_t ZOBRIST[3][MAX_POINTS]
 cdef uint64_t WHITE_TO_PLAY     # mixed into a situational key
 cdef short POINT_OF[20][MAX_MOVES]
 cdef short MOVE_OF[20][MAX_POINTS]
-cdef short SYMMETRY[20][8][MAX_MOVES + 1]
 cdef bint HAS_TABLES[20]
 
 KO_RULES = {"simple": SIMPLE, "positional": POSITIONAL, "situational": SITUATIONAL}
@@ -53,6 +52,7 @@ PLANE_NAMES = (
     "komi for the player to move, in tens of points",
     "ones",
 )
+KOMI_PLANE = KOMI    # the only one that isn't of zeros and ones
 
 
 class IllegalMove(ValueError):
@@ -70,18 +70,13 @@ cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
 
 cdef int fill_tables(int size) except -1:
     """Fill the tables of one board size, once."""
-    cdef int move, symmetry
-    cdef const short[:, ::1] table
+    cdef int move
     if HAS_TABLES[size]:
         return 0
     memset(MOVE_OF[size], 0xFF, sizeof(MOVE_OF[size]))
     for move in range(size * size):
         POINT_OF[size][move] = (move // size + 1) * (size + 1) + move % size + 1
         MOVE_OF[size][POINT_OF[size][move]] = move
-    table = symmetry_table(size)
-    for symmetry in range(8):
-        for move in range(size * size + 1):
-            SYMMETRY[size][symmetry][move] = table[symmetry, move]
     HAS_TABLES[size] = True
     return 0
 
@@ -98,11 +93,6 @@ cdef int fill_zobrist() except -1:
 
 
 fill_zobrist()
-
-
-cdef const short* symmetry_of(int size, int symmetry) noexcept nogil:
-    """Return where a symmetry moves each move, a row of `symmetry_table`."""
-    return SYMMETRY[size][symmetry]
 
 
 cdef int reserve_keys(History* history, int capacity) except -1 nogil:
@@ -505,59 +495,58 @@ cdef void mark_pass_alive(const Position* pos, int color, int8_t* owner) noexcep
             owner[move] = color
 
 
-cdef void write_points(
-    const uint64_t* points, const short* move_of, const short* symmetry, float* plane
+cdef void add_points(
+    const uint64_t* points, const short* move_of, int32_t bit, int32_t* words
 ) noexcept nogil:
-    """Write ones into a plane (N, N) at a set of points."""
+    """Set a bit of the words at a set of points."""
     cdef int word
     cdef uint64_t left
     for word in range(WORDS):
         left = points[word]
         while left:
-            plane[symmetry[move_of[64 * word + count_trailing_zeros(left)]]] = 1
+            words[move_of[64 * word + count_trailing_zeros(left)]] |= bit
             left &= left - 1
 
 
-cdef void write_chains(const Position* pos, const short* symmetry, float* planes) noexcept nogil:
-    """Write the six planes of chains by liberties: own with 1, 2, 3 or more, then the opponent's."""
-    cdef int area = pos.size * pos.size
+cdef void add_chains(const Position* pos, int32_t* words) noexcept nogil:
+    """Set the bits of chains by liberties: own with 1, 2, 3 or more, then the opponent's."""
     cdef int move, point, stone, liberties
     cdef short around[3]
-    cdef float* plane
-    for move in range(area):
+    cdef int32_t bit
+    for move in range(pos.size * pos.size):
         point = POINT_OF[pos.size][move]
         if pos.points[point].color == EMPTY or pos.points[point].chain != point:
             continue
         liberties = 1
         if not in_atari(&pos.points[point]):
             liberties = find_around(pos, point, 1 << EMPTY, 3, around)
-        plane = planes + (liberties - 1 if pos.points[point].color == pos.to_play else liberties + 2) * area
+        bit = 1 << (5 if pos.points[point].color == pos.to_play else 8) + liberties
         stone = point
         for _ in range(pos.points[point].num_stones):
-            plane[symmetry[MOVE_OF[pos.size][stone]]] = 1
+            words[MOVE_OF[pos.size][stone]] |= bit
             stone = pos.points[stone].next
 
 
 cdef int write_input(
-    const Position* pos, const History* history, const short* symmetry, float* planes, uint16_t* moves
+    const Position* pos, const History* history, int32_t* words, uint16_t* moves
 ) noexcept nogil:
-    """Write the planes (C, N, N) and the legal moves in ascending order; return how many, with pass.
-
-    The planes are those of PLANE_NAMES, in that order.
-    """
+    """Write what `Board.encode` returns, and the legal moves in ascending order with pass; return
+    how many these are."""
     cdef int area = pos.size * pos.size
-    cdef int own = pos.to_play - BLACK, other = 1 - own
-    cdef int move, point, num_legal = 0, k
+    cdef int own = pos.to_play - BLACK, move, point, num_legal = 0, k
     cdef Legality verdict
     cdef const short* move_of = MOVE_OF[pos.size]
     cdef const Stones* stones
     cdef float komi = pos.komi / 10 if pos.to_play == WHITE else -pos.komi / 10
-    memset(planes, 0, (PLANES - 2) * area * sizeof(float))
+    cdef int32_t everywhere = 1 << 19 | (pos.last_moves[0] == area) << 17
+    for move in range(area):
+        words[move] = everywhere
+    memcpy(&words[area], &komi, sizeof(komi))
     for k in range(1 + NUM_PREVIOUS):
         stones = &pos.stones[(pos.newest + k) % (1 + NUM_PREVIOUS)]
-        write_points(stones.sets[own], move_of, symmetry, planes + 2 * k * area)
-        write_points(stones.sets[other], move_of, symmetry, planes + (2 * k + 1) * area)
-    write_chains(pos, symmetry, planes + 6 * area)
+        add_points(stones.sets[own], move_of, 1 << 2 * k, words)
+        add_points(stones.sets[1 - own], move_of, 2 << 2 * k, words)
+    add_chains(pos, words)
     for move in range(area):
         point = POINT_OF[pos.size][move]
         moves[num_legal] = move     # stays if it is legal
@@ -566,20 +555,36 @@ cdef int write_input(
             continue
         verdict = legality(pos, history, point, pos.to_play)
         num_legal += verdict == LEGAL
-        if verdict == KO:
-            planes[12 * area + symmetry[move]] = 1
+        words[move] |= (verdict == KO) << 12
     for k in range(NUM_LAST):
         if 0 <= pos.last_moves[k] < area:
-            planes[(13 + k) * area + symmetry[pos.last_moves[k]]] = 1
-    for move in range(area):
-        planes[17 * area + move] = pos.last_moves[0] == area
-        planes[18 * area + move] = komi
-        planes[19 * area + move] = 1
+            words[pos.last_moves[k]] |= 1 << 13 + k
     moves[num_legal] = area
     return num_legal + 1
 
 
+def unpack(const int32_t[:, ::1] words, float[:, :, :, ::1] planes):
+    """Turn (B, A) positions of `Board.encode` into the planes (B, C, N, N) of PLANE_NAMES."""
+    cdef int row, plane, move, area = planes.shape[2] * planes.shape[3]
+    cdef float komi
+    cdef float* target
+    if words.shape[0] != planes.shape[0] or words.shape[1] != area + 1 or planes.shape[1] != PLANES:
+        raise ValueError("words or planes have the wrong shape")
+    with nogil:
+        for row in range(words.shape[0]):
+            memcpy(&komi, &words[row, area], sizeof(komi))
+            for plane in range(PLANES):
+                target = &planes[row, plane, 0, 0]
+                for move in range(area):
+                    target[move] = komi if plane == KOMI else words[row, move] >> plane & 1
+
+
 cdef class Board:
+    """A position of a game: stones, player to move, every earlier position, and the rules.
+
+    Moves after the end are accepted (`is_over` tells), so that a GTP client can go on.
+    """
+
     def __cinit__(self, *args, **kwargs):
         self.pos = <Position*>calloc(1, sizeof(Position))
         if self.pos == NULL:
@@ -622,6 +627,10 @@ cdef class Board:
 
     @classmethod
     def from_diagram(cls, text, to_play=BLACK, rules=Rules()):
+        """Read rows of `X` (Black), `O` (White) and `.`; stones without liberties are refused.
+
+        What `str(board)` writes, without labels; the size is the number of rows.
+        """
         rows = [row.split() for row in text.split("\n") if row.split()]
         if any(len(row) != len(rows) or set(row) - set("XO.") for row in rows):
             raise ValueError(f"not a square diagram of X, O and .:\n{text}")
@@ -640,6 +649,7 @@ cdef class Board:
 
     @property
     def rules(self):
+        """Can be assigned; the history stays."""
         return self._rules
 
     @rules.setter
@@ -651,6 +661,7 @@ cdef class Board:
 
     @property
     def to_play(self):
+        """The colour to move, `BLACK` or `WHITE`. Can be assigned: a ko is then forgotten."""
         return self.pos.to_play
 
     @to_play.setter
@@ -662,30 +673,37 @@ cdef class Board:
 
     @property
     def num_moves(self):
+        """Moves played, passes included, since the last `place` or the empty board."""
         return self.pos.num_moves
 
     @property
     def last_move(self):
+        """The last move, or -1 at the beginning."""
         return self.pos.last_moves[0]
 
     @property
     def num_passes(self):
+        """Passes in a row at the end of the game so far."""
         return self.pos.num_passes
 
     @property
     def is_over(self):
+        """The last two moves were passes."""
         return self.pos.num_passes >= 2
 
     @property
     def ko(self):
+        """The point that simple ko forbids to the player to move, or -1."""
         return MOVE_OF[self.pos.size][self.pos.ko] if self.pos.ko else -1
 
     @property
     def hash(self):
+        """Zobrist hash of the stones (64 bits): not of the player, not of the history."""
         return self.pos.hash
 
     @property
     def prisoners(self):
+        """Stones taken off the board so far: (black stones, white stones)."""
         return self.pos.prisoners[BLACK], self.pos.prisoners[WHITE]
 
     def copy(self):
@@ -696,6 +714,11 @@ cdef class Board:
         return other
 
     def place(self, black, white=()):
+        """Put set-up stones on empty points, and start the history from there.
+
+        Raises ValueError, leaving the board as it was, where a point is taken or a chain of the
+        result has no liberty.
+        """
         cdef Board result = self.copy()
         cdef int[4] taken
         cdef int point
@@ -715,21 +738,38 @@ cdef class Board:
         self.restart()
 
     def play(self, int move, int color=0):
+        """Play `move` for `color`, by default the player to move. Raises IllegalMove."""
         color = check_color(color) if color else self.pos.to_play
         if not self.allows(move, color):
             raise illegal_move(self, move, color)
         self.to_play = color
         play_known(self.pos, &self.history, move)
 
-    def play_all(self, moves):
-        cdef const short[::1] array = np.ascontiguousarray(moves, dtype=np.int16)
-        cdef int i
-        for i in range(array.shape[0]):
-            if not self.allows(array[i], self.pos.to_play):
-                raise illegal_move(self, array[i], self.pos.to_play)
-            play_known(self.pos, &self.history, array[i])
+    def play_all(self, moves, plies=()):
+        """Play several moves, the colours alternating. Raises IllegalMove at the first bad one.
 
-    cdef bint allows(self, int move, int color) noexcept:
+        Returns (K, A) int32: what `encode` returns before the moves of the K `plies`, ascending.
+        """
+        cdef const short[::1] array = np.ascontiguousarray(moves, dtype=np.int16)
+        cdef const short[::1] wanted = np.ascontiguousarray(plies, dtype=np.int16)
+        cdef uint16_t legal[MAX_MOVES + 1]
+        cdef int i, k = 0
+        words = np.empty((wanted.shape[0], self.pos.size * self.pos.size + 1), np.int32)
+        cdef int32_t[:, ::1] view = words
+        with nogil:
+            for i in range(array.shape[0]):
+                if not self.allows(array[i], self.pos.to_play):
+                    with gil:
+                        raise illegal_move(self, array[i], self.pos.to_play)
+                if k < wanted.shape[0] and wanted[k] == i:
+                    write_input(self.pos, &self.history, &view[k, 0], legal)
+                    k += 1
+                play_known(self.pos, &self.history, array[i])
+        if k < wanted.shape[0]:
+            raise ValueError(f"ply {wanted[k]} of {array.shape[0]} moves")
+        return words
+
+    cdef bint allows(self, int move, int color) noexcept nogil:
         """Tell whether `color` may play a move: a legal point of the board, or pass."""
         cdef int area = self.pos.size * self.pos.size
         if not 0 <= move < area:
@@ -740,6 +780,7 @@ cdef class Board:
         return self.allows(move, check_color(color) if color else self.pos.to_play)
 
     def legal_moves(self):
+        """Return (A,) bool for the player to move; pass is always legal."""
         cdef int move
         legal = np.empty(self.pos.size * self.pos.size + 1, dtype=np.bool_)
         cdef uint8_t[::1] view = legal.view(np.uint8)
@@ -748,6 +789,7 @@ cdef class Board:
         return legal
 
     def stones(self):
+        """Return (N, N) int8 of EMPTY, BLACK, WHITE."""
         cdef int row, column
         stones = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = stones
@@ -764,6 +806,7 @@ cdef class Board:
         return self.pos.points[POINT_OF[size][move]].chain
 
     def chain(self, int move):
+        """Return the points of the chain that `move` is a stone of, in ascending order."""
         cdef int head = self.head_at(move), stone = head
         points = []
         for _ in range(self.pos.points[head].num_stones):
@@ -772,36 +815,49 @@ cdef class Board:
         return sorted(points)
 
     def liberties(self, int move):
+        """Count the liberties of the chain at a point, exactly."""
         cdef short around[MAX_MOVES]
         return find_around(self.pos, self.head_at(move), 1 << EMPTY, MAX_MOVES, around)
 
     def area(self):
+        """Return (N, N) int8: BLACK or WHITE where Tromp-Taylor counts a point, else EMPTY."""
         owner = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner
         score_of(self.pos, &view[0, 0])
         return owner
 
     def score(self):
+        """Black's area minus White's, minus komi: > 0 means that Black has won."""
         cdef int8_t owner[MAX_MOVES]
         return score_of(self.pos, owner)
 
     def pass_alive(self):
+        """Return (N, N) int8: the owner of each pass-alive stone and of its territory, else EMPTY.
+
+        Alive even if the owner always passes (Benson 1976). Territory: the points, whatever lies
+        on them, of regions that a colour's pass-alive chains enclose and in which the opponent
+        can't live (every empty point next to such a chain).
+        """
         owner = np.zeros((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner
         mark_pass_alive(self.pos, BLACK, &view[0, 0])
         mark_pass_alive(self.pos, WHITE, &view[0, 0])
         return owner
 
-    def write_planes(self, planes, int symmetry=0):
-        cdef float[:, :, ::1] view = planes
-        cdef uint16_t moves[MAX_MOVES + 1]
-        if planes.shape != (PLANES, self.size, self.size) or not 0 <= symmetry < 8:
-            raise ValueError(f"planes of shape {planes.shape}, symmetry {symmetry}")
-        write_input(
-            self.pos, &self.history, SYMMETRY[self.pos.size][symmetry], &view[0, 0, 0], moves
-        )
+    def encode(self):
+        """Return the network's input for the player to move: (A,) int32.
+
+        Bit c of word p is plane c of PLANE_NAMES at point p. But for komi, which is a number: the
+        last word is its float32. A symmetry turns it as it turns a policy: pass and komi stay.
+        """
+        cdef uint16_t legal[MAX_MOVES + 1]
+        words = np.empty(self.pos.size * self.pos.size + 1, np.int32)
+        cdef int32_t[::1] view = words
+        write_input(self.pos, &self.history, &view[0], legal)
+        return words
 
     def check(self):
+        """Recompute every cached field and raise AssertionError where one is wrong."""
         cdef Position* pos = self.pos
         cdef Stones stones
         cdef Point here

@@ -60,6 +60,12 @@ cdef void add_emptied(const Position* pos, int color, Empties* empties) noexcept
 
 
 def random_playouts(Board start, int num_playouts, uint64_t seed):
+    """Play random games from a position; return (moves in all, (N, N) float64 ownership).
+
+    Ownership is a mean, +1 = always Black's in the end, -1 = always White's.
+    A move is chosen uniformly among the legal ones that don't fill an eye of the player's own;
+    without one, he passes. Two passes end a game, and so do 3 N * N moves.
+    """
     cdef Board board = start.copy()
     cdef Position* pos = board.pos
     cdef Empties empties, first_empties

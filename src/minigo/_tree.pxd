@@ -1,6 +1,6 @@
 # Nodes and edges of the search trees; links are indices, so that growing an array keeps them valid.
 
-from libc.stdint cimport int8_t, uint8_t, uint16_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
 
 from ._board cimport MAX_MOVES, Board, History, Position
 
@@ -80,4 +80,3 @@ cdef class Forest:
 
     cdef Tree* tree_at(self, int tree) except NULL
     cdef int set_root(self, Tree* tree, Board board, int node) except -1
-    cdef int select_trees(self, int* budget, float* planes, int capacity) except -1 nogil

@@ -2,8 +2,7 @@
 
 From the middle: `select_edge` and `backup`, the whole idea; `select_gumbel`, for the other root.
 Bottom up: `add_node`, then one simulation (`select_leaf`, `start_leaf`, `expand_leaf`). Top down:
-`Forest.select` and `expand`, between which `search.py` asks the network. `_tree.pyi` is the manual
-of `Forest`, `_tree.pxd` has the structs.
+`Forest.select` and `expand`, between which `search.py` asks the network. `_tree.pxd` has the structs.
 """
 
 from libc.math cimport M_PI, INFINITY, NAN, atan, isfinite, log, sqrt
@@ -13,8 +12,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from ._board cimport (
-    MAX_MOVES, PLANES, Board, Position, copy_history, copy_position, play_known, score_of,
-    symmetry_of, write_input,
+    MAX_MOVES, Board, Position, copy_history, copy_position, play_known, score_of, write_input,
 )
 
 STATISTICS = np.dtype(
@@ -26,7 +24,7 @@ C_PUCT_BASE = 500.0     # visits at which the growth sets in (KataGo)
 FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
 FORCED_PLAYOUTS = 2.0   # k of sqrt(k P N) at a noised root (KataGo, 3.2)
 C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
-MAX_EDGES = 20_000_000  # of a tree; the manual says what they cost
+MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
 
 
 cdef void* grow(void* array, size_t num_bytes) except NULL nogil:
@@ -288,11 +286,10 @@ cdef void finish_terminal(Tree* tree, int node, Position* position, double share
         tree.arena.nodes[tree.arena.nodes[leaf.parent].parent].pass_loses = True
 
 
-cdef int start_leaf(Tree* tree, int index, Position* position, float* planes) except -1 nogil:
-    """Write a fresh node's planes and give it an edge for each legal move; it is WAITING then."""
+cdef int start_leaf(Tree* tree, int index, Position* position, int32_t* words) except -1 nogil:
+    """Encode a fresh node's position and give it an edge for each legal move; it is WAITING then."""
     cdef uint16_t moves[MAX_MOVES + 1]
-    cdef const short* upright = symmetry_of(position.size, 0)
-    cdef int i, num_moves = write_input(position, &tree.history, upright, planes, moves)
+    cdef int i, num_moves = write_input(position, &tree.history, words, moves)
     cdef Node* leaf = &tree.arena.nodes[index]
     reserve_edges(&tree.arena, num_moves)
     leaf.first_edge, leaf.num_edges = tree.arena.num_edges, num_moves
@@ -385,7 +382,15 @@ cdef int copy_floats(float* target, values, int num_moves) except -1:
 
 
 cdef class Forest:
+    """Trees that are searched together: one per position, all of one board size.
+
+    A tree stops growing at `max_edges`: MAX_EDGES, whatever the others hold, so that it is searched
+    as it would be alone. Visits that are asked for bound the memory of many trees long before; who
+    searches them by time alone gives each its share.
+    """
+
     def __cinit__(self, boards, config):
+        """Start a tree at each board; the boards are copied, and are for reading: `advance` plays."""
         cdef int i
         if not boards or any(board.size != boards[0].size for board in boards):
             raise ValueError("a forest needs boards, all of one size")
@@ -438,6 +443,7 @@ cdef class Forest:
         return 0
 
     def reset(self, int tree, board):
+        """Throw a tree away and start it again at a copy of `board`."""
         cdef Tree* t = self.tree_at(tree)
         if board.size != self.size:
             raise ValueError(f"a board of size {board.size} in a forest of size {self.size}")
@@ -445,44 +451,51 @@ cdef class Forest:
         self.set_root(t, self.boards[tree], NO_NODE)
 
     def advance(self, int tree, int move):
+        """Play `move` at the root and keep what the tree knows about it. Raises IllegalMove."""
         cdef Tree* t = self.tree_at(tree)
         self.boards[tree].play(move)
         self.set_root(t, self.boards[tree], find_child(&t.arena, move))
 
-    cdef int select_trees(self, int* budget, float* planes, int capacity) except -1 nogil:
-        """Do what `select` says; `capacity` rows have room in `planes`."""
-        cdef int i, node, most_rows, plane_size = PLANES * self.size * self.size
-        cdef Tree* tree
-        for i in range(self.num_trees):
-            tree = &self.trees[i]
-            most_rows = min(self.num_waiting + self.constants.leaves, capacity)
-            if tree.arena.num_edges >= self.max_edges:
-                budget[i] = 0
-            while budget[i] > 0 and self.num_waiting < most_rows:
-                node = select_leaf(tree, &self.scratch, &self.constants)
-                if tree.arena.nodes[node].state == WAITING:
-                    break
-                add_pending(&tree.arena, node, 1)
-                budget[i] -= 1
-                if self.scratch.num_passes >= 2:
-                    finish_terminal(tree, node, &self.scratch, self.constants.score_utility)
-                    continue
-                start_leaf(tree, node, &self.scratch, planes + self.num_waiting * plane_size)
-                self.waiting[self.num_waiting] = Leaf(i, node)
-                self.num_waiting += 1
-        return 0
+    def select(self, int[::1] budget, int32_t[:, ::1] words):
+        """Go down from the roots to leaves that need an evaluation, and encode their positions.
 
-    def select(self, int[::1] budget, float[:, :, :, ::1] planes):
+        budget: (T,) int32, simulations still to do for each tree; each one started is taken off,
+        also those that end in a finished game and need no evaluation; none is left to a tree of
+        `max_edges`. words: (B, A), rows as `Board.encode` returns them; returns how many were
+        written, at most `config.leaves` a tree.
+        """
+        cdef int i, node, most_rows
+        cdef Tree* tree
         self.tree_at(0)     # raises while leaves wait
-        if budget.shape[0] != self.num_trees or planes.shape[0] == 0 or (
-            (planes.shape[1], planes.shape[2], planes.shape[3]) != (PLANES, self.size, self.size)
-        ):
-            raise ValueError("budget or planes have the wrong shape")
+        if (budget.shape[0], words.shape[1]) != (self.num_trees, self.num_moves) or not len(words):
+            raise ValueError("budget or words have the wrong shape")
         with nogil:
-            self.select_trees(&budget[0], &planes[0, 0, 0, 0], planes.shape[0])
+            for i in range(self.num_trees):
+                tree = &self.trees[i]
+                most_rows = min(self.num_waiting + self.constants.leaves, words.shape[0])
+                if tree.arena.num_edges >= self.max_edges:
+                    budget[i] = 0
+                while budget[i] > 0 and self.num_waiting < most_rows:
+                    node = select_leaf(tree, &self.scratch, &self.constants)
+                    if tree.arena.nodes[node].state == WAITING:
+                        break
+                    add_pending(&tree.arena, node, 1)
+                    budget[i] -= 1
+                    if self.scratch.num_passes >= 2:
+                        finish_terminal(tree, node, &self.scratch, self.constants.score_utility)
+                        continue
+                    start_leaf(tree, node, &self.scratch, &words[self.num_waiting, 0])
+                    self.waiting[self.num_waiting] = Leaf(i, node)
+                    self.num_waiting += 1
         return self.num_waiting
 
     def expand(self, logits, const float[::1] value, const float[::1] score):
+        """Give the leaves of the last `select` their evaluations and back them up.
+
+        logits: (B, A); value: (B,) in [-1, 1] and score: (B,) points, both for the player to
+        move at the leaf. All float32, rows in the order of `words`. Discards the leaves and
+        raises ValueError where one holds NaN or infinity, but for a logit of -inf: no prior.
+        """
         cdef const float[:, ::1] weights
         cdef const float[::1] largest
         cdef int i, num_rows = self.num_waiting
@@ -508,12 +521,19 @@ cdef class Forest:
                 )
 
     def discard(self):
+        """Take back the leaves that wait for `expand`, as if they had not been selected."""
         cdef int i
         for i in range(self.num_waiting):
             forget_leaf(&self.trees[self.waiting[i].tree].arena, self.waiting[i].node)
         self.num_waiting = 0
 
     def moves(self, int tree):
+        """Return (A,) STATISTICS of the root's moves, all for the player to move there.
+
+        visits: N(s, a). prior: the network's policy over the legal moves, without noise. value:
+        Q(s, a), a utility, which holds the share `score_utility` of points. win: the mean result,
+        +1 = he wins. score: points. The last three are NaN where there is no visit.
+        """
         cdef Arena* arena = &self.tree_at(tree).arena
         cdef Statistics[::1] view
         cdef Edge* edge
@@ -529,6 +549,7 @@ cdef class Forest:
         return array
 
     def root(self, int tree):
+        """Return one of STATISTICS: visits and means of the root, zeros where it has no visit."""
         cdef Node* root = &self.tree_at(tree).arena.nodes[0]
         array = np.zeros(1, STATISTICS)
         cdef Statistics[::1] view = array
@@ -537,9 +558,17 @@ cdef class Forest:
         return array[0]
 
     def num_visits(self, int tree):
+        """Return the visits of the root, its own evaluation included."""
         return self.tree_at(tree).arena.nodes[0].visits
 
     def best_move(self, int tree):
+        """Return the root move of the largest logit + sigma(Q), if it has 1/8 of the most visits.
+
+        sigma is that of a Gumbel root (Danihelka et al. 2022, section 5), which trusts values more
+        than visits do: some 50 Elo at 64 simulations (selfplay/LOG.md). With Gumbel numbers
+        theirs count, too, among the most visited; without any visit the largest prior.
+        Pass where there are no moves.
+        """
         cdef Tree* t = self.tree_at(tree)
         cdef int most = max_visits(&t.arena)
         cdef int least = most if t.has_gumbels else (most + TRUSTED - 1) // TRUSTED
@@ -547,6 +576,7 @@ cdef class Forest:
         return self.num_moves - 1 if edge < 0 else t.arena.edges[edge].move
 
     def principal_variation(self, int tree, int move, int max_length):
+        """Return `move` and the most visited moves after it."""
         cdef Arena* arena = &self.tree_at(tree).arena
         cdef int node = find_child(arena, move), i, best
         moves = [move]
@@ -561,11 +591,18 @@ cdef class Forest:
         return moves
 
     def noise(self, int tree, noise, float frac):
+        """Mix (A,) noise into the root's prior until the next move."""
         cdef Tree* t = self.tree_at(tree)
         copy_floats(t.noise, noise, self.num_moves)
         t.has_noise, t.noise_frac = True, frac
 
     def gumbel(self, int tree, gumbels, schedule):
+        """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.
+
+        schedule: (n,) int32: simulation i goes to the best move that has schedule[i] visits
+        (sequential halving, as a table). The root starts again from its own evaluation, which it
+        must have: ValueError.
+        """
         cdef Tree* t = self.tree_at(tree)
         cdef const int[::1] visits = np.ascontiguousarray(schedule, dtype=np.int32)
         cdef int i
@@ -580,6 +617,7 @@ cdef class Forest:
         forget_simulations(&t.arena)
 
     def improved_policy(self, int tree):
+        """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al., eq. 11)."""
         cdef Arena* arena = &self.tree_at(tree).arena
         cdef double mixed = mixed_value(arena)
         cdef int i, most_visits = max_visits(arena)
@@ -593,6 +631,7 @@ cdef class Forest:
         return policy / policy.sum()
 
     def memory_bytes(self):
+        """Return (bytes of nodes and edges in use, nodes in use) over all trees."""
         cdef int i
         cdef long num_edges = 0, num_nodes = 0
         for i in range(self.num_trees):
@@ -601,6 +640,7 @@ cdef class Forest:
         return num_nodes * sizeof(Node) + num_edges * sizeof(Edge), num_nodes
 
     def check(self):
+        """Recompute the visit identities; AssertionError in a debug build where one is wrong."""
         cdef int i, node
         for i in range(self.num_trees):
             self.tree_at(i)

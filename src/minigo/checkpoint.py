@@ -78,7 +78,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: damaged checkpoint: {field} is {content.get(field)!r:.40}")
     if content.get("planes") != list(PLANE_NAMES):
         raise ValueError(f"{path}: made by a minigo with other input planes; train it anew")
-    weights = _convert(content["weights"], torch.float32)
+    weights = _merge(_convert(content["weights"], torch.float32))
     return Checkpoint(path, content["network"], weights, content["info"], content["state"])
 
 
@@ -98,6 +98,20 @@ def start_from(net: PolicyValueNet, source: str | Path) -> None:
     if start.network != net.name:
         raise ValueError(f"{start.path} is a {start.network}, not a {net.name}")
     net.load_state_dict(start.weights)
+
+
+def cycle_path(networks: Path, cycle: int) -> Path:
+    """Return where a cycle's network is; cycle 0 is the first version."""
+    return networks / f"cycle-{cycle:04d}.pt"
+
+
+def newest_cycle(networks: Path, cycle: int) -> int:
+    """Return the newest cycle that has a network; `cycle` is one that had, or -1."""
+    if cycle < 0:
+        cycle = max(int(path.stem[6:]) for path in networks.glob("cycle-*.pt"))
+    while cycle_path(networks, cycle + 1).exists():
+        cycle += 1
+    return cycle
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -157,3 +171,12 @@ def _convert(weights: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, 
         name: weight.detach().to("cpu", dtype if weight.dim() > 1 else None, copy=True)
         for name, weight in weights.items()
     }
+
+
+def _merge(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Join the pooled part of a block's first convolution to the rest, as older files hold it."""
+    for name in [name for name in weights if name.startswith("blocks.") and ".pooled." in name]:
+        part, first = weights.pop(name), name.replace(".pooled.", ".first.")
+        if part.dim():  # all but the number of batches
+            weights[first] = torch.cat((weights[first], part))
+    return weights

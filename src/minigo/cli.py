@@ -17,7 +17,7 @@ from .coords import check_size
 from .machine import format_error
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
-SECTIONS = ("board", "tree", "net", "selfplay", "train", "gtp")  # of `bench`
+SECTIONS = ("board", "tree", "net", "selfplay", "train", "run", "gtp")  # of `bench`
 LEVEL_HELP = "weaker, with moves that people play: 1 for beginners; default: as strong as it can"
 
 

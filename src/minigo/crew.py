@@ -24,19 +24,18 @@ class Crew:
     """Processes that call `work(*item)` for the items they are given, one at a time each.
 
     However this process ends, they end, too: SIGTERM unwinds them, so that files are closed and
-    programs quit. Ctrl-C is for this process alone. `niceness`: how readily they make room.
+    programs quit. Ctrl-C is for this process alone. `niceness`: how readily they make room;
+    `first_core`: the number of that of the first one.
     """
 
-    def __init__(self, work: Callable, size: int, niceness: int = 0) -> None:
+    def __init__(self, work: Callable, size: int, niceness: int = 0, first_core: int = 0) -> None:
         context = get_context("spawn")  # a forked child would share this one's threads and CUDA
         self.idle: list[Connection] = []
         self._busy: dict[Connection, tuple] = {}  # with the item
         self._processes = []
-        for member in range(size):
+        for core in range(first_core, first_core + size):
             pipe, end = context.Pipe()
-            process = context.Process(
-                target=_serve, args=(work, member, niceness, end), daemon=True
-            )
+            process = context.Process(target=_serve, args=(work, core, niceness, end), daemon=True)
             process.start()
             end.close()
             self.idle.append(pipe)
@@ -79,11 +78,11 @@ class Crew:
         return done
 
 
-def _serve(work: Callable, member: int, niceness: int, pipe: Connection) -> None:
+def _serve(work: Callable, core: int, niceness: int, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     threading.Thread(target=_follow_parent, daemon=True).start()
-    pin_to_core(member)
+    pin_to_core(core)
     os.nice(niceness)
     keep_big_buffers()
     while True:

@@ -1,9 +1,10 @@
 """Human games -> a trained network, with its accuracy on games it never saw."""
 
+import itertools
 import math
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,14 +25,15 @@ from .games import (
 )
 from .learner import Learner
 from .network import PolicyValueNet
-from .prediction import choose_positions, exact_evaluator, judge, summarise
-from .replay import Replay
+from .prediction import choose_places, exact_evaluator, judge, summarise
+from .record import GameRecord
+from .window import Batch, Window, position_bytes
 
 NUM_CHECKS = 10  # measurements on held-out games during training
 CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
 MIN_PHASE_S = 20.0  # between them at least
 SAVE_S = 180.0  # between two savings of a run's state at most
-FIRST_STEPS = 10  # that tell how fast this machine trains
+MEMORY = 1 << 30  # bytes of positions to draw from: 1.8 million on 9x9, 420,000 on 19x19
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
 # left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). So do points.
 IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
@@ -117,19 +119,38 @@ class _Run:
     ) -> None:
         self.learner, self.games, self.about = learner, games, about
         self.out, self.state = out, state
-        sizes = sorted({record.size for record in games.training + games.held_out})
-        self.training = Replay(sizes, np.random.default_rng(about["seed"]))
-        self.held_out = Replay(sizes, np.random.default_rng(0))
-        self.training.add(games.training)
-        self.held_out.add(games.held_out)
+        sizes = sorted({record.size for record in games.training})
+        self.window = Window(sizes, np.random.default_rng(about["seed"]), learner.device)
+        self.num_positions = sum(len(record.moves) for record in games.training)
         self.evaluators: dict[int, Evaluator] = {}
         self.spent_s, self.curve = 0.0, []
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield batches; where not all positions fit into MEMORY, each makes room for others.
+
+        So the window is a shuffle buffer, of which a position is drawn once, on average.
+        """
+        batch_size, window = self.learner.config.batch_size, self.window
+        room = MEMORY // position_bytes(max(window.rings))
+        games, wanted = self._shuffled(), min(self.num_positions, room)
+        while True:
+            while window.num_positions < wanted:
+                window.add(itertools.islice(games, 16))
+            if self.num_positions > room:
+                window.trim(room)
+                wanted += batch_size
+            yield window.sample(batch_size)
+
+    def _shuffled(self) -> Iterator[GameRecord]:
+        while True:
+            for i in self.window.rng.permutation(len(self.games.training)):
+                yield self.games.training[i]
 
     def load(self, earlier: Checkpoint) -> None:
         """Go on from what `save` wrote; the batches to come are others than those before."""
         self.learner.load(earlier)
         self.spent_s, self.curve = earlier.state["spent_s"], earlier.state["curve"]
-        self.training.rng = np.random.default_rng([self.about["seed"], self.learner.step])
+        self.window.rng = np.random.default_rng([self.about["seed"], self.learner.step])
         spent = f"from step {self.learner.step}, {self.spent_s / 60:.1f} min"
         print(f"{earlier.path}: goes on {spent}", file=sys.stderr)
 
@@ -141,17 +162,17 @@ class _Run:
 
     def train(self, budget_s: float) -> None:
         """Train until so long is spent, checks apart; the schedule follows the clock."""
-        check_s, steps_per_s = max(budget_s / NUM_CHECKS, MIN_PHASE_S), 0.0
+        check_s, batches = max(budget_s / NUM_CHECKS, MIN_PHASE_S), self.batches()
+        next(batches)  # fills the window
         while (left_s := budget_s - self.spent_s) > min(0.01 * budget_s, 5.0):
-            is_warm, first_step, start = steps_per_s > 0, self.learner.step, time.monotonic()
-            phase_s = min(check_s, SAVE_S, left_s) if is_warm else 0.0
-            num_steps = max(1, round(phase_s * steps_per_s)) if is_warm else FIRST_STEPS
-            progress = self.spent_s / budget_s, (self.spent_s + phase_s) / budget_s
-            self.learner.train(self.training, num_steps, progress, start + left_s)
-            taken_s = time.monotonic() - start
-            self.spent_s += taken_s
-            steps_per_s = (self.learner.step - first_step) / taken_s
-            if is_warm and budget_s - self.spent_s > phase_s / 2:
+            begun_s, phase_s = time.monotonic() - self.spent_s, min(check_s, SAVE_S, left_s)
+
+            def progress(begun_s: float = begun_s) -> float:
+                return (time.monotonic() - begun_s) / budget_s
+
+            self.learner.train(batches, None, progress, begun_s + self.spent_s + phase_s)
+            self.spent_s = time.monotonic() - begun_s
+            if budget_s - self.spent_s > phase_s / 2:
                 last_check_s = 60 * self.curve[-1]["minutes"] if self.curve else 0.0
                 if self.spent_s - last_check_s > 0.9 * check_s:
                     self.check(CHECK_POSITIONS)
@@ -164,13 +185,12 @@ class _Run:
     def check(self, max_positions: int) -> None:
         """Measure the averaged network on held-out games, and show it."""
         net, rows, figures = self.learner.network(), {}, self._figures()
-        for size in self.held_out.sizes:
-            if num_positions := self.held_out.count(size):
-                if size not in self.evaluators:
-                    self.evaluators[size] = exact_evaluator(net, size, str(self.learner.device))
-                self.evaluators[size].load(net)
-                positions = choose_positions(num_positions, max_positions)
-                rows[size] = judge(self.evaluators[size], self.held_out, positions)
+        for size in sorted({record.size for record in self.games.held_out}):
+            if size not in self.evaluators:
+                self.evaluators[size] = exact_evaluator(net, size, str(self.learner.device))
+            self.evaluators[size].load(net)
+            records = [record for record in self.games.held_out if record.size == size]
+            rows[size] = judge(self.evaluators[size], choose_places(records, max_positions))
         if rows:
             figures |= summarise(rows)
         self.curve.append(figures)
@@ -183,7 +203,7 @@ class _Run:
         return {
             **self.about,
             "left_out": dict(self.games.left_out),
-            "training_positions": len(self.training),
+            "training_positions": self.num_positions,
             "samples": samples,
             "samples_per_s": samples / self.spent_s,
             **(self.curve[-1] if self.curve else {}),

@@ -3,14 +3,50 @@
 Imitation and self-play are two ways to feed it.
 """
 
+import itertools
+import math
+import os
+import shutil
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
 
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainConfig
-from .machine import choose_device
-from .network import PolicyValueNet
-from .replay import Replay
-from .train import AveragedWeights, TrainReport, make_optimizer, train
+from .cuda import Graph
+from .machine import choose_device, is_bfloat16_fast, keep_big_buffers
+from .network import PolicyValueNet, planes_of
+from .train import GRAD_CLIP, HEADS, AveragedWeights, Muon, learning_rate, losses
+from .window import Batch
+
+MAX_LOSS = 1000.0  # a hundred times what random weights have
+CHECK_STEPS = 20  # between looks at the loss: on a GPU each one waits for all that is under way
+_PARTS = ("net", "average", "optimizer")  # of a state on disk
+
+
+class TrainingDiverged(FloatingPointError, ValueError):
+    """The loss is not a number, or far too large; the weights are spoilt."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What was done since the last report."""
+
+    losses: dict[str, float]  # mean of each head over where its target is known, and "total"
+    num_samples: int
+    elapsed_s: float
+    wait_s: float  # of it, for batches
+
+    @property
+    def samples_per_s(self) -> float:
+        return self.num_samples / self.elapsed_s
 
 
 class Learner:
@@ -19,22 +55,92 @@ class Learner:
     def __init__(self, net: PolicyValueNet, config: TrainConfig, device: str = "auto") -> None:
         self.config, self.step = config, 0
         self.device = choose_device(device)
-        self.net = net.to(self.device)
+        # Before the copies are made: tensors that lie alike are added in one kernel.
+        self.net = net.to(self.device, memory_format=torch.channels_last).train()
         self.average = AveragedWeights(self.net)
-        self.optimizer = make_optimizer(self.net, config)
+        self.optimizer = Muon(self.net)
+        self._forward = _compile(self._outputs, self.device) if config.compile else self._outputs
+        shares = [1.0, *(getattr(config, f"{head}_weight") for head in HEADS[1:])]
+        self._shares = torch.tensor(shares, device=self.device)
+        self._sums = torch.zeros(2, len(HEADS), device=self.device)  # losses, known targets
+        self._worst = torch.zeros((), device=self.device)  # loss
+        self._spent = Counter()  # "num_samples", "elapsed_s" and "wait_s" since the last report
+        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._steps: dict[int, Callable] = {}  # by moves of the board: `_learn` or its graph
+        if self._stream:
+            torch.set_float32_matmul_precision("high")  # TF32 is enough for Muon's products
 
     def train(
         self,
-        replay: Replay,
-        num_steps: int,
-        progress: tuple[float, float],
-        deadline: float | None = None,
-    ) -> TrainReport:
-        """Take so many optimiser steps, or fewer if `deadline` passes first; see `train.train`."""
-        parts = self.net, self.average, self.optimizer
-        report = train(*parts, replay, self.config, num_steps, self.step, progress, deadline)
-        self.step = report.step
-        return report
+        batches: Iterator[Batch],
+        num_steps: int | None,
+        progress: Callable[[], float],
+        deadline: float = math.inf,
+    ) -> None:
+        """Take so many optimiser steps, a batch each, until `deadline` at most.
+
+        progress: returns how much of the whole run is done, for the learning rate; deadline: of
+        time.monotonic(). A target that is unknown adds nothing to its head's loss. Raises
+        TrainingDiverged, so that nobody saves what diverged.
+        """
+        keep_big_buffers()
+        start_s = time.monotonic()
+        with torch.cuda.stream(self._stream):
+            steps = itertools.count() if num_steps is None else range(num_steps)
+            for _ in tqdm(steps, "train", leave=False, disable=None):
+                asked_s = time.monotonic()
+                batch = next(batches)
+                self._spent["wait_s"] += time.monotonic() - asked_s
+                self.step += 1
+                self.optimizer.rate.fill_(learning_rate(progress(), self.step, self.config))
+                self._take(batch)
+                if self._stream is None or self.step % CHECK_STEPS == 0:
+                    self._check_loss()
+                self._spent["num_samples"] += len(batch.value)
+                if time.monotonic() >= deadline:
+                    break
+            self._check_loss()
+        for name, weight in self.net.state_dict().items():  # the last step's have no loss yet
+            if not torch.isfinite(weight).all():
+                raise TrainingDiverged(f"{name} is not finite at step {self.step}")
+        self._spent["elapsed_s"] += time.monotonic() - start_s
+
+    def report(self) -> TrainReport:
+        """Say what was done since the last report."""
+        sums, spent = self._sums.cpu(), self._spent
+        means = {head: loss / n for head, loss, n in zip(HEADS, *sums.tolist(), strict=True) if n}
+        means["total"] = float(self._shares.cpu() @ sums[0]) / max(spent["num_samples"], 1)
+        self._sums.zero_()
+        self._spent = Counter()
+        return TrainReport(means, *(spent[name] for name in ("num_samples", "elapsed_s", "wait_s")))
+
+    def _take(self, batch: Batch) -> None:
+        """Take one step; on a GPU it is a CUDA graph for each board size."""
+        num_moves = batch.positions.shape[1]
+        if num_moves not in self._steps:
+            self._steps[num_moves] = Graph(self._learn) if self._stream else self._learn
+        self._steps[num_moves](*batch)
+
+    def _outputs(self, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.net.logits(planes_of(positions))
+
+    def _learn(self, *batch: torch.Tensor) -> None:
+        is_fast = is_bfloat16_fast(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_fast, cache_enabled=False):
+            outputs = self._forward(batch[0])
+        loss, known = losses(outputs, Batch(*batch))  # (5, B)
+        total = self._shares @ loss.mean(1)
+        self.optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), GRAD_CLIP)
+        self.optimizer.step()
+        self.average.update(self.net)
+        self._sums += torch.stack((loss.detach().sum(1), known.sum(1)))
+        self._worst.copy_(torch.maximum(self._worst, total.detach()))  # NaN stays NaN
+
+    def _check_loss(self) -> None:
+        if not float(self._worst) < MAX_LOSS:
+            raise TrainingDiverged(f"loss is {float(self._worst):.3g} at step {self.step}")
 
     def network(self) -> PolicyValueNet:
         """Return the network that plays: a copy with the averaged weights, on the CPU."""
@@ -54,15 +160,26 @@ class Learner:
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of a network of this name that was written with a state.
 
-        The optimiser's settings stay those of `config`. Raises ValueError where there is no state.
+        Raises ValueError where there is no state.
         """
-        state = checkpoint.state
-        if state is None or not {*_PARTS, "step"} <= state.keys():  # older ones had no step here
-            raise ValueError(f"{checkpoint.path} is no state of a run of this minigo")
-        moments = self.optimizer.state_dict() | {"state": state["optimizer"]["state"]}
-        for part in _PARTS:
-            getattr(self, part).load_state_dict(moments if part == "optimizer" else state[part])
-        self.step = state["step"]
+        state = checkpoint.state or {}
+        try:
+            for part in _PARTS:
+                getattr(self, part).load_state_dict(state[part])
+            self.step = state["step"]
+        except (KeyError, RuntimeError, ValueError):  # an older one's
+            raise ValueError(f"{checkpoint.path} is no state of a run of this minigo") from None
 
 
-_PARTS = ("net", "average", "optimizer")
+def _compile(function: Callable, device: torch.device) -> Callable:
+    """Compile a function of tensors, or warn that the machine lacks what it takes.
+
+    On a CPU that is a C++ compiler; on a GPU Triton needs one for C (its runtime/build.py).
+    """
+    variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc clang")
+    compilers = os.environ.get(variable, usual).split()
+    if any(map(shutil.which, compilers)):
+        return torch.compile(function)
+    missing = " or ".join(compilers)
+    warnings.warn(f"no {missing} is installed: training isn't compiled", stacklevel=2)
+    return function

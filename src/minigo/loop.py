@@ -8,7 +8,9 @@ loses what it had in memory, and a game counts once it is on disk.
 """
 
 import contextlib
+import functools
 import json
+import math
 import os
 import sys
 import time
@@ -21,19 +23,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Checkpoint, load_checkpoint, load_network
+from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
 from .crew import LOW_PRIORITY, Crew, locked, remembered_interrupts
 from .learner import Learner
-from .machine import list_cores, sort_by_number, write_whole
+from .machine import choose_device, list_cores, sort_by_number, write_whole
 from .network import PolicyValueNet, parse_network
 from .record import adopt_parts, read_records
-from .replay import Replay
-from .selfplay import Worker, cycle_path, share_done, work
+from .selfplay import Worker, share_done, work
+from .server import Slots, serve
+from .window import Window
 
 GLANCE_S = 0.2  # between looks into the folder of games
 WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
-CATCH_UP = 2.0  # cycles' worth of samples that one phase takes at most, however many are owed
+LEARN_S = 2.0  # of learning between looks into that folder
 
 
 def run(
@@ -55,11 +58,7 @@ def run(
             games = GameFolder(root / "selfplay" / name, recipe)
             with remembered_interrupts() as interrupts, playing(recipe, networks, games) as play:
                 while not run.is_done():
-                    started = time.monotonic()
-                    games.wait_for(run.progress.games + recipe.games_per_cycle, play)
-                    waited_s = time.monotonic() - started
-                    figures = run.learn(games, waited_s)
-                    run.end_cycle(games, time.monotonic() - started, figures)
+                    run.do_cycle(games, *play)
                     after_cycle(run.log[-1])
                     if interrupts:
                         raise KeyboardInterrupt
@@ -126,38 +125,52 @@ class Run:
             return self.progress.cycle >= self.recipe.cycles
         return self.progress.elapsed_s >= 60 * self.recipe.minutes
 
-    def learn(self, games: "GameFolder", waited_s: float) -> dict:
-        """Train as long as the new positions warrant, and return what to log.
+    def do_cycle(self, games: "GameFolder", play: Callable, learn_s: float) -> None:
+        """Learn from `games_per_cycle` more games, while they arrive, then publish and save.
 
-        That is `samples_per_position` for each, and what earlier cycles left over. The batches
-        depend only on the seed, the cycle and the games, so that a resumed cycle is the same.
+        play, learn_s: see `playing`. The batches depend only on the seed, the cycle and the games:
+        where one process does all in turn, a cycle is the same each time.
         """
-        recipe, progress, replay = self.recipe, self.progress, games.replay
-        replay.rng = np.random.default_rng([recipe.seed, progress.cycle])
-        done = share_done(recipe, progress.cycle, progress.elapsed_s + waited_s)
-        num_new = max(0, replay.num_positions - progress.positions)
-        mean_positions = replay.num_positions / max(games.num_games, 1)
-        most = CATCH_UP * recipe.samples_per_position * recipe.games_per_cycle * mean_positions
-        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
-        if may_grow and done >= recipe.grow_at:  # it learns first what the window holds
-            self.learner = self._learner(recipe.grow_to)
-            progress.owed, num_new, most = 0.0, len(replay), float("inf")
-        progress.owed += recipe.samples_per_position * num_new
-        num_steps = int(min(progress.owed, most) // recipe.training.batch_size)
-        progress.owed -= num_steps * recipe.training.batch_size
-        if not num_steps:
-            return {}
-        report = self.learner.train(replay, num_steps, (done, done))
-        return {"losses": report.losses, "samples_per_s": report.samples_per_s}
-
-    def end_cycle(self, games: "GameFolder", elapsed_s: float, figures: dict) -> None:
-        """Publish the cycle's network, and save everything."""
-        progress = self.progress
+        recipe, progress, started_s = self.recipe, self.progress, time.monotonic()
+        games.window.rng = np.random.default_rng([recipe.seed, progress.cycle])
+        first, is_idle = progress.games, True
+        with tqdm(desc="games", total=recipe.games_per_cycle, leave=False, disable=None) as bar:
+            while progress.games < first + recipe.games_per_cycle:
+                play(max(0, first + recipe.games_per_cycle - games.num_games), is_idle)
+                games.read_new()
+                progress.games = games.num_games
+                bar.update(progress.games - first - bar.n)
+                elapsed_s = progress.elapsed_s + time.monotonic() - started_s
+                is_idle = not self._learn(games.window, elapsed_s, learn_s)
+        elapsed_s, report = time.monotonic() - started_s, self.learner.report()
         progress.cycle += 1
         progress.elapsed_s += elapsed_s
-        progress.games, progress.positions = games.num_games, games.replay.num_positions
-        self.log.append({**asdict(progress), "step": self.learner.step, **figures})
+        figures = {"step": self.learner.step, "learner_share": report.elapsed_s / elapsed_s}
+        if report.num_samples:
+            figures |= {"samples_per_s": report.samples_per_s, "losses": report.losses}
+        self.log.append(asdict(progress) | figures)
         self.save()
+
+    def _learn(self, window: Window, elapsed_s: float, learn_s: float) -> bool:
+        """Train for so long, or as the new positions warrant; tell whether that was any.
+
+        That is `samples_per_position` for each, and what earlier phases left over.
+        """
+        recipe, progress = self.recipe, self.progress
+        done = share_done(recipe, progress.cycle, elapsed_s)
+        num_new = max(0, window.num_positions - progress.positions)
+        progress.positions += num_new
+        progress.owed += recipe.samples_per_position * num_new
+        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
+        if may_grow and done >= recipe.grow_at:  # it learns first what the window holds
+            self.learner, learn_s = self._learner(recipe.grow_to), math.inf
+            progress.owed = recipe.samples_per_position * len(window)
+        batch_size, first_step = recipe.training.batch_size, self.learner.step
+        if num_steps := int(progress.owed // batch_size):
+            batches = iter(functools.partial(window.sample, batch_size), None)
+            self.learner.train(batches, num_steps, lambda: done, time.monotonic() + learn_s)
+            progress.owed -= (self.learner.step - first_step) * batch_size
+        return num_steps > 0
 
     def save(self) -> None:
         """Write the cycle's network, `latest.pt`, with which the cycle is done, and the log."""
@@ -181,7 +194,8 @@ class GameFolder:
         path.mkdir(parents=True, exist_ok=True)
         adopt_parts(path)
         self.path, self.recipe, self.num_games = path, recipe, 0
-        self.replay = Replay(recipe.sizes, np.random.default_rng(recipe.seed))
+        rng, device = np.random.default_rng(recipe.seed), choose_device(recipe.device)
+        self.window = Window(recipe.sizes, rng, device)
         self._seen: set[Path] = set()
         self.read_new()
 
@@ -202,43 +216,52 @@ class GameFolder:
             if problem:
                 tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
             self.num_games += len(records)
-            self.replay.add(records)
-            self.replay.trim(window_positions(self.replay.num_positions, self.recipe))
+            self.window.add(records)
+            self.window.trim(window_positions(self.window.num_positions, self.recipe))
 
-    def wait_for(self, num_games: int, play: Callable[[int], object]) -> None:
-        """Read until there are so many games; `play` waits for some of those that are missing."""
-        self.read_new()
-        first = min(self.num_games, num_games)
-        with tqdm(total=num_games - first, desc="self-play", unit="game", leave=False) as bar:
-            while True:
-                missing = max(0, num_games - self.num_games)
-                play(missing)
-                if not missing:
-                    return
-                self.read_new()
-                bar.update(self.num_games - first - bar.n)
+
+def needs_server(recipe: Recipe) -> bool:
+    """Tell whether one process evaluates for all workers: a GPU is best owned by one."""
+    return choose_device(recipe.device).type == "cuda"
 
 
 @contextlib.contextmanager
-def playing(recipe: Recipe, networks: Path, games: GameFolder) -> Iterator[Callable]:
-    """Have the workers play meanwhile; yield what waits for more games (`GameFolder.wait_for`).
+def playing(
+    recipe: Recipe, networks: Path, games: GameFolder
+) -> Iterator[tuple[Callable[[int, bool], object], float]]:
+    """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
 
-    They make room for the learner, which has a thread for each core without a worker, one at least.
-    A single one plays in this process, only while it is waited for: a run then repeats exactly.
-    Raises ValueError, at the next wait, where one of them died.
+    They play all the time, and make room for the learner, which has a thread for each core without
+    a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
+    single one plays the missing games in this process, in `play`: a run then repeats exactly. Those
+    of a GPU share a server, which has a core, as the learner has. Raises ValueError, at the next
+    call, where a process died.
     """
     cores, sitting = len(list_cores()), games.num_games  # new games in each sitting
-    num_workers = recipe.selfplay.workers or cores
+    has_server = needs_server(recipe)
+    num_workers = recipe.selfplay.workers or (max(2, cores - 2) if has_server else cores)
     orders = [(w, recipe, networks, games.path, [recipe.seed, sitting]) for w in range(num_workers)]
     if num_workers == 1:
         worker = Worker(*orders[0])
-        yield lambda missing: missing and worker.play(missing)
+        yield lambda missing, is_idle: missing and worker.play(missing), math.inf
         return
     torch.set_num_threads(max(1, cores - num_workers))
-    with Crew(work, num_workers, LOW_PRIORITY) as crew:
+    with contextlib.ExitStack() as stack:
+        slots, crews = None, []
+        if has_server:
+            slots = Slots(num_workers, recipe.sizes, recipe.selfplay.games_at_once)
+            crews.append(stack.enter_context(Crew(functools.partial(serve, slots), 1)))
+            crews[0].give(recipe, networks)
+        play = functools.partial(work, slots, -(-recipe.games_per_cycle // num_workers))
+        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, len(crews))))
         for order in orders:
-            crew.give(*order)
-        yield lambda missing: crew.wait(GLANCE_S if missing else 0.0)
+            crews[-1].give(*order)
+
+        def look_after(missing: int, is_idle: bool) -> None:
+            for crew in crews:
+                crew.wait(GLANCE_S if is_idle and crew is crews[-1] else 0.0)
+
+        yield look_after, LEARN_S
 
 
 def window_positions(total: int, recipe: Recipe) -> int:

@@ -100,6 +100,13 @@ def is_bfloat16_fast(device: "torch.device") -> bool:
     return device.type == "cpu" and (_cpu_has("amx_tile") or _cpu_has("avx512_bf16"))
 
 
+def is_half_fast(device: "torch.device") -> bool:
+    """Tell whether `device` has instructions for float16: a GPU from Volta on."""
+    import torch
+
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def is_int8_fast() -> bool:
     """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
     import torch

@@ -11,6 +11,7 @@ Channels in multiples of 32 fill the processor's vectors: 48 cost as much as 64.
 """
 
 import copy
+import math
 import re
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ._board import NUM_PLANES
+from ._board import KOMI_PLANE, NUM_PLANES
 
 HEAD_CHANNELS = 32  # of each of the three heads: policy, its pooled features, value and ownership
 HIDDEN = 64  # of the layer between pooled features and value, score and pass
@@ -42,6 +43,15 @@ def pool(x: torch.Tensor) -> torch.Tensor:
     """
     mean = x.mean((2, 3))  # (B, C)
     return torch.cat((mean, mean * ((x.shape[-1] - 14) / 10), x.amax((2, 3))), 1)
+
+
+def planes_of(positions: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Turn (B, A) int32 positions of `Board.encode` into planes (B, C, N, N), channels last."""
+    size = math.isqrt(positions.shape[1])
+    planes = torch.arange(NUM_PLANES, dtype=torch.int32, device=positions.device)
+    bits = (positions[:, :-1, None] >> planes & 1).to(dtype)  # (B, N * N, C)
+    bits[:, :, KOMI_PLANE] = positions[:, -1:].view(torch.float32).to(dtype)
+    return bits.view(-1, size, size, NUM_PLANES).permute(0, 3, 1, 2)
 
 
 class ConvNorm(nn.Module):
@@ -79,20 +89,20 @@ class Block(nn.Module):
     def __init__(self, channels: int, pooled: bool):
         super().__init__()
         num_pooled = min(32, channels // 2) if pooled else 0
+        self.parts = channels - num_pooled, num_pooled
         self.norm = nn.BatchNorm2d(channels)
-        self.first = ConvNorm(channels, channels - num_pooled, 3)
-        self.second = nn.Conv2d(channels - num_pooled, channels, 3, padding=1, bias=False)
+        self.first = ConvNorm(channels, channels, 3)
+        self.second = nn.Conv2d(self.parts[0], channels, 3, padding=1, bias=False)
         nn.init.zeros_(self.second.weight)  # a block starts as the identity
         if pooled:
-            self.pooled = ConvNorm(channels, num_pooled, 3)
-            self.bias = nn.Linear(POOLED * num_pooled, channels - num_pooled)
+            self.bias = nn.Linear(POOLED * num_pooled, self.parts[0])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.norm(x), inplace=True)  # in place: training is 6 % faster on a CPU
-        z = self.first(y)
-        if hasattr(self, "pooled"):
-            z = z + self.bias(pool(F.relu(self.pooled(y), inplace=True)))[:, :, None, None]
-        return x + self.second(F.relu(z, inplace=True))
+        z, pooled = self.first(y).split(self.parts, 1)
+        if self.parts[1]:
+            z = z + self.bias(pool(F.relu(pooled)))[:, :, None, None]
+        return x + self.second(F.relu(z))
 
 
 class PolicyValueNet(nn.Module):

@@ -1,5 +1,7 @@
 """How well a network predicts the moves and results of games: accuracy, surprisal, value error."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -7,7 +9,8 @@ from tqdm import tqdm
 from .coords import symmetry_table
 from .evaluator import Evaluator, make_evaluator
 from .network import PolicyValueNet
-from .replay import Replay
+from .record import GameRecord
+from .window import Batch, render
 
 
 def exact_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
@@ -16,37 +19,36 @@ def exact_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
     return make_evaluator(net, size, device, max_batch=256, threads=threads, exact=True)
 
 
-def choose_positions(num_positions: int, most: int) -> np.ndarray:
-    """Return every position, or a random choice that is the same each time."""
-    if num_positions <= most:
-        return np.arange(num_positions)
-    return np.sort(np.random.default_rng(0).choice(num_positions, most, replace=False))
+def choose_places(records: Iterable[GameRecord], most: int) -> list[tuple[GameRecord, int]]:
+    """Return every ply of the games, or a random choice of them that is the same each time."""
+    places = [(record, ply) for record in records for ply in range(len(record.moves))]
+    if len(places) <= most:
+        return places
+    chosen = np.random.default_rng(0).choice(len(places), most, replace=False)
+    return [places[i] for i in np.sort(chosen)]
 
 
 def judge(
-    evaluator: Evaluator, replay: Replay, positions: np.ndarray, num_symmetries: int = 1
+    evaluator: Evaluator, places: list[tuple[GameRecord, int]], num_symmetries: int = 1
 ) -> np.ndarray:
-    """Return (positions, 3): rank of the move played (0: first), its surprisal, value error^2.
+    """Return (places, 3): rank of the move played (0: first), its surprisal, value error^2.
 
-    positions: of the evaluator's board size, as `Replay.batch` takes them. Probabilities and values
-    are means over the symmetries; the error is NaN where the result is unknown.
+    places: plies of games of the evaluator's board size. Probabilities and values are means over
+    the symmetries; the error is NaN where the result is unknown.
     """
-    size, rows = evaluator.size, []
-    table = symmetry_table(size)
-    chunks = np.split(positions, range(256, len(positions), 256))
-    for chunk in tqdm(chunks, "evaluating", leave=False, disable=None):
+    rows, table = [], symmetry_table(evaluator.size)
+    for start in tqdm(range(0, len(places), 256), "evaluating", leave=False, disable=None):
+        parts = [render(record, [ply]) for record, ply in places[start : start + 256]]
+        batch = Batch(*map(np.concatenate, zip(*parts, strict=True)))
         policy, value = 0.0, 0.0
-        for symmetry in range(num_symmetries):
-            batch = replay.batch(size, chunk, np.full(len(chunk), symmetry))
-            output = evaluator.evaluate(batch.planes)
+        for to in table[:num_symmetries]:
+            output = evaluator.evaluate(batch.positions[:, np.argsort(to)])
             turned = torch.from_numpy(output.logits).double().softmax(1).numpy()
-            policy = policy + turned[:, table[symmetry]] / num_symmetries
+            policy = policy + turned[:, to] / num_symmetries
             value = value + output.value / num_symmetries
-        moves = batch.policy[:, table[symmetry]].argmax(1)
-        played = np.take_along_axis(policy, moves[:, None], axis=1)
+        played = np.take_along_axis(policy, batch.policy.argmax(1)[:, None], axis=1)
         rank = (policy > played).sum(1)
-        error = np.where(batch.value_weight > 0, (value - batch.value) ** 2, np.nan)
-        rows.append(np.stack([rank, -np.log(played[:, 0]), error], axis=1))
+        rows.append(np.stack([rank, -np.log(played[:, 0]), (value - batch.value) ** 2], axis=1))
     return np.concatenate(rows)
 
 

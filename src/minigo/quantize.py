@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ._board import NUM_PLANES, Board
+from ._board import Board
 
 GAMES = 8  # of random moves, 8 positions each: how large the numbers become
 MARGIN = 1.25  # room for what larger numbers real games may hold
@@ -48,8 +48,8 @@ def tower_convolutions(model) -> list:
     return [node for node in nodes if node.input(1).get_shape()[2:] == [3, 3]][1:]
 
 
-def calibration_planes(size: int) -> np.ndarray:
-    """Return (B, C, N, N): planes of positions from all stages of random games, always the same."""
+def calibration_positions(size: int) -> np.ndarray:
+    """Return (B, A) positions from all stages of random games, always the same."""
     rng, rows = np.random.default_rng(0), []
     steps = np.linspace(1, size * size, 8).astype(int)
     for _ in range(GAMES):
@@ -57,6 +57,5 @@ def calibration_planes(size: int) -> np.ndarray:
         while board.num_moves < steps[-1] and not board.is_over:
             board.play(int(rng.choice(np.flatnonzero(board.legal_moves()))))
             if board.num_moves in steps:
-                rows.append(np.empty((NUM_PLANES, size, size), np.float32))
-                board.write_planes(rows[-1])
+                rows.append(board.encode())
     return np.stack(rows)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._board import NUM_PLANES, Board
+from ._board import Board
 from ._tree import C_PUCT, C_PUCT_BASE, C_PUCT_LOG, FORCED_PLAYOUTS, Forest
 from .config import SearchConfig
-from .evaluator import Evaluator
+from .evaluator import Evaluation, Evaluator
 
 NOISE_FRAC = 0.25  # share of Dirichlet noise in a noised root's prior (AlphaZero)
 NOISE_ALPHA = 10.83  # spread over the legal moves (KataGo, section 3)
@@ -42,8 +42,9 @@ class Search:
         self.evaluator, self.config, self.rng = evaluator, config, rng
         self.forest = Forest(boards, config)
         self.boards = self.forest.boards  # at the roots, for reading
-        size = boards[0].size
-        self._planes = np.empty((len(boards) * config.leaves, NUM_PLANES, size, size), np.float32)
+        num_moves = boards[0].size ** 2 + 1
+        self._positions = np.empty((len(boards) * config.leaves, num_moves), np.int32)
+        self._answer: Callable[[], Evaluation] | None = None  # of the batch that was begun
         self._explored: set[int] = set()  # the trees whose root has Dirichlet noise
 
     def run(
@@ -57,27 +58,35 @@ class Search:
 
         Stops early at `deadline` (of time.monotonic) or when `stop()` is true, but not before the
         first batch: however late it is, there is a move.
+        After an error or Ctrl-C the trees are as if the last batch had not been begun.
         """
         budget = np.full(len(self.boards), simulations, dtype=np.int32)
-        while budget.any():
-            self.simulate(budget)
-            if (deadline and time.monotonic() >= deadline) or (stop and stop()):
-                return
-
-    def simulate(self, budget: np.ndarray) -> None:
-        """Evaluate one batch: `config.leaves` of each tree as long as its budget lasts.
-
-        budget: (T,) int32, simulations still to do for each tree; those begun are taken off.
-        After an error or Ctrl-C the trees are as if the batch's leaves had not been selected.
-        """
         try:
-            num_rows = self.forest.select(budget, self._planes)
-            if num_rows:
-                leaves = self.evaluator.evaluate(self._planes[:num_rows])
-                self.forest.expand(leaves.logits, leaves.value, leaves.score)
+            while budget.any():
+                self.begin(budget)
+                self.end()
+                if (deadline and time.monotonic() >= deadline) or (stop and stop()):
+                    return
         except BaseException:
             self.forest.discard()
             raise
+
+    def begin(self, budget: np.ndarray) -> None:
+        """Begin to evaluate one batch: `config.leaves` of each tree as long as its budget lasts.
+
+        budget: (T,) int32, simulations still to do for each tree; those begun are taken off. No
+        tree can be looked at before `end`.
+        """
+        num_rows = self.forest.select(budget, self._positions)
+        if num_rows:
+            self._answer = self.evaluator.begin(self._positions[:num_rows])
+
+    def end(self) -> None:
+        """Wait for the batch that was begun, if any, and give its leaves their evaluations."""
+        answer, self._answer = self._answer, None
+        if answer:
+            leaves = answer()
+            self.forest.expand(leaves.logits, leaves.value, leaves.score)
 
     def is_new(self, tree: int) -> bool:
         """Tell whether a root has no evaluation yet."""

@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,18 +13,18 @@ import msgspec
 import numpy as np
 
 from ._board import Board
-from .checkpoint import Checkpoint, load_checkpoint, load_network
+from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network, newest_cycle
 from .config import Recipe
 from .coords import signs_of
 from .evaluator import Evaluator, make_evaluator
 from .record import PART, GameRecord, RecordWriter
 from .search import Search, choose_move
+from .server import Slots
 
 KOMI_SPREAD = 1.0  # standard deviation of komi around the recipe's, in points (KataGo, Appendix D)
 # Temperature of the move choice, but for a Gumbel root: at the start, and what it falls to.
 TEMPERATURE, TEMPERATURE_END = 1.0, 0.2  # (KataGo's chosenMoveTemperature: 0.75 and 0.15)
-# A file of games is closed, so that they count, after so many games or seconds.
-FILE_GAMES, FILE_S = 16, 10.0
+FILE_S = 10.0  # after which a file of games is closed at the latest, so that they count
 
 
 class Thought(Enum):
@@ -60,6 +61,7 @@ class SelfPlay:
         self._budget = np.zeros(num_games, np.int32)  # simulations until each game's next move
         for tree in range(num_games):
             self._begin(tree)
+        self.search.begin(self._budget)
 
     def _board(self) -> Board:
         """Return an empty board with komi drawn around the recipe's."""
@@ -71,11 +73,12 @@ class SelfPlay:
         return Game(int(self.rng.exponential(self.recipe.selfplay.opening_moves)))
 
     def step(self) -> Iterator[GameRecord]:
-        """Evaluate one batch, play the moves that it decided, yield the records of finished games.
+        """Take the answers to the last batch, play the moves that they decide, begin the next.
 
-        No game waits for another's move, so that every batch has a position of nearly each.
+        Yields the records of finished games, to the end. No game waits for another's move, so that
+        every batch has a position of nearly each.
         """
-        self.search.simulate(self._budget)
+        self.search.end()
         for tree in np.flatnonzero(self._budget == 0).tolist():
             if self.games[tree].thought == Thought.ROOT:
                 self._think(tree, Thought.FULL)
@@ -84,6 +87,7 @@ class SelfPlay:
             if self.is_finished(tree):
                 yield self._finish(tree)
             self._begin(tree)
+        self.search.begin(self._budget)
 
     def _begin(self, tree: int) -> None:
         """Draw how to find a game's next move (playout cap randomisation: KataGo, 3.1)."""
@@ -161,11 +165,6 @@ def is_settled(board: Board) -> bool:
     return bool(board.pass_alive().all())
 
 
-def cycle_path(networks: Path, cycle: int) -> Path:
-    """Return where a cycle's network is; cycle 0 is the first version."""
-    return networks / f"cycle-{cycle:04d}.pt"
-
-
 def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
     """Return how much of a run lies behind, in [0, 1]; rate and simulations follow it."""
     share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
@@ -182,15 +181,23 @@ class Worker:
     """Games with the newest network of a run's folder, into files of another.
 
     Games under way go on with a newer network. Board sizes take turns, one to each network.
+    Where the networks are evaluated elsewhere, through `slots`, the games are two halves: while the
+    answers for one are under way, the other one's are used.
     """
 
     def __init__(
-        self, number: int, recipe: Recipe, networks: Path, records: Path, seed: list[int]
+        self,
+        number: int,
+        recipe: Recipe,
+        networks: Path,
+        records: Path,
+        seed: list[int],
+        slots: Slots | None = None,
     ) -> None:
         self.number, self.recipe, self.seed = number, recipe, seed
-        self.networks, self.records = networks, records
+        self.networks, self.records, self.slots = networks, records, slots
         self.cycle = -1  # of the network that plays
-        self.players: dict[int, SelfPlay] = {}  # by board size
+        self.players: dict[int, deque[SelfPlay]] = {}  # by board size
 
     def play(self, num_games: int, max_s: float = math.inf) -> None:
         """Write a file of at least so many finished games, or of those of so many seconds."""
@@ -199,35 +206,38 @@ class Worker:
         with RecordWriter(self._free_path()) as writer:
             while writer.num_games < num_games and time.monotonic() < deadline:
                 self._look()
-                for record in self.selfplay.step():
+                self.halves.rotate()
+                for record in self.halves[0].step():
                     writer.write(record)
 
     def _look(self) -> None:
         """Take the newest network, if there is a newer one."""
-        newest = self.cycle
-        if newest < 0:
-            newest = max(int(path.stem[6:]) for path in self.networks.glob("cycle-*.pt"))
-        while cycle_path(self.networks, newest + 1).exists():
-            newest += 1
-        if newest > self.cycle:
+        if (newest := newest_cycle(self.networks, self.cycle)) > self.cycle:
             self.cycle = newest
             self._load(load_checkpoint(cycle_path(self.networks, newest)))
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        net, sizes = load_network(checkpoint), self.recipe.sizes
+        sizes = self.recipe.sizes
         size = sizes[(self.cycle + self.number) % len(sizes)]
-        if size in self.players:
-            self.players[size].search.evaluator.load(net)
-        else:
-            num_games = self.recipe.selfplay.games_at_once
-            evaluator = make_evaluator(net, size, self.recipe.device, max_batch=num_games)
+        if size not in self.players:
             recipe = msgspec.structs.replace(self.recipe, size=size, min_size=0)
-            rng = np.random.default_rng([*self.seed, self.number, size])
-            self.players[size] = SelfPlay(evaluator, recipe, rng)
-        self.selfplay = self.players[size]
+            if self.slots:
+                evaluators = self.slots.evaluators(self.number, size)
+            else:
+                net = load_network(checkpoint)
+                num_games = recipe.selfplay.games_at_once
+                evaluators = [make_evaluator(net, size, recipe.device, max_batch=num_games)]
+            self.players[size] = deque(
+                SelfPlay(each, recipe, np.random.default_rng([*self.seed, self.number, size, half]))
+                for half, each in enumerate(evaluators)
+            )
+        elif not self.slots:
+            self.players[size][0].search.evaluator.load(load_network(checkpoint))
+        self.halves = self.players[size]
         share = share_done(self.recipe, self.cycle, checkpoint.info["elapsed_s"])
-        self.selfplay.simulations = full_simulations(self.recipe, share)
-        self.selfplay.source = checkpoint.path.stem
+        for half in self.halves:
+            half.simulations = full_simulations(self.recipe, share)
+            half.source = checkpoint.path.stem
 
     def _free_path(self) -> Path:
         """Return the name of a record file that is still free."""
@@ -237,8 +247,8 @@ class Worker:
                 return path
 
 
-def work(number: int, recipe: Recipe, networks: Path, records: Path, seed: list[int]) -> None:
+def work(slots: Slots | None, file_games: int, *order) -> None:
     """Play for ever, as a process of its own (`Crew`); see `Worker`."""
-    worker = Worker(number, recipe, networks, records, seed)
+    worker = Worker(*order, slots)
     while True:
-        worker.play(FILE_GAMES, FILE_S)
+        worker.play(file_games, FILE_S)

@@ -11,9 +11,8 @@ import numpy as np
 from ..checkpoint import load_checkpoint, load_network
 from ..coords import BLACK, NUM_SYMMETRIES
 from ..games import load_human_games, parse_rank
-from ..prediction import choose_positions, exact_evaluator, judge, summarise
+from ..prediction import choose_places, exact_evaluator, judge, summarise
 from ..record import GameRecord
-from ..replay import Replay
 
 # The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
 RANK_BANDS = ((-99, "30k to 10k"), (-8, "9k to 5k"), (-3, "4k to 1k"), (1, "1d to 3d"))
@@ -39,18 +38,16 @@ def evaluate(
     """
     loaded, plain, turned, groups = load_checkpoint(checkpoint), {}, {}, []
     records = _choose_games(loaded.info, list(paths), held_out, None if size is None else [size])
-    replay = Replay(sorted({record.size for record in records}), np.random.default_rng(0))
-    replay.add(records)
-    for n in replay.sizes:
+    for n in sorted({record.size for record in records}):
         evaluator = exact_evaluator(load_network(loaded), n, device)
-        positions = choose_positions(replay.count(n), max_positions)
-        if len(positions) < replay.count(n):
-            text = f"{n}x{n}: {len(positions):,} of {replay.count(n):,} positions, chosen at random"
+        of_size = [record for record in records if record.size == n]
+        places = choose_places(of_size, max_positions)
+        if len(places) < (total := sum(len(record.moves) for record in of_size)):
+            text = f"{n}x{n}: {len(places):,} of {total:,} positions, chosen at random"
             print(text, file=sys.stderr)
-        plain[n] = judge(evaluator, replay, positions)
-        tenth = choose_positions(replay.count(n), -(-len(positions) // 10))
-        turned[n] = judge(evaluator, replay, tenth, NUM_SYMMETRIES)
-        groups += [(_third(*at), _rank_band(*at)) for at in replay.locate(n, positions)]
+        plain[n] = judge(evaluator, places)
+        turned[n] = judge(evaluator, choose_places(of_size, -(-len(places) // 10)), NUM_SYMMETRIES)
+        groups += [(_third(*at), _rank_band(*at)) for at in places]
     is_right = np.concatenate(list(plain.values()))[:, 0] == 0
     by_phase, by_rank = (_mean_by(column, is_right) for column in zip(*groups, strict=True))
     figures = summarise(plain) | {"top1_by_phase": by_phase, "top1_by_rank": by_rank}

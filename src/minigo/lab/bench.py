@@ -10,6 +10,7 @@ import platform
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,17 +22,19 @@ import torch
 from msgspec.structs import replace
 from torch.utils.flop_counter import FlopCounterMode
 
+from .. import loop
 from .._board import NUM_PLANES, Board, random_playouts
-from ..config import Recipe, SearchConfig, TrainConfig
+from ..config import Recipe, SearchConfig, SelfplayConfig, TrainConfig
 from ..crew import Crew
 from ..evaluator import Evaluation, make_evaluator
 from ..learner import Learner
 from ..machine import is_bfloat16_fast, list_cores
-from ..network import PolicyValueNet
+from ..network import PolicyValueNet, planes_of
 from ..play.program import GtpProgram
-from ..replay import Replay
+from ..record import GameRecord
 from ..search import Search
 from ..selfplay import SelfPlay
+from ..window import Window
 
 DESCRIPTION = """\
 Medians of several repeats, after a first one that doesn't count. What is compared takes turns, so
@@ -41,7 +44,8 @@ board     random playouts on one core
 tree      search with an evaluator that takes no time
 net       evaluations by the default back end, by PyTorch and by eager PyTorch; matrix products
 selfplay  whole games in a process on each core, next to the bare network in as many processes
-train     batches of 128, all heads, with a thread per core; one thread next to it
+train     games to positions to batches; batches of 128, all heads, with a thread per core and one
+run       half a minute of learning by self-play
 gtp       one search, 8 leaves and 1 leaf at a time; how soon `minigo gtp` answers and moves
 
 docs/results.md says under "Speed" what each key means, and what was reached.
@@ -57,7 +61,8 @@ RECIPE = Recipe(network="b6c64", search=SearchConfig(root="gumbel", simulations=
 SELFPLAY_NETWORKS = ("b6c64", "b6c96")
 SELFPLAY_S = 1.0  # each repeat, of bare network and of self-play
 TRAIN_STEPS = {"b4c32": 8, "b6c64": 4, "b6c96": 2}  # each repeat
-TRAIN_POSITIONS = 1000  # from self-play, to learn from
+GAMES = 16  # of self-play, to learn from
+RUN_MINUTES = 0.5
 TRAIN_REPEATS = 3
 GTP_VISITS, GTP_REPEATS = 256, 3
 
@@ -71,7 +76,7 @@ def run(sections: list[str], json: bool = False, compile: bool = False) -> None:
     """
     train = functools.partial(bench_train, compile)
     functions = {"board": bench_board, "tree": bench_tree, "net": bench_net}
-    functions |= {"selfplay": bench_selfplay, "train": train, "gtp": bench_gtp}
+    functions |= {"selfplay": bench_selfplay, "train": train, "run": bench_run, "gtp": bench_gtp}
     if unknown := [section for section in sections if section not in functions]:
         raise ValueError(f"{unknown[0]!r} is not one of {', '.join(functions)}")
     report: dict[str, str | float] = describe_machine()
@@ -134,8 +139,8 @@ class ConstantEvaluator:
         shapes = ((size * size + 1,), (), (), (size, size))
         self._arrays = [np.zeros((max_batch, *shape), np.float32) for shape in shapes]
 
-    def evaluate(self, planes: np.ndarray) -> Evaluation:
-        return Evaluation(*(array[: len(planes)] for array in self._arrays))
+    def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
+        return lambda: Evaluation(*(array[: len(positions)] for array in self._arrays))
 
 
 def bench_tree() -> Iterator[Figures]:
@@ -162,36 +167,43 @@ def _move_all(search: Search) -> None:
 
 def bench_net() -> Iterator[Figures]:
     torch.set_num_threads(1)
-    dtypes = {"f32": torch.float32, "bf16": torch.bfloat16}
-    for name in dtypes if is_bfloat16_fast(torch.device("cpu")) else ("f32",):
-        matrix = torch.ones(MATRIX, MATRIX, dtype=dtypes[name])
-        multiply = functools.partial(torch.matmul, matrix, matrix)  # the last one is the fastest
-        (rate,) = measure(multiply)
+    for name in ("f32", "bf16") if is_bfloat16_fast(torch.device("cpu")) else ("f32",):
+        (rate,) = measure(multiply := _matmul(name))  # the last one is the fastest
         yield {f"net_matmul_gflop_per_s_{name}": rate * 2 * MATRIX**3 / 1e9}
     for size, batches in BATCHES.items():
         for name in NETWORKS:
             for batch in batches:
                 found = _bench_network(name, size, batch, multiply)
                 yield {f"net_{k}_{name}_{size}x{size}_b{batch}": v for k, v in found.items()}
-    net, planes, rates = PolicyValueNet("b6c96"), _random_planes(32, 9), []
+    net, positions, rates = PolicyValueNet("b6c96"), _random_positions(32, 9), []
     for threads in (1, 2):
         evaluator = make_evaluator(net, 9, "cpu", max_batch=32, threads=threads)
-        rates += measure(functools.partial(evaluator.evaluate, planes))
+        rates += measure(functools.partial(evaluator.evaluate, positions))
     yield {"net_two_over_one_thread_b6c96_9x9_b32": rates[1] / rates[0]}
 
 
-def _random_planes(batch: int, size: int) -> np.ndarray:
-    return np.random.default_rng(1).random((batch, NUM_PLANES, size, size), np.float32)
+def _matmul(name: str = "") -> Callable[[], object]:
+    """Return a product of matrices, by default of the numbers that networks are trained in."""
+    name = name or ("bf16" if is_bfloat16_fast(torch.device("cpu")) else "f32")
+    matrix = torch.ones(MATRIX, MATRIX, dtype={"f32": torch.float32, "bf16": torch.bfloat16}[name])
+    return functools.partial(torch.matmul, matrix, matrix)
+
+
+def _random_positions(batch: int, size: int) -> np.ndarray:
+    positions = np.random.default_rng(1).integers(
+        1 << 18, size=(batch, size**2 + 1), dtype=np.int32
+    )
+    positions[:, -1] = 0  # komi
+    return positions
 
 
 def _bench_network(name: str, size: int, batch: int, multiply: Callable[[], object]) -> Figures:
     """Compare the back ends and bare PyTorch with one another and with a matrix product."""
-    net, planes = PolicyValueNet(name).eval(), _random_planes(batch, size)
-    with FlopCounterMode(display=False) as counter:
-        net(torch.from_numpy(planes))
+    net, positions = PolicyValueNet(name).eval(), _random_positions(batch, size)
+    planes = planes_of(torch.from_numpy(positions))
     evaluators = [make_evaluator(net, size, "cpu", b, max_batch=batch) for b in ("auto", "torch")]
-    works = [functools.partial(evaluator.evaluate, planes) for evaluator in evaluators]
-    works += functools.partial(net, torch.from_numpy(planes)), multiply
+    works = [functools.partial(evaluator.evaluate, positions) for evaluator in evaluators]
+    works += functools.partial(net, planes), multiply
     with torch.no_grad():
         default, folded, eager, matmul = measure(*works, repeats=NET_REPEATS)
     return {
@@ -199,7 +211,7 @@ def _bench_network(name: str, size: int, batch: int, multiply: Callable[[], obje
         "torch_evals_per_s": batch * folded,
         "eager_fp32_evals_per_s": batch * eager,
         "speedup_over_eager_fp32": default / eager,
-        "flops_over_matmul": default * counter.get_total_flops() / (matmul * 2 * MATRIX**3),
+        "flops_over_matmul": batch * default * _flops(net, size) / (matmul * 2 * MATRIX**3),
     }
 
 
@@ -246,17 +258,19 @@ def _start_selfplay(recipe: Recipe) -> tuple[SelfPlay, Counter]:
     evaluator = make_evaluator(net, recipe.size, max_batch=num_games)
     selfplay, sums = SelfPlay(evaluator, recipe, np.random.default_rng(1)), Counter()
     search = selfplay.search
-    for target, name in ((evaluator, "evaluate"), (search, "simulate"), (search, "play")):
-        setattr(target, name, functools.partial(_timed, sums, name, getattr(target, name)))
+    parts = ((evaluator, "begin", "network"), (search, "play", "moves"))
+    parts += tuple((search, name, "search") for name in ("begin", "end", "play"))
+    for target, name, part in parts:
+        setattr(target, name, functools.partial(_timed, sums, part, getattr(target, name)))
     return selfplay, sums
 
 
-def _timed(sums: Counter, name: str, method: Callable, *arguments):
+def _timed(sums: Counter, part: str, method: Callable, *arguments):
     """Call a method; add up its processor time, and the rows of its first argument."""
     start_s = time.process_time()
     result = method(*arguments)
-    sums[f"{name}_s"] += time.process_time() - start_s
-    sums[f"{name}_rows"] += np.atleast_1d(arguments[0]).shape[0]
+    sums[f"{part}_s"] += time.process_time() - start_s
+    sums[f"{part}_rows"] += np.atleast_1d(arguments[0]).shape[0] if arguments else 0
     return result
 
 
@@ -264,43 +278,93 @@ def _selfplay_round(recipe: Recipe, duration_s: float) -> list[float]:
     """Return bare evaluations/s; of self-play evaluations/s, moves/s, and shares of its time: in
     the network, in the tree, in Python."""
     selfplay, sums = _start_selfplay(recipe)
-    planes = _random_planes(recipe.selfplay.games_at_once, recipe.size)
-    net = _repeat(lambda: selfplay.search.evaluator.evaluate(planes), duration_s)
+    positions = _random_positions(recipe.selfplay.games_at_once, recipe.size)
+    net = _repeat(lambda: selfplay.search.evaluator.evaluate(positions), duration_s)
     sums.clear()
     start_s, start_process_s = time.perf_counter(), time.process_time()
     _repeat(lambda: list(selfplay.step()), duration_s)
     spent_s, elapsed_s = time.process_time() - start_process_s, time.perf_counter() - start_s
-    search_s = sums["simulate_s"] + sums["play_s"]
-    shares = sums["evaluate_s"], search_s - sums["evaluate_s"], spent_s - search_s
-    counts = sums["evaluate_rows"], sums["play_rows"]
-    return [len(planes) * net, *(x / elapsed_s for x in (*counts, *shares))]
+    network_s, search_s = sums["network_s"], sums["search_s"]
+    shares = network_s, search_s - network_s, spent_s - search_s
+    counts = sums["network_rows"], sums["moves_rows"]
+    return [len(positions) * net, *(x / elapsed_s for x in (*counts, *shares))]
 
 
 def bench_train(compile: bool = False) -> Iterator[Figures]:
     """Measure training with all threads, with one and, if `compile`, with torch.compile."""
-    evaluator = ConstantEvaluator(9, RECIPE.selfplay.games_at_once)
-    replay = Replay([9], np.random.default_rng(1))
-    selfplay = SelfPlay(evaluator, RECIPE, replay.rng)
-    while len(replay) < TRAIN_POSITIONS:
-        replay.add(selfplay.step())
+    torch.set_num_threads(1)
+    windows = {}
+    for size in SIZES:
+        records, windows[size] = play_games(size), Window([size], np.random.default_rng(1))
+        windows[size].add(records)
+        works = (
+            functools.partial(windows[size].add, records),
+            functools.partial(_draw, windows[size]),
+        )
+        num_positions, (renders, samples) = len(windows[size]), measure(*works)
+        yield {
+            f"render_positions_per_s_{size}x{size}": num_positions * renders,
+            f"window_samples_per_s_{size}x{size}": TrainConfig().batch_size * samples,
+        }
     num_threads, waits = len(list_cores()), []
     variants = {"train": (TrainConfig(), num_threads), "train_one_thread": (TrainConfig(), 1)}
-    if compile:
+    if compile:  # the last variant is on one thread: it is compared with a matrix product
         variants["train_compiled"] = TrainConfig(compile=True), num_threads
+        variants["train_compiled_one_thread"] = TrainConfig(compile=True), 1
     for name, num_steps in TRAIN_STEPS.items():
         learners = {k: Learner(PolicyValueNet(name), v[0], "cpu") for k, v in variants.items()}
         reports = {key: [] for key in variants}
         for repeat in range(1 + TRAIN_REPEATS):
-            for key, (_, threads) in variants.items():
+            for key, (config, threads) in variants.items():
                 torch.set_num_threads(threads)
+                batches = iter(functools.partial(windows[9].sample, config.batch_size), None)
                 steps = num_steps if repeat else 1  # which doesn't count
-                reports[key].append(learners[key].train(replay, steps, (0, 0)))
+                learners[key].train(batches, steps, float)
+                reports[key].append(learners[key].report())
+        torch.set_num_threads(1)
+        (matmul,) = measure(_matmul())
+        flops = 3 * _flops(PolicyValueNet(name), 9) / (2 * MATRIX**3)  # backward: twice as many
         for key, (_, *found) in reports.items():
             rate = statistics.median(report.samples_per_s for report in found)
             yield {f"{key}_samples_per_s_{name}_9x9": rate}
-        waits.append(statistics.median(report.wait_share for report in reports["train"][1:]))
-    torch.set_num_threads(1)
-    yield {"train_wait_share": max(waits), "train_threads": num_threads}
+        yield {f"train_flops_over_matmul_{name}": flops * rate / matmul}
+        waits += [report.wait_s / report.elapsed_s for report in reports["train"][1:]]
+    yield {"train_wait_share": statistics.median(waits), "train_threads": num_threads}
+
+
+def play_games(size: int) -> list[GameRecord]:
+    """Return games of a network that knows nothing."""
+    recipe = replace(RECIPE, size=size, selfplay=SelfplayConfig(games_at_once=GAMES))
+    selfplay, records = (
+        SelfPlay(ConstantEvaluator(size, GAMES), recipe, np.random.default_rng(1)),
+        [],
+    )
+    while len(records) < GAMES:
+        records += selfplay.step()
+    return records
+
+
+def _draw(window: Window) -> None:
+    planes_of(window.sample(TrainConfig().batch_size).positions)
+
+
+def _flops(net: PolicyValueNet, size: int) -> int:
+    """Return the floating point operations of one evaluation."""
+    with FlopCounterMode(display=False) as counter:
+        net.eval()(torch.zeros(1, NUM_PLANES, size, size))
+    return counter.get_total_flops()
+
+
+def bench_run() -> Iterator[Figures]:
+    """Learn for half a minute, on all cores, and say what the learner's share of the time was."""
+    recipe = replace(RECIPE, network="b4c32", minutes=RUN_MINUTES, games_per_cycle=64)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = []
+        loop.run(recipe, "bench", Path(folder), rows.append)
+    last = rows[-1]
+    yield {f"run_{k}_per_s": last[k] / last["elapsed_s"] for k in ("games", "positions")}
+    yield {"run_samples_per_s": last["step"] * recipe.training.batch_size / last["elapsed_s"]}
+    yield {"learner_share": statistics.mean(row["learner_share"] for row in rows)}
 
 
 def bench_gtp() -> Iterator[Figures]:

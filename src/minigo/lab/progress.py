@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..checkpoint import cycle_path
 from ..config import Recipe
 from ..play.match import MatchConfig, find_gnugo, match, parse_player
-from ..selfplay import cycle_path
 from .elo import format_elo
 from .ladder import ELOS, GNUGO_LEVELS, rate, read_results
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .._board import NUM_PLANES, Board, IllegalMove
+from .._board import Board, IllegalMove
 from ..config import PlayConfig, Rules, SearchConfig, change
 from ..coords import BLACK, EMPTY, opponent, sign_of
 from ..record import GameRecord
@@ -204,9 +204,8 @@ class Engine:
 
         people = [choose_network(self.board.size, human=True)] if self.config.level else []
         with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
-            shape = (LEAVES + 1, NUM_PLANES, self.board.size, self.board.size)
             for checkpoint in [None, *people]:
-                self.evaluator(checkpoint).evaluate(np.zeros(shape, np.float32))
+                self.evaluator(checkpoint).evaluate_boards([self.board] * (LEAVES + 1))
 
     def evaluate(self, board: Board, checkpoint: str | None = None) -> "Evaluation":
         """Return a network's own opinion of a position, for the player to move: (1, ...)."""

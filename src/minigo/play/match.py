@@ -338,12 +338,12 @@ class Blinded:
     def __init__(self, evaluator: "Evaluator", without: str) -> None:
         self.evaluator, self.without = evaluator, without
 
-    def evaluate(self, planes: np.ndarray) -> "Evaluation":
+    def begin(self, positions: np.ndarray) -> Callable[[], "Evaluation"]:
         """Evaluate as the network does, with zeros for what it is without."""
-        found = self.evaluator.evaluate(planes)
+        found = self.evaluator.evaluate(positions)
         for array in (found.logits,) if self.without == "policy" else (found.value, found.score):
             array[:] = 0
-        return found
+        return lambda: found
 
 
 class ProgramSide:

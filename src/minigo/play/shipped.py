@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from .._board import NUM_PLANES, Board, random_playouts
+from .._board import Board, random_playouts
 from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluator
@@ -51,8 +51,6 @@ def predict_owner(board: Board, evaluator: Evaluator, info: dict) -> np.ndarray:
     size, table = board.size, symmetry_table(board.size)
     if info.get("made_by") == "imitation" or size not in (trained_sizes(info) or [size]):
         return random_playouts(board, PLAYOUTS, 1)[1].ravel()
-    planes = np.zeros((len(table), NUM_PLANES, size, size), dtype=np.float32)
-    for symmetry in range(len(table)):
-        board.write_planes(planes[symmetry], symmetry)
-    owned = evaluator.evaluate(planes).ownership.reshape(len(table), -1)
+    turned = board.encode()[np.argsort(table)]
+    owned = evaluator.evaluate(turned).ownership.reshape(len(table), -1)
     return sign_of(board.to_play) * np.take_along_axis(owned, table[:, :-1], axis=1).mean(axis=0)

@@ -1,0 +1,160 @@
+"""Games -> positions with their targets, each rendered once -> batches in all symmetries.
+
+The positions lie on the learner's device. There a batch is an index, a gather by the table of the
+symmetries, and a shift (`network.planes_of`).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
+from .record import GameRecord
+
+UNKNOWN = 2  # ownership of each point of a game without one
+
+
+class Batch(NamedTuple):
+    """Positions and what they teach, for the player to move; arrays or tensors, a row for each."""
+
+    positions: torch.Tensor  # (B, A) int32, as of `Board.encode`
+    policy: torch.Tensor  # (B, A) float32, stored as float16; sums to 1
+    reply: torch.Tensor  # (B,) int64, stored as int16: the opponent's next move; -1: unknown
+    value: torch.Tensor  # (B,) float32 z in [-1, 1]; NaN: unknown
+    score: torch.Tensor  # (B,) float32 points; NaN: unknown
+    ownership: torch.Tensor  # (B, N * N) int8 +1 own, -1 the opponent's; UNKNOWN: unknown
+
+
+def render(record: GameRecord, plies: Sequence[int] | None = None) -> Batch:
+    """Return the positions of a game in which it is known what to do, in no symmetry, as arrays.
+
+    A game with a search teaches at its `policy_plies`; one without, so without `policies`, teaches
+    the move played at every ply. plies: ascending, some of them.
+    """
+    moves, num_moves = record.moves, record.size**2 + 1
+    if record.policies is None:
+        plies = np.arange(len(moves)) if plies is None else np.asarray(plies)
+        policy = np.zeros((len(plies), num_moves), np.float16)
+        policy[np.arange(len(plies)), moves[plies]] = 1
+    else:
+        plies = record.policy_plies.astype(int) if plies is None else np.asarray(plies)
+        policy = record.policies[np.searchsorted(record.policy_plies, plies)]
+    signs = np.where(plies % 2 == (record.to_play != BLACK), 1, -1).astype(np.int8)
+    is_owned = record.ownership is not None
+    owner = record.ownership if is_owned else np.full(num_moves - 1, UNKNOWN, np.int8)
+    unknown = np.float32(np.nan)
+    return Batch(
+        record.board().play_all(moves, plies),
+        policy,
+        np.append(moves, np.int16(-1))[plies + 1],
+        signs * (unknown if record.result is None else np.float32(record.result)),
+        signs * (unknown if record.score is None else np.float32(record.score)),
+        (signs if is_owned else np.abs(signs))[:, None] * owner,
+    )
+
+
+def position_bytes(size: int) -> int:
+    """Return what a stored position takes: 583 bytes on 9x9, 2,543 on 19x19."""
+    num_points = size * size
+    return 4 * (num_points + 1) + 2 * (num_points + 1) + 2 + 4 + 4 + num_points
+
+
+class Window:
+    """The newest positions, of one or several board sizes, sampled uniformly.
+
+    A batch is of one size, a size as often as its share of the positions.
+    """
+
+    def __init__(
+        self, sizes: Iterable[int], rng: np.random.Generator, device: torch.device | str = "cpu"
+    ) -> None:
+        self.rng = rng
+        self.rings = {check_size(size): Ring(size, device) for size in sizes}
+
+    def __len__(self) -> int:
+        """Count the positions in the window."""
+        return sum(map(len, self.rings.values()))
+
+    @property
+    def num_positions(self) -> int:
+        """Positions added so far, those that left the window included."""
+        return sum(ring.end for ring in self.rings.values())
+
+    def add(self, records: Iterable[GameRecord]) -> None:
+        """Append games, the newest last. Raises ValueError for another board size."""
+        rendered = {size: [] for size in self.rings}
+        for record in records:
+            if record.size not in rendered:
+                raise ValueError(f"a {record.size}x{record.size} game among sizes {[*rendered]}")
+            rendered[record.size].append(render(record))
+        for size, parts in rendered.items():
+            if parts:
+                self.rings[size].append(Batch(*map(np.concatenate, zip(*parts, strict=True))))
+
+    def trim(self, num_positions: int) -> None:
+        """Drop the oldest positions but so many, of each size its share of all so far."""
+        total = self.num_positions
+        for ring in self.rings.values():
+            ring.first = max(ring.first, ring.end - round(num_positions * ring.end / max(total, 1)))
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw a batch of random positions, each in a random symmetry."""
+        if not len(self):
+            raise ValueError("no position to sample from")
+        ring = next(iter(self.rings.values()))
+        if len(self.rings) > 1:
+            shares = [len(ring) / len(self) for ring in self.rings.values()]
+            ring = [*self.rings.values()][self.rng.choice(len(shares), p=shares)]
+        positions = self.rng.integers(len(ring), size=batch_size)
+        return ring.batch(positions, self.rng.integers(NUM_SYMMETRIES, size=batch_size))
+
+
+class Ring:
+    """The newest positions of one board size: number i, oldest first, is in row i % capacity."""
+
+    def __init__(self, size: int, device: torch.device | str) -> None:
+        self.device, self.first, self.end = device, 0, 0  # numbers of the oldest, after the newest
+        table = torch.tensor(symmetry_table(size), dtype=torch.int64)
+        self.sources = table.argsort(1).to(device)  # (8, A): which move comes where
+        # Where each move goes, and an unknown one (-1, so the last).
+        self.targets = torch.cat((table, torch.full((NUM_SYMMETRIES, 1), -1)), 1).to(device)
+        self.rows: Batch | None = None
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def append(self, rows: Batch) -> None:
+        """Add the positions of `render`."""
+        rows = [torch.from_numpy(np.ascontiguousarray(array)).to(self.device) for array in rows]
+        if self.rows is None:
+            self.rows = Batch(*(array[:0] for array in rows))
+        num_rows, capacity = len(rows[0]), len(self.rows.value)
+        if len(self) + num_rows > capacity:
+            kept = torch.arange(self.first, self.end, device=self.device)
+            capacity, old = max(2 * capacity, len(self) + num_rows), self.rows
+            self.rows = Batch(*(x.new_empty((capacity, *x.shape[1:])) for x in old))
+            for new, x in zip(self.rows, old, strict=True):
+                new[kept % capacity] = x[kept % len(x)]
+        places = torch.arange(self.end, self.end + num_rows, device=self.device) % capacity
+        for ours, theirs in zip(self.rows, rows, strict=True):
+            ours[places] = theirs
+        self.end += num_rows
+
+    def batch(self, positions: np.ndarray, symmetries: np.ndarray) -> Batch:
+        """Return positions of the window, 0 <= position < len, each turned by its symmetry."""
+        positions, symmetries = (
+            torch.from_numpy(array).to(self.device) for array in (positions, symmetries)
+        )
+        places = (self.first + positions) % len(self.rows.value)
+        rows = Batch(*(array[places] for array in self.rows))
+        sources = self.sources[symmetries]  # (B, A)
+        return Batch(
+            rows.positions.gather(1, sources),
+            rows.policy.gather(1, sources).float(),
+            self.targets[symmetries, rows.reply.long()],
+            rows.value,
+            rows.score,
+            rows.ownership.gather(1, sources[:, :-1]),
+        )

@@ -17,7 +17,7 @@ from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.checkpoint import load_checkpoint, load_network  # noqa: E402
 from minigo.evaluator import Evaluation, make_evaluator  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
-from minigo.quantize import calibration_positions  # noqa: E402
+from minigo.openvino_backend import calibration_positions  # noqa: E402
 from test_network import make_network  # noqa: E402
 from test_train import make_batch, make_learner  # noqa: E402
 

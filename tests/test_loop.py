@@ -18,13 +18,13 @@ import pytest
 
 pytest.importorskip("torch")
 from conftest import kill_with_children
-from minigo import loop  # noqa: E402
+from minigo import loop, workers  # noqa: E402
 from minigo.checkpoint import cycle_path, load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.crew import locked  # noqa: E402
 from minigo.lab import progress  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
-from minigo.selfplay import full_simulations  # noqa: E402
+from minigo.workers import full_simulations  # noqa: E402
 from test_record import make_record, write_file  # noqa: E402
 
 RECIPE = """
@@ -185,7 +185,7 @@ def test_workers_play_on_while_the_network_learns_and_no_game_is_lost(recipe_pat
 
 
 def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "LEARN_S", 0.05)
+    monkeypatch.setattr(workers, "LEARN_S", 0.05)
     overrides = ["selfplay.workers=2", "samples_per_position=1000"]
     loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
     for row in load_log(tmp_path):
@@ -195,7 +195,7 @@ def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_pat
 
 @pytest.mark.parametrize("victim", ["worker", "server's worker", "server"])
 def test_a_process_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, monkeypatch, victim):
-    monkeypatch.setattr(loop, "needs_server", lambda recipe: victim != "worker")
+    monkeypatch.setattr(workers, "needs_server", lambda recipe: victim != "worker")
     recipe = load_recipe(recipe_path, ["selfplay.workers=2", "cycles=1000"])
 
     def kill_one(row: dict) -> None:

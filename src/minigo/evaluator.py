@@ -5,10 +5,8 @@ PyTorch on any device. Each makes programs for a few fixed batch sizes: OpenVINO
 so than with one program for any size, and CUDA graphs need it. A batch is cut or padded to fit.
 """
 
-import copy
 import functools
 import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ._board import NUM_PLANES, Board, unpack
+from ._board import Board
 from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
 from .cuda import Graph
 from .machine import choose_device, is_bfloat16_fast, is_half_fast, is_int8_fast
 from .network import PolicyValueNet, fold, planes_of
-from .quantize import calibration_positions, find_ranges, quantize
+from .openvino_backend import OpenVinoBackend
 
-# Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`. A GPU takes
-# half as many rows again in the same time, but a call costs it more than a CPU.
+# Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`.
 BATCH_SIZES = {"cpu": (1, 4, 8, 16, 32, 48), "cuda": tuple(2**k for k in range(16))}
 Arrays = Sequence[np.ndarray]
 # Write positions there, call, and later call what it returned for the answers.
@@ -153,108 +150,6 @@ class TorchBackend:
         logits, value, score, ownership, _ = self._net(planes_of(positions, self.dtype))
         # One array: one transfer from the device.
         return torch.cat((logits, value[:, None], score[:, None], ownership.flatten(1)), 1)
-
-
-class OpenVinoBackend:
-    """A folded network in OpenVINO on the CPU: one stream, in bf16 where the processor has it.
-
-    The network is converted once, with its weights as inputs; a program has constants in their
-    place: 0.1 s instead of 1 s at each `load`.
-    """
-
-    def __init__(self, size: int, threads: int, is_int8: bool):
-        import openvino
-
-        self.size, self.device, self._openvino = size, torch.device("cpu"), openvino
-        self._core = openvino.Core()
-        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.name = f"OpenVINO {'int8' if is_int8 else 'bf16' if has_bf16 else 'f32'}"
-        options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # who starts the process pins it
-        }
-        self._compile = lambda model: self._core.compile_model(model, "CPU", options)
-        self._network, self._template = "", None  # the name of the converted network, its model
-        self._weights: list[np.ndarray] = []
-        self._calibration: np.ndarray | None = None  # planes
-        if is_int8:
-            positions = calibration_positions(size)
-            self._calibration = np.empty((len(positions), NUM_PLANES, size, size), np.float32)
-            unpack(positions, self._calibration)
-        self._ranges: list[np.float32] = []  # of the inputs of the convolutions in int8
-
-    def load(self, net: PolicyValueNet) -> bool:
-        """Take the weights of a folded network; programs must be made anew: True."""
-        self._weights = [weight.cpu().numpy() for weight in net.parameters()]
-        if self._network != net.name:
-            self._template, self._network = convert(net, self.size), net.name
-        if self._calibration is not None:
-            model = self._make_model(len(self._calibration))
-            self._ranges = find_ranges(model, self._compile, self._calibration)
-        return True
-
-    def make_program(self, batch_size: int) -> Program:
-        """Return a buffer for positions, and what evaluates them, all of it at once.
-
-        The arrays are overwritten by the next call.
-        """
-        model = self._make_model(batch_size)
-        if self._ranges:
-            quantize(model, self._ranges)
-        request = self._compile(model).create_infer_request()
-        # Views once, since asking for them costs more than a small network's evaluation.
-        outputs = [request.get_output_tensor(i).data for i in range(4)]
-        planes = request.get_input_tensor().data
-        buffer = np.zeros((batch_size, self.size * self.size + 1), np.int32)
-
-        def launch() -> Callable[[], Arrays]:
-            unpack(buffer, planes)
-            request.infer(share_outputs=True)
-            return lambda: outputs
-
-        return buffer, launch
-
-    def _make_model(self, batch_size: int):
-        model = self._template.clone()
-        planes, *weights = model.get_parameters()
-        for parameter, weight in zip(weights, self._weights, strict=True):
-            parameter.output(0).replace(self._openvino.op.Constant(weight).output(0))
-            model.remove_parameter(parameter)
-        model.reshape([batch_size, NUM_PLANES, self.size, self.size])
-        return model
-
-
-def convert(net: PolicyValueNet, size: int):
-    """Turn a folded network into an OpenVINO model with its weights as further inputs.
-
-    By the PyTorch front end itself: `openvino.convert_model` does the same in twice the time, and
-    reports to its makers over the network unless told not to.
-    """
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    shell = copy.deepcopy(net)
-    slots = []
-    for module in shell.modules():
-        for name in [name for name, _ in module.named_parameters(recurse=False)]:
-            delattr(module, name)
-            slots.append((module, name))
-
-    def forward(planes: torch.Tensor, *weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        for (module, name), weight in zip(slots, weights, strict=True):
-            setattr(module, name, weight)
-        return shell(planes)[:4]
-
-    inputs = (torch.zeros(2, NUM_PLANES, size, size), *net.parameters())
-    # Tracing is deprecated; `torch.export` takes ten times as long.
-    with torch.no_grad(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        traced = torch.jit.trace(forward, inputs, check_trace=False)
-    # Named, because the model that `load` returns only borrows it.
-    decoder = TorchScriptPythonDecoder(traced, example_input=inputs)
-    front_end = FrontEndManager().load_by_framework("pytorch")
-    return front_end.convert(front_end.load(decoder))
 
 
 def make_evaluator(

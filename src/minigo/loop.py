@@ -7,14 +7,13 @@ one folder and leave files of games in the other; it looks for new files. So wha
 loses what it had in memory, and a game counts once it is on disk.
 """
 
-import contextlib
 import functools
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,18 +24,15 @@ from tqdm import tqdm
 
 from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
-from .crew import LOW_PRIORITY, Crew, locked, remembered_interrupts
+from .crew import locked, remembered_interrupts
 from .learner import Learner
-from .machine import choose_device, list_cores, sort_by_number, write_whole
+from .machine import choose_device, sort_by_number, write_whole
 from .network import PolicyValueNet, parse_network
 from .record import adopt_parts, read_records
-from .selfplay import Worker, share_done, work
-from .server import Slots, serve
 from .window import Window
+from .workers import playing, share_done
 
-GLANCE_S = 0.2  # between looks into the folder of games
 WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
-LEARN_S = 2.0  # of learning between looks into that folder
 
 
 def run(
@@ -56,7 +52,10 @@ def run(
         run = Run(recipe, networks)
         if not run.is_done():
             games = GameFolder(root / "selfplay" / name, recipe)
-            with remembered_interrupts() as interrupts, playing(recipe, networks, games) as play:
+            with (
+                remembered_interrupts() as interrupts,
+                playing(recipe, networks, games.path, games.num_games) as play,
+            ):
                 while not run.is_done():
                     run.do_cycle(games, *play)
                     after_cycle(run.log[-1])
@@ -218,50 +217,6 @@ class GameFolder:
             self.num_games += len(records)
             self.window.add(records)
             self.window.trim(window_positions(self.window.num_positions, self.recipe))
-
-
-def needs_server(recipe: Recipe) -> bool:
-    """Tell whether one process evaluates for all workers: a GPU is best owned by one."""
-    return choose_device(recipe.device).type == "cuda"
-
-
-@contextlib.contextmanager
-def playing(
-    recipe: Recipe, networks: Path, games: GameFolder
-) -> Iterator[tuple[Callable[[int, bool], object], float]]:
-    """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
-
-    They play all the time, and make room for the learner, which has a thread for each core without
-    a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
-    single one plays the missing games in this process, in `play`: a run then repeats exactly. Those
-    of a GPU share a server, which has a core, as the learner has. Raises ValueError, at the next
-    call, where a process died.
-    """
-    cores, sitting = len(list_cores()), games.num_games  # new games in each sitting
-    has_server = needs_server(recipe)
-    num_workers = recipe.selfplay.workers or (max(2, cores - 2) if has_server else cores)
-    orders = [(w, recipe, networks, games.path, [recipe.seed, sitting]) for w in range(num_workers)]
-    if num_workers == 1:
-        worker = Worker(*orders[0])
-        yield lambda missing, is_idle: missing and worker.play(missing), math.inf
-        return
-    torch.set_num_threads(max(1, cores - num_workers))
-    with contextlib.ExitStack() as stack:
-        slots, crews = None, []
-        if has_server:
-            slots = Slots(num_workers, recipe.sizes, recipe.selfplay.games_at_once)
-            crews.append(stack.enter_context(Crew(functools.partial(serve, slots), 1)))
-            crews[0].give(recipe, networks)
-        play = functools.partial(work, slots, -(-recipe.games_per_cycle // num_workers))
-        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, len(crews))))
-        for order in orders:
-            crews[-1].give(*order)
-
-        def look_after(missing: int, is_idle: bool) -> None:
-            for crew in crews:
-                crew.wait(GLANCE_S if is_idle and crew is crews[-1] else 0.0)
-
-        yield look_after, LEARN_S
 
 
 def window_positions(total: int, recipe: Recipe) -> int:

@@ -1,30 +1,22 @@
-"""Self-play: many games at once, and the worker that writes their records into a run's folder."""
+"""Self-play: many games of a network against itself, at once."""
 
-import itertools
-import math
-import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from ._board import Board
-from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network, newest_cycle
 from .config import Recipe
 from .coords import signs_of
-from .evaluator import Evaluator, make_evaluator
-from .record import PART, GameRecord, RecordWriter
+from .evaluator import Evaluator
+from .record import GameRecord
 from .search import Search, choose_move
-from .server import Slots
 
 KOMI_SPREAD = 1.0  # standard deviation of komi around the recipe's, in points (KataGo, Appendix D)
 # Temperature of the move choice, but for a Gumbel root: at the start, and what it falls to.
 TEMPERATURE, TEMPERATURE_END = 1.0, 0.2  # (KataGo's chosenMoveTemperature: 0.75 and 0.15)
-FILE_S = 10.0  # after which a file of games is closed at the latest, so that they count
 
 
 class Thought(Enum):
@@ -55,21 +47,19 @@ class SelfPlay:
         self.simulations = recipe.search.simulations  # of a full search
         self.source = ""  # of the records
         num_games = recipe.selfplay.games_at_once
-        boards = [self._board() for _ in range(num_games)]
-        self.games = [self._game() for _ in range(num_games)]
-        self.search = Search(evaluator, recipe.search, boards, rng)
+        self.search = Search(evaluator, recipe.search, [Board(recipe.size)] * num_games, rng)
         self._budget = np.zeros(num_games, np.int32)  # simulations until each game's next move
+        self.games = [self._start(tree) for tree in range(num_games)]
         for tree in range(num_games):
             self._begin(tree)
         self.search.begin(self._budget)
 
-    def _board(self) -> Board:
-        """Return an empty board with komi drawn around the recipe's."""
+    def _start(self, tree: int) -> Game:
+        """Empty a game's board, with komi drawn around the recipe's."""
         rules = self.recipe.rules
         komi = round(2 * self.rng.normal(rules.komi, KOMI_SPREAD)) / 2
-        return Board(self.recipe.size, msgspec.structs.replace(rules, komi=komi))
-
-    def _game(self) -> Game:
+        board = Board(self.recipe.size, msgspec.structs.replace(rules, komi=komi))
+        self.search.reset(tree, board)
         return Game(int(self.rng.exponential(self.recipe.selfplay.opening_moves)))
 
     def step(self) -> Iterator[GameRecord]:
@@ -155,100 +145,10 @@ class SelfPlay:
             policies=np.array(game.policies, dtype=np.float16).reshape(-1, num_moves),
             source=self.source,
         )
-        self.search.reset(tree, self._board())
-        self.games[tree] = self._game()
+        self.games[tree] = self._start(tree)
         return record
 
 
 def is_settled(board: Board) -> bool:
     """Tell whether every point is pass-alive or its territory: the count is certain."""
     return bool(board.pass_alive().all())
-
-
-def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
-    """Return how much of a run lies behind, in [0, 1]; rate and simulations follow it."""
-    share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
-    return min(1.0, share)
-
-
-def full_simulations(recipe: Recipe, share: float) -> int:
-    """Return the simulations of a full search when `share` of the run is done."""
-    start = recipe.search.simulations
-    return round(start + ((recipe.selfplay.simulations_end or start) - start) * share)
-
-
-class Worker:
-    """Games with the newest network of a run's folder, into files of another.
-
-    Games under way go on with a newer network. Board sizes take turns, one to each network.
-    Where the networks are evaluated elsewhere, through `slots`, the games are two halves: while the
-    answers for one are under way, the other one's are used.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        recipe: Recipe,
-        networks: Path,
-        records: Path,
-        seed: list[int],
-        slots: Slots | None = None,
-    ) -> None:
-        self.number, self.recipe, self.seed = number, recipe, seed
-        self.networks, self.records, self.slots = networks, records, slots
-        self.cycle = -1  # of the network that plays
-        self.players: dict[int, deque[SelfPlay]] = {}  # by board size
-
-    def play(self, num_games: int, max_s: float = math.inf) -> None:
-        """Write a file of at least so many finished games, or of those of so many seconds."""
-        deadline = time.monotonic() + max_s
-        self._look()
-        with RecordWriter(self._free_path()) as writer:
-            while writer.num_games < num_games and time.monotonic() < deadline:
-                self._look()
-                self.halves.rotate()
-                for record in self.halves[0].step():
-                    writer.write(record)
-
-    def _look(self) -> None:
-        """Take the newest network, if there is a newer one."""
-        if (newest := newest_cycle(self.networks, self.cycle)) > self.cycle:
-            self.cycle = newest
-            self._load(load_checkpoint(cycle_path(self.networks, newest)))
-
-    def _load(self, checkpoint: Checkpoint) -> None:
-        sizes = self.recipe.sizes
-        size = sizes[(self.cycle + self.number) % len(sizes)]
-        if size not in self.players:
-            recipe = msgspec.structs.replace(self.recipe, size=size, min_size=0)
-            if self.slots:
-                evaluators = self.slots.evaluators(self.number, size)
-            else:
-                net = load_network(checkpoint)
-                num_games = recipe.selfplay.games_at_once
-                evaluators = [make_evaluator(net, size, recipe.device, max_batch=num_games)]
-            self.players[size] = deque(
-                SelfPlay(each, recipe, np.random.default_rng([*self.seed, self.number, size, half]))
-                for half, each in enumerate(evaluators)
-            )
-        elif not self.slots:
-            self.players[size][0].search.evaluator.load(load_network(checkpoint))
-        self.halves = self.players[size]
-        share = share_done(self.recipe, self.cycle, checkpoint.info["elapsed_s"])
-        for half in self.halves:
-            half.simulations = full_simulations(self.recipe, share)
-            half.source = checkpoint.path.stem
-
-    def _free_path(self) -> Path:
-        """Return the name of a record file that is still free."""
-        for number in itertools.count():
-            path = self.records / f"cycle-{self.cycle:04d}-{self.number}-{number}.games"
-            if not path.exists() and not path.with_suffix(PART).exists():
-                return path
-
-
-def work(slots: Slots | None, file_games: int, *order) -> None:
-    """Play for ever, as a process of its own (`Crew`); see `Worker`."""
-    worker = Worker(*order, slots)
-    while True:
-        worker.play(file_games, FILE_S)

@@ -1,0 +1,163 @@
+"""The processes that play: each with the newest network of a folder, into files of another.
+
+They are told nothing and asked nothing: the folders are all that they share with the learner.
+"""
+
+import contextlib
+import functools
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network, newest_cycle
+from .config import Recipe
+from .crew import LOW_PRIORITY, Crew
+from .evaluator import make_evaluator
+from .machine import choose_device, list_cores
+from .record import PART, RecordWriter
+from .selfplay import SelfPlay
+from .server import Slots, serve
+
+FILE_S = 10.0  # after which a file of games is closed at the latest, so that they count
+GLANCE_S = 0.2  # between an idle learner's looks for games
+LEARN_S = 2.0  # of learning between two looks
+
+
+def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
+    """Return how much of a run lies behind, in [0, 1]; rate and simulations follow it."""
+    share = cycle / recipe.cycles if recipe.cycles else elapsed_s / (60 * recipe.minutes)
+    return min(1.0, share)
+
+
+def full_simulations(recipe: Recipe, share: float) -> int:
+    """Return the simulations of a full search when `share` of the run is done."""
+    start = recipe.search.simulations
+    return round(start + ((recipe.selfplay.simulations_end or start) - start) * share)
+
+
+class Worker:
+    """Games with the newest network of a run's folder, into files of another.
+
+    Games under way go on with a newer network. Board sizes take turns, one to each network.
+    Where the networks are evaluated elsewhere, through `slots`, the games are two halves: while the
+    answers for one are under way, the other one's are used.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        recipe: Recipe,
+        networks: Path,
+        records: Path,
+        seed: list[int],
+        slots: Slots | None = None,
+    ) -> None:
+        self.number, self.recipe, self.seed = number, recipe, seed
+        self.networks, self.records, self.slots = networks, records, slots
+        self.cycle = -1  # of the network that plays
+        self.players: dict[int, deque[SelfPlay]] = {}  # by board size
+
+    def play(self, num_games: int, max_s: float = math.inf) -> None:
+        """Write a file of at least so many finished games, or of those of so many seconds."""
+        deadline = time.monotonic() + max_s
+        self._look()
+        with RecordWriter(self._free_path()) as writer:
+            while writer.num_games < num_games and time.monotonic() < deadline:
+                self._look()
+                self.halves.rotate()
+                for record in self.halves[0].step():
+                    writer.write(record)
+
+    def _look(self) -> None:
+        """Take the newest network, if there is a newer one."""
+        if (newest := newest_cycle(self.networks, self.cycle)) > self.cycle:
+            self.cycle = newest
+            self._load(load_checkpoint(cycle_path(self.networks, newest)))
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        sizes = self.recipe.sizes
+        size = sizes[(self.cycle + self.number) % len(sizes)]
+        if size not in self.players:
+            recipe = msgspec.structs.replace(self.recipe, size=size, min_size=0)
+            if self.slots:
+                evaluators = self.slots.evaluators(self.number, size)
+            else:
+                net = load_network(checkpoint)
+                num_games = recipe.selfplay.games_at_once
+                evaluators = [make_evaluator(net, size, recipe.device, max_batch=num_games)]
+            self.players[size] = deque(
+                SelfPlay(each, recipe, np.random.default_rng([*self.seed, self.number, size, half]))
+                for half, each in enumerate(evaluators)
+            )
+        elif not self.slots:
+            self.players[size][0].search.evaluator.load(load_network(checkpoint))
+        self.halves = self.players[size]
+        share = share_done(self.recipe, self.cycle, checkpoint.info["elapsed_s"])
+        for half in self.halves:
+            half.simulations = full_simulations(self.recipe, share)
+            half.source = checkpoint.path.stem
+
+    def _free_path(self) -> Path:
+        """Return the name of a record file that is still free."""
+        for number in itertools.count():
+            path = self.records / f"cycle-{self.cycle:04d}-{self.number}-{number}.games"
+            if not path.exists() and not path.with_suffix(PART).exists():
+                return path
+
+
+def work(slots: Slots | None, file_games: int, *order) -> None:
+    """Play for ever, as a process of its own (`Crew`); see `Worker`."""
+    worker = Worker(*order, slots)
+    while True:
+        worker.play(file_games, FILE_S)
+
+
+def needs_server(recipe: Recipe) -> bool:
+    """Tell whether one process evaluates for all workers: a GPU is best owned by one."""
+    return choose_device(recipe.device).type == "cuda"
+
+
+@contextlib.contextmanager
+def playing(
+    recipe: Recipe, networks: Path, records: Path, sitting: int
+) -> Iterator[tuple[Callable[[int, bool], object], float]]:
+    """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
+
+    They play all the time, and make room for the learner, which has a thread for each core without
+    a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
+    single one plays the missing games in this process, in `play`: a run then repeats exactly. Those
+    of a GPU share a server, which has a core, as the learner has. Raises ValueError, at the next
+    call, where a process died. sitting: another number each time, for other games.
+    """
+    cores = len(list_cores())
+    has_server = needs_server(recipe)
+    num_workers = recipe.selfplay.workers or (max(2, cores - 2) if has_server else cores)
+    orders = [(w, recipe, networks, records, [recipe.seed, sitting]) for w in range(num_workers)]
+    if num_workers == 1:
+        worker = Worker(*orders[0])
+        yield lambda missing, is_idle: missing and worker.play(missing), math.inf
+        return
+    torch.set_num_threads(max(1, cores - num_workers))
+    with contextlib.ExitStack() as stack:
+        slots, crews = None, []
+        if has_server:
+            slots = Slots(num_workers, recipe.sizes, recipe.selfplay.games_at_once)
+            crews.append(stack.enter_context(Crew(functools.partial(serve, slots), 1)))
+            crews[0].give(recipe, networks)
+        play = functools.partial(work, slots, -(-recipe.games_per_cycle // num_workers))
+        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, len(crews))))
+        for order in orders:
+            crews[-1].give(*order)
+
+        def look_after(missing: int, is_idle: bool) -> None:
+            for crew in crews:
+                crew.wait(GLANCE_S if is_idle and crew is crews[-1] else 0.0)
+
+        yield look_after, LEARN_S

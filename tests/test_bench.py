@@ -34,8 +34,9 @@ def output() -> tuple[list[str], dict]:
             "NET_REPEATS": 1,
             "REPEAT_S": 0.0,
             "NETWORKS": ("b1c8",),
-            "BATCHES": {9: (1,), 19: (1,)},
-            "MATRIX": 16,
+            "BATCHES": {"cpu": {9: (1,), 19: (1,)}},
+            "MATRIX": {"cpu": 16},
+            "SHIPPED": ("9x9",),
             "TREES": 2,
             "SIMULATIONS": 4,
             "RECIPE": TINY,
@@ -84,13 +85,6 @@ def test_each_figure_is_printed_with_its_key_under_its_section(output):
             printed[key] = float(value[0].replace(",", ""))
     assert set(counts) == set(SECTIONS) and min(counts.values()) > 1
     assert printed == {key: value for key, value in figures.items() if not isinstance(value, str)}
-
-
-def test_shares_of_self_play_are_of_one_whole(output):
-    _, figures = output
-    shares = [figures[f"selfplay_{part}_share"] for part in ("network", "tree", "python")]
-    assert all(0 < share < 1 for share in shares)
-    assert sum(shares) + figures["selfplay_waiting_share"] == pytest.approx(1, abs=0.1)
 
 
 def test_the_help_says_what_each_section_measures(capsys):

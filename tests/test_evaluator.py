@@ -210,6 +210,7 @@ def test_the_path_of_cuda_graphs_on_a_fake_device(rng, monkeypatch):
     cuda, backend = FakeCuda(monkeypatch), evaluator.backend
     monkeypatch.setattr(backend, "_forward", cuda.recorded(backend._forward))
     monkeypatch.setattr(backend, "_stream", cuda.a_stream)
+    backend._net = None  # to be made anew, for this device
     for seed in (1, 2):
         evaluator.load(make_network(seed=seed))
         for count in (8, 1, 8, 1, 8, 8, 13, 1):

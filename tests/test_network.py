@@ -10,6 +10,7 @@ from minigo.network import (  # noqa: E402
     HEAD_CHANNELS,
     PolicyValueNet,
     fold,
+    merge,
     num_parameters,
     parse_network,
     pool,
@@ -65,9 +66,10 @@ def test_the_number_of_parameters():
     assert 2_800_000 < num_parameters(PolicyValueNet("b10c128")) < 3_000_000
 
 
-def test_folding_batch_norms_changes_no_answer():
+@pytest.mark.parametrize("prepare", [fold, lambda net: merge(fold(net))])
+def test_what_is_folded_and_merged_gives_the_same_answers(prepare):
     net, planes = make_network("b4c32"), make_planes(5, 9)
-    folded = fold(net)
+    folded = prepare(net)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert not any(parameter.requires_grad for parameter in folded.parameters())
     with torch.no_grad():

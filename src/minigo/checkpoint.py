@@ -78,7 +78,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: damaged checkpoint: {field} is {content.get(field)!r:.40}")
     if content.get("planes") != list(PLANE_NAMES):
         raise ValueError(f"{path}: made by a minigo with other input planes; train it anew")
-    weights = _merge(_convert(content["weights"], torch.float32))
+    weights = _convert(content["weights"], torch.float32)
     return Checkpoint(path, content["network"], weights, content["info"], content["state"])
 
 
@@ -171,12 +171,3 @@ def _convert(weights: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, 
         name: weight.detach().to("cpu", dtype if weight.dim() > 1 else None, copy=True)
         for name, weight in weights.items()
     }
-
-
-def _merge(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Join the pooled part of a block's first convolution to the rest, as older files hold it."""
-    for name in [name for name in weights if name.startswith("blocks.") and ".pooled." in name]:
-        part, first = weights.pop(name), name.replace(".pooled.", ".first.")
-        if part.dim():  # all but the number of batches
-            weights[first] = torch.cat((weights[first], part))
-    return weights

@@ -18,7 +18,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Size = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e30)]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # cuda:1 is the second card
 
 Config = TypeVar("Config", bound=Struct)
 

@@ -19,7 +19,7 @@ from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
 from .cuda import Graph
 from .machine import choose_device, is_bfloat16_fast, is_half_fast, is_int8_fast
-from .network import PolicyValueNet, fold, planes_of
+from .network import PolicyValueNet, fold, merge, planes_of
 from .openvino_backend import OpenVinoBackend
 
 # Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`.
@@ -115,6 +115,7 @@ class TorchBackend:
     @torch.inference_mode()
     def load(self, net: PolicyValueNet) -> bool:
         """Take the weights of a folded network; tell whether programs must be made anew."""
+        net = merge(net) if self._stream else net
         with torch.cuda.stream(self._stream):  # after the batch that is under way
             if self._net is None or self._net.name != net.name:
                 self._net = net.to(self.device, self.dtype, memory_format=torch.channels_last)

@@ -68,7 +68,7 @@ class Learner:
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._steps: dict[int, Callable] = {}  # by moves of the board: `_learn` or its graph
         if self._stream:
-            torch.set_float32_matmul_precision("high")  # TF32 is enough for Muon's products
+            torch.set_float32_matmul_precision("high")  # TF32
 
     def train(
         self,

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .config import TrainConfig
+from .machine import is_bfloat16_fast
 from .window import UNKNOWN, Batch
 
 HEADS = ("policy", "reply", "value", "score", "ownership")
@@ -35,13 +36,16 @@ class Muon(torch.optim.Optimizer):
     A weight is a matrix of its outputs and all that each one sees: a kernel (C, D, 3, 3) is
     (C, 9 D), which torch.optim.Muon doesn't take; a bias (C,) is (C, 1). The root mean square of a
     step is 0.2 times the rate, near AdamW's (Liu et al. 2025, arXiv 2502.16982, equation 4).
-    Weights decay, biases and batch norms don't. https://kellerjordan.github.io/posts/muon
+    Products are in bfloat16 where that is fast. Weights decay, biases and batch norms don't.
+    https://kellerjordan.github.io/posts/muon
     """
 
     def __init__(self, net: nn.Module):
         weights = list(net.parameters())
+        device = weights[0].device
         # A tensor, so that one CUDA graph of a step serves every rate.
-        self.rate = torch.zeros((), device=weights[0].device)
+        self.rate = torch.zeros((), device=device)
+        self._dtype = torch.bfloat16 if is_bfloat16_fast(device) else torch.float32
         groups = [
             {"params": [w for w in weights if (w.dim() > 1) == decays], "weight_decay": decay}
             for decays, decay in ((True, WEIGHT_DECAY), (False, 0.0))
@@ -63,7 +67,9 @@ class Muon(torch.optim.Optimizer):
             for shape in {weight.shape for weight in weights}:  # one product for all that are alike
                 alike = [i for i, weight in enumerate(weights) if weight.shape == shape]
                 matrices = torch.stack([nesterov[i].reshape(shape[0], -1) for i in alike])
-                steps = orthogonalize(matrices) * (self.rate * 0.2 * max(matrices.shape[1:]) ** 0.5)
+                steps = orthogonalize(matrices.to(self._dtype)).float() * (
+                    self.rate * 0.2 * max(matrices.shape[1:]) ** 0.5
+                )
                 torch._foreach_sub_([weights[i] for i in alike], [*steps.reshape(-1, *shape)])
 
 

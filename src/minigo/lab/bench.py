@@ -24,12 +24,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .. import loop
 from .._board import NUM_PLANES, Board, random_playouts
+from ..checkpoint import load_checkpoint, load_network
 from ..config import Recipe, SearchConfig, SelfplayConfig, TrainConfig
 from ..crew import Crew
 from ..evaluator import Evaluation, make_evaluator
 from ..learner import Learner
-from ..machine import is_bfloat16_fast, list_cores
+from ..machine import choose_device, is_bfloat16_fast, list_cores
 from ..network import PolicyValueNet, planes_of
+from ..openvino_backend import calibration_positions
 from ..play.program import GtpProgram
 from ..record import GameRecord
 from ..search import Search
@@ -54,8 +56,11 @@ SIZES = (9, 19)
 REPEATS, NET_REPEATS = 5, 3
 REPEAT_S = 0.12  # at least, for one repeat
 NETWORKS = ("b4c32", "b6c64", "b6c96", "b10c128")
-BATCHES = {9: (1, 8, 32, 128), 19: (1, 32)}
-MATRIX = 1024  # width of the matrices whose product is a yardstick
+# Rows of a batch, by device and board size.
+BATCHES = {"cpu": {9: (1, 8, 32, 128), 19: (1, 32)}}
+BATCHES["cuda"] = {9: (64, 256, 512, 1024, 2048), 19: (64, 256)}
+SHIPPED = ("9x9", "9x9-human")  # whose answers are compared with exact ones
+MATRIX = {"cpu": 1024, "cuda": 8192}  # width of those whose product is a yardstick
 TREES, SIMULATIONS = 128, 32  # of the tree benchmark
 RECIPE = Recipe(network="b6c64", search=SearchConfig(root="gumbel", simulations=16))
 SELFPLAY_NETWORKS = ("b6c64", "b6c96")
@@ -69,17 +74,23 @@ GTP_VISITS, GTP_REPEATS = 256, 3
 Figures = dict[str, float]  # by their keys: what was measured, the unit, and what with
 
 
-def run(sections: list[str], json: bool = False, compile: bool = False) -> None:
+def run(
+    sections: list[str], json: bool = False, compile: bool = False, device: str = "auto"
+) -> None:
     """Measure the named sections, all if none is named, and print each figure with its key.
 
     With `json`, the last line is one flat object of all of them; `compile`: see `bench_train`.
     """
-    train = functools.partial(bench_train, compile)
-    functions = {"board": bench_board, "tree": bench_tree, "net": bench_net}
-    functions |= {"selfplay": bench_selfplay, "train": train, "run": bench_run, "gtp": bench_gtp}
+    bound = choose_device(device)
+    functions = {"board": bench_board, "tree": bench_tree}
+    functions["net"] = functools.partial(bench_net, bound)
+    functions["selfplay"] = functools.partial(bench_selfplay, bound)
+    functions["train"] = functools.partial(bench_train, bound, compile)
+    functions["run"] = functools.partial(bench_run, bound)
+    functions["gtp"] = bench_gtp
     if unknown := [section for section in sections if section not in functions]:
         raise ValueError(f"{unknown[0]!r} is not one of {', '.join(functions)}")
-    report: dict[str, str | float] = describe_machine()
+    report: dict[str, str | float] = describe_machine(bound)
     print("\n".join(f"{key:12}{value}" for key, value in report.items()))
     for section in sections or functions:
         print(f"\n{section}")
@@ -91,17 +102,20 @@ def run(sections: list[str], json: bool = False, compile: bool = False) -> None:
         print(json_module.dumps(report))
 
 
-def describe_machine() -> dict[str, str]:
+def describe_machine(device: torch.device) -> dict[str, str]:
     """Say what the figures were measured on and with."""
     versions = {package.name: package.version for package in importlib.metadata.distributions()}
     packages = ("minigo", "numpy", "torch", "openvino")
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
     processor = models[0] if models else platform.processor() or platform.machine()
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        processor += f", {card.name}, {card.multi_processor_count} multiprocessors"
     return {
         "machine": f"{processor}, {len(list_cores())} cores, Python {platform.python_version()}",
         "versions": ", ".join(f"{name} {versions.get(name, 'missing')}" for name in packages),
-        "evaluator": make_evaluator(PolicyValueNet("b1c8"), 9).name,
+        "evaluator": make_evaluator(PolicyValueNet("b1c8"), 9, str(device)).name,
         "settings": f"medians of {NET_REPEATS} to {REPEATS} repeats; see docs/results.md",
     }
 
@@ -165,28 +179,64 @@ def _move_all(search: Search) -> None:
             search.play(tree, int(search.rng.choice(np.flatnonzero(visits == visits.max()))))
 
 
-def bench_net() -> Iterator[Figures]:
+def bench_net(device: torch.device) -> Iterator[Figures]:
     torch.set_num_threads(1)
-    for name in ("f32", "bf16") if is_bfloat16_fast(torch.device("cpu")) else ("f32",):
-        (rate,) = measure(multiply := _matmul(name))  # the last one is the fastest
-        yield {f"net_matmul_gflop_per_s_{name}": rate * 2 * MATRIX**3 / 1e9}
-    for size, batches in BATCHES.items():
+    for name in _number_types(device):
+        (rate,) = measure(multiply := _matmul(device, name))  # the last one is the fastest
+        yield {f"net_matmul_gflop_per_s_{name}": rate * 2 * MATRIX[device.type] ** 3 / 1e9}
+    if device.type == "cuda":
+        yield bench_copies(device)
+    for size, batches in BATCHES[device.type].items():
         for name in NETWORKS:
             for batch in batches:
-                found = _bench_network(name, size, batch, multiply)
+                found = _bench_network(name, size, batch, device, multiply)
                 yield {f"net_{k}_{name}_{size}x{size}_b{batch}": v for k, v in found.items()}
-    net, positions, rates = PolicyValueNet("b6c96"), _random_positions(32, 9), []
-    for threads in (1, 2):
-        evaluator = make_evaluator(net, 9, "cpu", max_batch=32, threads=threads)
-        rates += measure(functools.partial(evaluator.evaluate, positions))
-    yield {"net_two_over_one_thread_b6c96_9x9_b32": rates[1] / rates[0]}
+    for name in SHIPPED:
+        yield {f"net_{k}_{name}": v for k, v in _compare_answers(name, device).items()}
 
 
-def _matmul(name: str = "") -> Callable[[], object]:
-    """Return a product of matrices, by default of the numbers that networks are trained in."""
-    name = name or ("bf16" if is_bfloat16_fast(torch.device("cpu")) else "f32")
-    matrix = torch.ones(MATRIX, MATRIX, dtype={"f32": torch.float32, "bf16": torch.bfloat16}[name])
-    return functools.partial(torch.matmul, matrix, matrix)
+def _number_types(device: torch.device) -> list[str]:
+    """Return what networks are computed in on a device, the fastest last."""
+    return ["f32", *(["bf16"] if is_bfloat16_fast(device) else [])]
+
+
+def _matmul(device: torch.device, name: str) -> Callable[[], object]:
+    """Return what multiplies large matrices, to the end."""
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[name]
+    matrix = torch.randn(MATRIX[device.type], MATRIX[device.type], device=device).to(dtype)
+    return functools.partial(_finish, functools.partial(torch.matmul, matrix, matrix), device)
+
+
+def _finish(work: Callable[[], object], device: torch.device) -> None:
+    """Do something, and wait until the device has."""
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def bench_copies(device: torch.device) -> Figures:
+    """Measure copies of 256 MiB on a card, to it and from it, in page-locked memory."""
+    here, there = torch.empty(1 << 28, dtype=torch.uint8, device=device), {}
+    host = torch.empty(1 << 28, dtype=torch.uint8, pin_memory=True)
+    pairs = {"copy": (here, here.clone()), "h2d": (host, here), "d2h": (here, host)}
+    for name, (source, target) in pairs.items():
+        (rate,) = measure(functools.partial(_finish, lambda t=target, s=source: t.copy_(s), device))
+        there[f"net_{name}_gb_per_s"] = rate * len(source) * (2 if name == "copy" else 1) / 1e9
+    return there
+
+
+def _compare_answers(name: str, device: torch.device) -> Figures:
+    """Return how far the default back end is from PyTorch in float32, for a shipped network."""
+    net, size = load_network(load_checkpoint(name)), 9
+    positions = calibration_positions(size)
+    with torch.no_grad():
+        logits, value, *_ = net(planes_of(torch.from_numpy(positions)))
+    answers = make_evaluator(net, size, str(device), max_batch=64).evaluate(positions)
+    exact, ours = logits.log_softmax(1), torch.from_numpy(answers.logits).log_softmax(1)
+    return {
+        "kl_nats": (exact.exp() * (exact - ours)).sum(1).mean().item(),
+        "value_error": (value - torch.from_numpy(answers.value)).abs().mean().item(),
+    }
 
 
 def _random_positions(batch: int, size: int) -> np.ndarray:
@@ -197,41 +247,61 @@ def _random_positions(batch: int, size: int) -> np.ndarray:
     return positions
 
 
-def _bench_network(name: str, size: int, batch: int, multiply: Callable[[], object]) -> Figures:
+def _bench_network(
+    name: str, size: int, batch: int, device: torch.device, multiply: Callable[[], object]
+) -> Figures:
     """Compare the back ends and bare PyTorch with one another and with a matrix product."""
     net, positions = PolicyValueNet(name).eval(), _random_positions(batch, size)
-    planes = planes_of(torch.from_numpy(positions))
-    evaluators = [make_evaluator(net, size, "cpu", b, max_batch=batch) for b in ("auto", "torch")]
-    works = [functools.partial(evaluator.evaluate, positions) for evaluator in evaluators]
-    works += functools.partial(net, planes), multiply
+    planes, eager = planes_of(torch.from_numpy(positions)).to(device), net.to(device)
+    works = []
+    for backend in ("auto", "torch"):
+        evaluator = make_evaluator(net, size, str(device), backend, max_batch=batch)
+        works.append(functools.partial(evaluator.evaluate, positions))
+    works += functools.partial(_finish, functools.partial(eager, planes), device), multiply
     with torch.no_grad():
         default, folded, eager, matmul = measure(*works, repeats=NET_REPEATS)
+    flops = batch * _flops(PolicyValueNet(name), size) / (2 * MATRIX[device.type] ** 3)
     return {
         "evals_per_s": batch * default,
         "torch_evals_per_s": batch * folded,
         "eager_fp32_evals_per_s": batch * eager,
         "speedup_over_eager_fp32": default / eager,
-        "flops_over_matmul": batch * default * _flops(net, size) / (matmul * 2 * MATRIX**3),
+        "flops_over_matmul": default * flops / matmul,
     }
 
 
-def bench_selfplay() -> Iterator[Figures]:
+def bench_selfplay(device: torch.device) -> Iterator[Figures]:
+    if device.type == "cuda":
+        yield from _bench_server(device)
+        return
     num_cores = len(list_cores())
     for network in SELFPLAY_NETWORKS:
         recipe = replace(RECIPE, network=network)
-        speeds, shares = _run_selfplay(recipe, num_cores)
+        speeds, over_net = _run_selfplay(recipe, num_cores)
         yield {f"selfplay_{key}_{network}_9x9": speed for key, speed in speeds.items()}
-        if network != RECIPE.network:
-            continue
-        if num_cores == 2:
+        if network == RECIPE.network:
+            yield {"selfplay_processes": num_cores, "selfplay_over_net": over_net}
+        if network == RECIPE.network and num_cores == 2:
             single, _ = _run_selfplay(recipe, 1)
             for part, key in (("", "simulations_per_s"), ("net_", "net_evals_per_s")):
-                shares[f"{part}two_over_one_process"] = speeds[key] / single[key]
-        yield {f"selfplay_{key}": share for key, share in shares.items()}
+                yield {f"selfplay_{part}two_over_one_process": speeds[key] / single[key]}
 
 
-def _run_selfplay(recipe: Recipe, num_processes: int) -> tuple[Figures, Figures]:
-    """Return the speeds of all processes together, and the mean shares of a process's time."""
+def _bench_server(device: torch.device) -> Iterator[Figures]:
+    """Play as a run does that learns nothing, next to the bare network in large batches."""
+    for network in SELFPLAY_NETWORKS:
+        recipe = replace(RECIPE, network=network, games_per_cycle=1024, samples_per_position=0.0)
+        recipe = replace(recipe, selfplay=SelfplayConfig(games_at_once=128))
+        last, _ = _short_run(recipe, device)
+        evals = last["positions"] / last["elapsed_s"] * recipe.search.simulations
+        evaluator = make_evaluator(PolicyValueNet(network), 9, str(device), max_batch=1024)
+        (net,) = measure(functools.partial(evaluator.evaluate, _random_positions(1024, 9)))
+        yield {f"selfplay_simulations_per_s_{network}_9x9": evals}
+        yield {f"selfplay_over_net_{network}_9x9": evals / (1024 * net)}
+
+
+def _run_selfplay(recipe: Recipe, num_processes: int) -> tuple[Figures, float]:
+    """Return the speeds of all processes together, and self-play's over the bare network's."""
     rounds = []
     with Crew(_selfplay_round, num_processes) as crew:
         for _ in range(1 + REPEATS):
@@ -240,62 +310,51 @@ def _run_selfplay(recipe: Recipe, num_processes: int) -> tuple[Figures, Figures]
             while len(crew.idle) < num_processes:
                 rounds += [answer for _, answer in crew.wait()]
     sums = np.array(rounds).reshape(1 + REPEATS, num_processes, -1).sum(1)[1:]
-    net, simulations, moves, *parts = np.median(sums, axis=0)
+    net, simulations, moves = np.median(sums, axis=0)
     longest_game = recipe.selfplay.max_moves_per_point * recipe.size**2
     speeds = {"simulations_per_s": simulations, "net_evals_per_s": net, "moves_per_s": moves}
     speeds["games_per_hour"] = 3600 * moves / longest_game
-    shares = {"processes": num_processes, "over_net": np.median(sums[:, 1] / sums[:, 0])}
-    parts.append(max(0.0, num_processes - sum(parts)))
-    for name, part in zip(("network", "tree", "python", "waiting"), parts, strict=True):
-        shares[f"{name}_share"] = part / num_processes
-    return speeds, shares
+    return speeds, np.median(sums[:, 1] / sums[:, 0])
 
 
 @functools.cache
 def _start_selfplay(recipe: Recipe) -> tuple[SelfPlay, Counter]:
-    """Begin the games that a process goes on with round after round; the counter is `_timed`'s."""
+    """Begin the games that a process goes on with round after round, and count what they do."""
     net, num_games = PolicyValueNet(recipe.network), recipe.selfplay.games_at_once
     evaluator = make_evaluator(net, recipe.size, max_batch=num_games)
-    selfplay, sums = SelfPlay(evaluator, recipe, np.random.default_rng(1)), Counter()
-    search = selfplay.search
-    parts = ((evaluator, "begin", "network"), (search, "play", "moves"))
-    parts += tuple((search, name, "search") for name in ("begin", "end", "play"))
-    for target, name, part in parts:
-        setattr(target, name, functools.partial(_timed, sums, part, getattr(target, name)))
-    return selfplay, sums
+    selfplay, counts = SelfPlay(evaluator, recipe, np.random.default_rng(1)), Counter()
+    begin, play = evaluator.begin, selfplay.search.play
 
+    def counted_begin(positions: np.ndarray) -> Callable[[], Evaluation]:
+        counts["evaluations"] += len(positions)
+        return begin(positions)
 
-def _timed(sums: Counter, part: str, method: Callable, *arguments):
-    """Call a method; add up its processor time, and the rows of its first argument."""
-    start_s = time.process_time()
-    result = method(*arguments)
-    sums[f"{part}_s"] += time.process_time() - start_s
-    sums[f"{part}_rows"] += np.atleast_1d(arguments[0]).shape[0] if arguments else 0
-    return result
+    def counted_play(tree: int, move: int) -> None:
+        counts["moves"] += 1
+        play(tree, move)
+
+    evaluator.begin, selfplay.search.play = counted_begin, counted_play
+    return selfplay, counts
 
 
 def _selfplay_round(recipe: Recipe, duration_s: float) -> list[float]:
-    """Return bare evaluations/s; of self-play evaluations/s, moves/s, and shares of its time: in
-    the network, in the tree, in Python."""
-    selfplay, sums = _start_selfplay(recipe)
+    """Return bare evaluations a second; evaluations and moves a second of self-play."""
+    selfplay, counts = _start_selfplay(recipe)
     positions = _random_positions(recipe.selfplay.games_at_once, recipe.size)
     net = _repeat(lambda: selfplay.search.evaluator.evaluate(positions), duration_s)
-    sums.clear()
-    start_s, start_process_s = time.perf_counter(), time.process_time()
+    counts.clear()
+    start_s = time.perf_counter()
     _repeat(lambda: list(selfplay.step()), duration_s)
-    spent_s, elapsed_s = time.process_time() - start_process_s, time.perf_counter() - start_s
-    network_s, search_s = sums["network_s"], sums["search_s"]
-    shares = network_s, search_s - network_s, spent_s - search_s
-    counts = sums["network_rows"], sums["moves_rows"]
-    return [len(positions) * net, *(x / elapsed_s for x in (*counts, *shares))]
+    elapsed_s = time.perf_counter() - start_s
+    return [len(positions) * net, counts["evaluations"] / elapsed_s, counts["moves"] / elapsed_s]
 
 
-def bench_train(compile: bool = False) -> Iterator[Figures]:
+def bench_train(device: torch.device, compile: bool = False) -> Iterator[Figures]:
     """Measure training with all threads, with one and, if `compile`, with torch.compile."""
     torch.set_num_threads(1)
     windows = {}
     for size in SIZES:
-        records, windows[size] = play_games(size), Window([size], np.random.default_rng(1))
+        records, windows[size] = play_games(size), Window([size], np.random.default_rng(1), device)
         windows[size].add(records)
         works = (
             functools.partial(windows[size].add, records),
@@ -312,7 +371,9 @@ def bench_train(compile: bool = False) -> Iterator[Figures]:
         variants["train_compiled"] = TrainConfig(compile=True), num_threads
         variants["train_compiled_one_thread"] = TrainConfig(compile=True), 1
     for name, num_steps in TRAIN_STEPS.items():
-        learners = {k: Learner(PolicyValueNet(name), v[0], "cpu") for k, v in variants.items()}
+        learners = {
+            k: Learner(PolicyValueNet(name), v[0], str(device)) for k, v in variants.items()
+        }
         reports = {key: [] for key in variants}
         for repeat in range(1 + TRAIN_REPEATS):
             for key, (config, threads) in variants.items():
@@ -322,8 +383,9 @@ def bench_train(compile: bool = False) -> Iterator[Figures]:
                 learners[key].train(batches, steps, float)
                 reports[key].append(learners[key].report())
         torch.set_num_threads(1)
-        (matmul,) = measure(_matmul())
-        flops = 3 * _flops(PolicyValueNet(name), 9) / (2 * MATRIX**3)  # backward: twice as many
+        (matmul,) = measure(_matmul(device, _number_types(device)[-1]))
+        # Backward takes twice as many.
+        flops = 3 * _flops(PolicyValueNet(name), 9) / (2 * MATRIX[device.type] ** 3)
         for key, (_, *found) in reports.items():
             rate = statistics.median(report.samples_per_s for report in found)
             yield {f"{key}_samples_per_s_{name}_9x9": rate}
@@ -355,16 +417,21 @@ def _flops(net: PolicyValueNet, size: int) -> int:
     return counter.get_total_flops()
 
 
-def bench_run() -> Iterator[Figures]:
+def bench_run(device: torch.device) -> Iterator[Figures]:
     """Learn for half a minute, on all cores, and say what the learner's share of the time was."""
-    recipe = replace(RECIPE, network="b4c32", minutes=RUN_MINUTES, games_per_cycle=64)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = []
-        loop.run(recipe, "bench", Path(folder), rows.append)
-    last = rows[-1]
+    recipe = replace(RECIPE, network="b4c32", games_per_cycle=64)
+    last, shares = _short_run(recipe, device)
     yield {f"run_{k}_per_s": last[k] / last["elapsed_s"] for k in ("games", "positions")}
     yield {"run_samples_per_s": last["step"] * recipe.training.batch_size / last["elapsed_s"]}
-    yield {"learner_share": statistics.mean(row["learner_share"] for row in rows)}
+    yield {"learner_share": statistics.mean(shares)}
+
+
+def _short_run(recipe: Recipe, device: torch.device) -> tuple[dict, list[float]]:
+    """Return the last row of a run's log, and the learner's share of each cycle."""
+    recipe, rows = replace(recipe, minutes=RUN_MINUTES, device=str(device)), []
+    with tempfile.TemporaryDirectory() as folder:
+        loop.run(recipe, "bench", Path(folder), rows.append)
+    return rows[-1], [row["learner_share"] for row in rows]
 
 
 def bench_gtp() -> Iterator[Figures]:

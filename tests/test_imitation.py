@@ -1,10 +1,12 @@
 """Imitation: a network learns to predict people's moves, and goes on where it was."""
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,18 @@ from msgspec.structs import replace
 
 torch = pytest.importorskip("torch")
 
+from minigo import imitation  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from minigo.config import Rules, TrainConfig  # noqa: E402
 from minigo.coords import NUM_SYMMETRIES  # noqa: E402
-from minigo.games import load_human_games  # noqa: E402
+from minigo.games import HumanGames, load_human_games  # noqa: E402
 from minigo.imitation import IMITATION, imitate  # noqa: E402
 from minigo.lab.accuracy import evaluate  # noqa: E402
+from minigo.learner import Learner  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
+from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
+from minigo.window import position_bytes  # noqa: E402
 from test_games import play_close, turn, write_games, write_zip  # noqa: E402
 
 
@@ -201,3 +208,20 @@ def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message)
 def test_value_weighs_less_than_policy_and_ownership_nothing():
     assert 0 < IMITATION.value_weight < 1  # the policy's
     assert IMITATION.ownership_weight == 0  # nobody says whose the points were
+
+
+def test_what_does_not_fit_into_memory_is_shuffled_through_it(tmp_path, monkeypatch, rng):
+    games = [
+        GameRecord(5, Rules(komi=komi), rng.permutation(25)[:8].astype(np.int16))
+        for komi in range(100)
+    ]
+    monkeypatch.setattr(imitation, "MEMORY", 200 * position_bytes(5))
+    config = TrainConfig(batch_size=32)
+    learner = Learner(PolicyValueNet("b1c8"), config, "cpu")
+    run = imitation._Run(learner, HumanGames(games), {"seed": 1}, tmp_path / "a", tmp_path / "b")
+    seen = Counter()
+    for batch in itertools.islice(run.batches(), 5 * 800 // 32):  # five rounds, after the first 200
+        assert len(run.window) == 200
+        seen.update(batch.positions[:, -1].view(torch.float32).abs().tolist())  # komi
+    counts = np.array([seen[np.float32(komi) / np.float32(10)] for komi in range(100)])
+    assert counts.sum() == 4000 and counts.min() > 15 and counts.max() < 75  # 40 each

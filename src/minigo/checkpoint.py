@@ -18,6 +18,9 @@ from .network import PolicyValueNet, num_parameters
 
 _FORMAT = "minigo checkpoint 1"
 _FIELDS = {"network": str, "weights": dict, "info": dict, "state": (dict, type(None))}
+# What reading makes of a file that is none of PyTorch's.
+_ERRORS = (zipfile.BadZipFile, pickle.PickleError, LookupError, RuntimeError, TypeError)
+_ERRORS += (AttributeError, ValueError, OSError, EOFError)
 _PACKAGE = Path(__file__).parent
 # Where shipped networks are: in an installed package, in a clone of the repository.
 _FOLDERS = (_PACKAGE / "checkpoints", _PACKAGE.parent.parent / "checkpoints")
@@ -121,17 +124,16 @@ def find_checkpoint(name: str | Path) -> Path:
         raise ValueError(f"{path}: a folder, not a checkpoint")
     if path.exists():
         return path
-    if path.name == str(name):
-        for folder in _FOLDERS:
-            if (folder / f"{name}.pt").is_file():
-                return folder / f"{name}.pt"
-    shipped = ", ".join(list_shipped()) or "none"
-    raise ValueError(f"{name}: no such file, and no shipped network (there are: {shipped})")
+    shipped = list_shipped()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    names = ", ".join(shipped) or "none"
+    raise ValueError(f"{name}: no such file, and no shipped network (there are: {names})")
 
 
-def list_shipped() -> list[str]:
-    """Return the names of the networks that ship with minigo."""
-    return sorted({path.stem for folder in _FOLDERS for path in folder.glob("*.pt")})
+def list_shipped() -> dict[str, Path]:
+    """Return the files of the networks that ship with minigo, by name."""
+    return {path.stem: path for folder in _FOLDERS for path in sorted(folder.glob("*.pt"))}
 
 
 def describe(name: str | Path | None = None) -> dict:
@@ -156,12 +158,10 @@ def _read(path: Path) -> dict:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, NotImplementedError):
+    except _ERRORS:
         raise ValueError(f"{path}: not a checkpoint, or not a whole one") from None
-    except (RuntimeError, KeyError, IndexError, TypeError, AttributeError, ValueError, OSError):
-        raise ValueError(f"{path}: can't be read as a checkpoint") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a checkpoint, or damaged")
+        raise ValueError(f"{path}: not a checkpoint, or not a whole one")
     return content
 
 

@@ -15,14 +15,7 @@ from tqdm import tqdm
 from .checkpoint import Checkpoint, load_checkpoint, start_from
 from .config import TrainConfig
 from .coords import check_size
-from .evaluator import Evaluator
-from .games import (
-    HOLDOUT_FRAC,
-    HumanGames,
-    format_left_out,
-    format_sizes,
-    load_human_games,
-)
+from .games import HOLDOUT_FRAC, HumanGames, format_left_out, format_sizes, load_human_games
 from .learner import Learner
 from .network import PolicyValueNet
 from .prediction import choose_places, exact_evaluator, judge, summarise
@@ -55,14 +48,13 @@ def imitate(
 ) -> dict:
     """Train a network to predict the moves of human games, and save it as checkpoint `out`.
 
-    `start`: a checkpoint to begin with, of any board size, instead of random weights.
-    Of several sizes it learns one batch at a time, each as often as its share of the positions.
-    Training takes `minutes` of wall-clock time, reading the games and the last measurement come
-    on top. Every few minutes the run's state goes to `out`.state and its network to `out`: the same
-    call again goes on from there, after a kill or with more `minutes`. `min_rank`, such as "3d" or
-    "2350", is for the weaker player. Returns the checkpoint's `info`: data, filters, samples, the
-    curve and the held-out accuracy. Raises ValueError where there is nothing to learn from, where
-    the state is another run's, or, with `strict`, at the first bad file.
+    start: a checkpoint to begin with, of any board size, instead of random weights. minutes: of
+    training; reading the games and measuring come on top. min_rank: such as "3d" or "2350", of the
+    weaker player. Every few minutes the run's state goes to `out`.state and its network to `out`:
+    the same call again goes on from there, after a kill or with more `minutes`. Returns the
+    checkpoint's `info`: data, filters, samples, the curve and the held-out accuracy. Raises
+    ValueError where there is nothing to learn from, where the state is another run's, or, with
+    `strict`, at the first bad file.
     """
     sizes = sorted({check_size(each) for each in ([size] if isinstance(size, int) else size)})
     out, paths = Path(out), [Path(path) for path in paths]
@@ -122,7 +114,6 @@ class _Run:
         sizes = sorted({record.size for record in games.training})
         self.window = Window(sizes, np.random.default_rng(about["seed"]), learner.device)
         self.num_positions = sum(len(record.moves) for record in games.training)
-        self.evaluators: dict[int, Evaluator] = {}
         self.spent_s, self.curve = 0.0, []
 
     def batches(self) -> Iterator[Batch]:
@@ -166,11 +157,9 @@ class _Run:
         next(batches)  # fills the window
         while (left_s := budget_s - self.spent_s) > min(0.01 * budget_s, 5.0):
             begun_s, phase_s = time.monotonic() - self.spent_s, min(check_s, SAVE_S, left_s)
-
-            def progress(begun_s: float = begun_s) -> float:
-                return (time.monotonic() - begun_s) / budget_s
-
-            self.learner.train(batches, None, progress, begun_s + self.spent_s + phase_s)
+            deadline = begun_s + self.spent_s + phase_s
+            done = lambda begun_s=begun_s: (time.monotonic() - begun_s) / budget_s  # noqa: E731
+            self.learner.train(batches, None, done, deadline)
             self.spent_s = time.monotonic() - begun_s
             if budget_s - self.spent_s > phase_s / 2:
                 last_check_s = 60 * self.curve[-1]["minutes"] if self.curve else 0.0
@@ -186,11 +175,9 @@ class _Run:
         """Measure the averaged network on held-out games, and show it."""
         net, rows, figures = self.learner.network(), {}, self._figures()
         for size in sorted({record.size for record in self.games.held_out}):
-            if size not in self.evaluators:
-                self.evaluators[size] = exact_evaluator(net, size, str(self.learner.device))
-            self.evaluators[size].load(net)
+            evaluator = exact_evaluator(net, size, str(self.learner.device))
             records = [record for record in self.games.held_out if record.size == size]
-            rows[size] = judge(self.evaluators[size], choose_places(records, max_positions))
+            rows[size] = judge(evaluator, choose_places(records, max_positions))
         if rows:
             figures |= summarise(rows)
         self.curve.append(figures)

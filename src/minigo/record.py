@@ -69,11 +69,11 @@ class GameRecord:
 class RecordWriter:
     """Writes games to a file of its own; what was written survives a killed process.
 
-    The file has the suffix PART until it is closed. One without a game is not kept.
+    The file has the suffix PART until it is closed. One without a game is not kept. Raises OSError
+    with the file's name where it is there already, or can't be written.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Create the file; raises FileExistsError where there is one."""
         self.path, self.num_games = Path(path), 0
         if self.path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
@@ -81,7 +81,7 @@ class RecordWriter:
         fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed, or its process is dead
 
     def write(self, record: GameRecord) -> None:
-        """Append a game. Raises OSError with the file's name where that doesn't work."""
+        """Append a game."""
         data = zlib.compress(_ENCODER.encode(record), 6)
         frame = _FRAME.pack(_MAGIC, len(data), zlib.crc32(data)) + data
         try:

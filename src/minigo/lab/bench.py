@@ -12,7 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,9 +26,9 @@ from .._board import NUM_PLANES, Board, random_playouts
 from ..checkpoint import load_checkpoint, load_network
 from ..config import Recipe, SearchConfig, SelfplayConfig, TrainConfig
 from ..crew import Crew
-from ..evaluator import Evaluation, make_evaluator
+from ..evaluator import Evaluation, Evaluator, make_evaluator
 from ..learner import Learner
-from ..machine import choose_device, is_bfloat16_fast, list_cores
+from ..machine import choose_device, is_bfloat16_fast, keep_big_buffers, list_cores
 from ..network import PolicyValueNet, planes_of
 from ..openvino_backend import calibration_positions
 from ..play.program import GtpProgram
@@ -310,48 +309,45 @@ def _run_selfplay(recipe: Recipe, num_processes: int) -> tuple[Figures, float]:
             while len(crew.idle) < num_processes:
                 rounds += [answer for _, answer in crew.wait()]
     sums = np.array(rounds).reshape(1 + REPEATS, num_processes, -1).sum(1)[1:]
-    net, simulations, moves = np.median(sums, axis=0)
-    longest_game = recipe.selfplay.max_moves_per_point * recipe.size**2
-    speeds = {"simulations_per_s": simulations, "net_evals_per_s": net, "moves_per_s": moves}
-    speeds["games_per_hour"] = 3600 * moves / longest_game
+    net, simulations = np.median(sums, axis=0)
+    speeds = {"simulations_per_s": simulations, "net_evals_per_s": net}
     return speeds, np.median(sums[:, 1] / sums[:, 0])
 
 
+class CountingEvaluator:
+    """Counts what it is asked."""
+
+    def __init__(self, evaluator: Evaluator):
+        self.evaluator, self.num_positions = evaluator, 0
+
+    def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
+        self.num_positions += len(positions)
+        return self.evaluator.begin(positions)
+
+
 @functools.cache
-def _start_selfplay(recipe: Recipe) -> tuple[SelfPlay, Counter]:
-    """Begin the games that a process goes on with round after round, and count what they do."""
+def _start_selfplay(recipe: Recipe) -> SelfPlay:
+    """Begin the games that a process goes on with round after round."""
     net, num_games = PolicyValueNet(recipe.network), recipe.selfplay.games_at_once
     evaluator = make_evaluator(net, recipe.size, max_batch=num_games)
-    selfplay, counts = SelfPlay(evaluator, recipe, np.random.default_rng(1)), Counter()
-    begin, play = evaluator.begin, selfplay.search.play
-
-    def counted_begin(positions: np.ndarray) -> Callable[[], Evaluation]:
-        counts["evaluations"] += len(positions)
-        return begin(positions)
-
-    def counted_play(tree: int, move: int) -> None:
-        counts["moves"] += 1
-        play(tree, move)
-
-    evaluator.begin, selfplay.search.play = counted_begin, counted_play
-    return selfplay, counts
+    return SelfPlay(CountingEvaluator(evaluator), recipe, np.random.default_rng(1))
 
 
 def _selfplay_round(recipe: Recipe, duration_s: float) -> list[float]:
-    """Return bare evaluations a second; evaluations and moves a second of self-play."""
-    selfplay, counts = _start_selfplay(recipe)
+    """Return evaluations a second of the bare network, and of self-play."""
+    selfplay = _start_selfplay(recipe)
+    counter = selfplay.search.evaluator
     positions = _random_positions(recipe.selfplay.games_at_once, recipe.size)
-    net = _repeat(lambda: selfplay.search.evaluator.evaluate(positions), duration_s)
-    counts.clear()
-    start_s = time.perf_counter()
+    net = _repeat(lambda: counter.evaluator.evaluate(positions), duration_s)
+    counter.num_positions, start_s = 0, time.perf_counter()
     _repeat(lambda: list(selfplay.step()), duration_s)
-    elapsed_s = time.perf_counter() - start_s
-    return [len(positions) * net, counts["evaluations"] / elapsed_s, counts["moves"] / elapsed_s]
+    return [len(positions) * net, counter.num_positions / (time.perf_counter() - start_s)]
 
 
 def bench_train(device: torch.device, compile: bool = False) -> Iterator[Figures]:
     """Measure training with all threads, with one and, if `compile`, with torch.compile."""
     torch.set_num_threads(1)
+    keep_big_buffers()
     windows = {}
     for size in SIZES:
         records, windows[size] = play_games(size), Window([size], np.random.default_rng(1), device)

@@ -381,7 +381,7 @@ def embed_games(folder: Path, study: Study) -> list[dict]:
         black, white, result, _ = read_names(folder / row["sgf"])
         names = {"title": title, "black": black, "white": white, "result": result}
         games.append(names | {"size": record.size, "moves": record.moves.tolist()})
-    looks = iter(look_at(boards, main, human, MEASURED) if boards else ())
+    looks = look_at(boards, main, human, MEASURED) if boards else iter(())
     for game in games:
         game["positions"] = [_encode(next(looks)) for _ in range(len(game["moves"]) + 1)]
     return games
@@ -405,7 +405,7 @@ def _choose_game(rows: list[dict], a: str, b: str, study: Study) -> dict | None:
 def _encode(look: Look) -> dict:
     """Write a position for the page: stones, policies in thousandths, owners, Black's chance."""
     sign, policies = sign_of(look.board.to_play), {}
-    for name, policy in zip(("people", "network", "search"), look.policies().values(), strict=True):
+    for name, policy in zip(("people", "network", "search"), look.policies.values(), strict=True):
         moves = np.flatnonzero(policy >= SHOWN_POLICY).tolist()
         policies[name] = [(move, round(1000 * float(policy[move]))) for move in moves]
     owners = np.rint((sign * look.ownership.ravel() + 1) / 2 * OWNERSHIP_STEPS).astype(int)

@@ -65,13 +65,12 @@ def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
         raise ValueError(f"no network ships for {size}x{size}; name a run's folder with --run")
     infos = {name: load_checkpoint(name).info for name in names}
     for name, info in infos.items():
-        recipe, kind, minutes = info.get("recipe", {}), LEARNED[0], info.get("elapsed_s", 0.0) / 60
-        if info.get("made_by") == "imitation":
-            kind, minutes = "imitation", info["minutes"]
-        elif recipe.get("start") == "imitation":
-            start = infos.get(Path(recipe["start_from"]).stem, {})
-            kind, minutes = LEARNED[1], minutes + start.get("minutes", 0.0)
-        networks.append(Network(name, kind, minutes, info))
+        recipe = info.get("recipe", {})
+        is_human, start = info.get("made_by") == "imitation", recipe.get("start", "zero")
+        minutes = info["minutes"] if is_human else info.get("elapsed_s", 0.0) / 60
+        if start == "imitation":
+            minutes += infos.get(Path(recipe["start_from"]).stem, {}).get("minutes", 0.0)
+        networks.append(Network(name, "imitation" if is_human else f"from {start}", minutes, info))
     return networks
 
 
@@ -200,11 +199,11 @@ class Study:
         budgets = (MEASURED, f"{MEASURED} simulations"), (1, "no search")
         for (simulations, how), kind in product(budgets, LEARNED):
             if players := self.select(kind=kind, simulations=simulations):
-                is_pupil = kind == "from imitation"
-                start = [p for p in human if is_pupil and p["simulations"] == simulations]
-                lines.append(_line(f"{kind}, {how}", start + players, "minutes"))
+                if kind == "from imitation":
+                    players = [p for p in human if p["simulations"] == simulations] + players
+                lines.append(_line(f"{kind}, {how}", players, "minutes"))
                 if human:
-                    elos = {p["minutes"]: p["elo"] - human[0]["elo"] for p in start + players}
+                    elos = {p["minutes"]: p["elo"] - human[0]["elo"] for p in players}
                     facts.append(f"Self-play {kind}, {how}: {compare(elos)}.")
         if human:
             ends = [pick(network.minutes for network in self.networks) for pick in (min, max)]
@@ -232,13 +231,13 @@ class Study:
 
     def ablation(self) -> dict:
         name = f"{self.main.name}@{MEASURED}"
-        parts = {
-            "policy alone": f"{self.main.name}@0",
-            "policy with search": f"{name}:no-value",
-            "value with search": f"{name}:no-policy",
-            "policy, value and search": name,
-        }
-        found = [self.rated[player] | {"part": part} for part, player in parts.items()]
+        parts = (
+            (f"{self.main.name}@0", "policy alone"),
+            (f"{name}:no-value", "policy with search"),
+            (f"{name}:no-policy", "value with search"),
+            (name, "policy, value and search"),
+        )
+        found = [self.rated[player] | {"part": part} for player, part in parts]
         bare, no_value, no_policy, whole = (player["elo"] for player in found)
         fact = (
             f"Search takes the bare policy {whole - bare:+.0f} Elo up. Without the value the whole "

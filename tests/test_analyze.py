@@ -30,9 +30,10 @@ def test_priors_are_the_human_networks_own(game):
     looks = look_at(boards, "9x9", "9x9-human", 4)
     swapped = look_at(boards, "9x9-human", "9x9", 4)
     for look, other in zip(looks, swapped, strict=True):
-        assert look.human == pytest.approx(other.result.moves["prior"], abs=1e-4)
-        assert look.human.sum() == pytest.approx(1)
-        assert not look.human[~look.board.legal_moves()].any()
+        people = look.policies["human_prior"]
+        assert people == pytest.approx(other.policies["prior"], abs=1e-4)
+        assert people.sum() == pytest.approx(1)
+        assert not people[~look.board.legal_moves()].any()
         assert look.ownership.shape == (9, 9) and np.abs(look.ownership).max() <= 1
 
 

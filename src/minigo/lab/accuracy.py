@@ -37,24 +37,25 @@ def evaluate(
     "with_symmetries", the same for the mean over eight symmetries, of every tenth position.
     """
     loaded, plain, turned, groups = load_checkpoint(checkpoint), {}, {}, []
-    records = _choose_games(loaded.info, list(paths), held_out, None if size is None else [size])
+    records = _choose_games(loaded.info, list(paths), held_out, size)
     for n in sorted({record.size for record in records}):
         evaluator = exact_evaluator(load_network(loaded), n, device)
         of_size = [record for record in records if record.size == n]
         places = choose_places(of_size, max_positions)
-        if len(places) < (total := sum(len(record.moves) for record in of_size)):
-            text = f"{n}x{n}: {len(places):,} of {total:,} positions, chosen at random"
-            print(text, file=sys.stderr)
+        if (total := sum(len(record.moves) for record in of_size)) > (num := len(places)):
+            print(f"{n}x{n}: {num:,} of {total:,} positions, chosen at random", file=sys.stderr)
         plain[n] = judge(evaluator, places)
         turned[n] = judge(evaluator, choose_places(of_size, -(-len(places) // 10)), NUM_SYMMETRIES)
-        groups += [(_third(*at), _rank_band(*at)) for at in places]
-    is_right = np.concatenate(list(plain.values()))[:, 0] == 0
-    by_phase, by_rank = (_mean_by(column, is_right) for column in zip(*groups, strict=True))
-    figures = summarise(plain) | {"top1_by_phase": by_phase, "top1_by_rank": by_rank}
+        groups += [_find_groups(*place) for place in places]
+    figures, is_right = summarise(plain), np.concatenate(list(plain.values()))[:, 0] == 0
+    for kind, column in zip(("phase", "rank"), zip(*groups, strict=True), strict=True):
+        names, order = np.array([name for _, name in column]), sorted(set(column))
+        means = {name: float(is_right[names == name].mean()) for _, name in order}
+        figures[f"top1_by_{kind}"] = means
     return figures | {"with_symmetries": summarise(turned)}
 
 
-def _choose_games(info: dict, paths: list, held_out: bool, sizes: list | None) -> list[GameRecord]:
+def _choose_games(info: dict, paths: list, held_out: bool, size: int | None) -> list[GameRecord]:
     """Return games to measure a network by, of whose making `info` tells.
 
     `held_out`: of archives that it was trained on, known by name, only the share of the games that
@@ -67,30 +68,20 @@ def _choose_games(info: dict, paths: list, held_out: bool, sizes: list | None) -
     others = [path for path in paths if path not in known]
     for part, filters in ((others, {"holdout_frac": 1.0}), (known, info.get("filters", {}))):
         if part:
-            records += load_human_games(part, sizes=sizes, **filters).held_out
+            records += load_human_games(part, sizes=size and [size], **filters).held_out
     if not records:
         raise ValueError(f"no game to evaluate in {', '.join(map(str, paths))}")
     return records
 
 
-def _third(record: GameRecord, ply: int) -> tuple[int, str]:
-    third = 3 * ply // len(record.moves)
-    return third, f"{('first', 'second', 'last')[third]} third of the game"
-
-
-def _rank_band(record: GameRecord, ply: int) -> tuple[float, str]:
-    """Return the lowest rank of those like the player's, as `parse_rank` does, and their name."""
-    is_black = (record.to_play == BLACK) == (ply % 2 == 0)
+def _find_groups(record: GameRecord, ply: int) -> tuple[tuple[float, str], tuple[float, str]]:
+    """Return the third of the game, and the rank of who moves: of each its order and its name."""
+    third, is_black = 3 * ply // len(record.moves), (record.to_play == BLACK) == (ply % 2 == 0)
+    phase = third, f"{('first', 'second', 'last')[third]} third of the game"
     text = record.black_rank if is_black else record.white_rank
     rank = parse_rank(text)
     if rank is None:
-        return -math.inf, "unknown"
+        return phase, (-math.inf, "unknown")
     if rating := re.match(r"\s*(\d{1,2})\d\d\b", text):
-        return math.floor(rank), f"{rating[1]}00 to {rating[1]}99"
-    return max(band for band in RANK_BANDS if band[0] <= rank)
-
-
-def _mean_by(groups: tuple[tuple, ...], values: np.ndarray) -> dict[str, float]:
-    """Return the mean of the values of each group, the groups in order; of each the name."""
-    names = np.array([name for _, name in groups])
-    return {name: float(values[names == name].mean()) for _, name in sorted(set(groups))}
+        return phase, (math.floor(rank), f"{rating[1]}00 to {rating[1]}99")
+    return phase, max(band for band in RANK_BANDS if band[0] <= rank)

@@ -4,10 +4,10 @@ Leaves out variations. Every position of the game is a tree of one search: they 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,54 +27,46 @@ VERDICTS = {  # mark and meaning
     "surprises": ("!", f"people would hardly play it (under {HARDLY:.0%}), and the search would"),
     "blunders": ("?", f"people may play it, and it costs {BLUNDER:g} or more of the value"),
 }
-ROW = (
-    "{number:4} {color} {vertex:4}{human_prior:9.3%}{human_rank:4}{surprise:6.1f}{prior:8.2%}"
-    "{visits:8.0%} |    {best:4}{best_human_prior:7.2%}{best_prior:8.2%}{best_visits:8.0%} | "
-    "{value_before:+.2f} -> {value_after:+.2f}"
-)
-COMMENT = (
-    "{color} {vertex}: people {human_prior:.2%} (rank {human_rank}, {surprise:.1f} bits of "
-    "surprise), network {prior:.2%}, search {visits:.0%} of the visits.\nThe search prefers "
-    "{best}: people {best_human_prior:.2%}, network {best_prior:.2%}, {best_visits:.0%} of the "
-    "visits.\nValue {value_before:+.2f} before, {value_after:+.2f} after."
-)
+HEADER = "people: {human}; network, and search of {simulations} simulations: {checkpoint}\n"
+HEADER += "  move       people rank  bits network  search | prefers people network  search"
+HEADER += " | value before -> after"
+ROW = "{number:4} {color} {vertex:4}{human_prior:9.3%}{human_rank:4}{surprise:6.1f}{prior:8.2%}"
+ROW += "{visits:8.0%} |    {best:4}{best_human_prior:7.2%}{best_prior:8.2%}{best_visits:8.0%} | "
+ROW += "{value_before:+.2f} -> {value_after:+.2f}"
+COMMENT = """\
+{color} {vertex}: people {human_prior:.2%} (rank {human_rank}, {surprise:.1f} bits of surprise), \
+network {prior:.2%}, search {visits:.0%} of the visits.
+The search prefers {best}: people {best_human_prior:.2%}, network {best_prior:.2%}, \
+{best_visits:.0%} of the visits.
+Value {value_before:+.2f} before, {value_after:+.2f} after."""
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
+class Look(NamedTuple):
     """What is thought of a position, by the player to move."""
 
     board: Board
     result: SearchResult
-    human: np.ndarray  # (A,) the human network's policy over the legal moves
+    policies: dict[str, np.ndarray]  # (A,) shares: people's, the network's, the search's visits
     ownership: np.ndarray  # (N, N) the searching network's, +1 = his point at the end
-
-    def policies(self) -> dict[str, np.ndarray]:
-        """Return (A,) shares of the moves: people's, the searching network's, the search's."""
-        moves = self.result.moves
-        visits = moves["visits"] / max(1, moves["visits"].sum())
-        return {"human_prior": self.human, "prior": moves["prior"], "visits": visits}
 
 
 def look_at(
     boards: Sequence[Board], checkpoint: str, human: str, simulations: int, **options
-) -> list[Look]:
-    """Search positions of one size with `checkpoint`, and ask `human` for its policy there.
-
-    options: of `make_evaluator`.
-    """
+) -> Iterator[Look]:
+    """Search positions of one size, and ask `human` for its policy; options: `make_evaluator`'s."""
     options |= {"max_batch": TREES_AT_ONCE}
-    evaluators = [load_evaluator(c, boards[0].size, **options) for c in (checkpoint, human)]
-    looks = []
+    network, people = (load_evaluator(c, boards[0].size, **options) for c in (checkpoint, human))
     for start in range(0, len(boards), TREES_AT_ONCE):
         chunk = boards[start : start + TREES_AT_ONCE]
-        search = Search(evaluators[0], SearchConfig(), chunk, np.random.default_rng(1))
+        search = Search(network, SearchConfig(), chunk, np.random.default_rng(1))
         search.run(simulations)
-        ownership, logits = (e.evaluate_boards(chunk) for e in evaluators)
+        found, asked = network.evaluate_boards(chunk), people.evaluate_boards(chunk)
         for tree, board in enumerate(chunk):
-            policy = legal_policy(logits.logits[tree], board.legal_moves())
-            looks.append(Look(board, search.result(tree), policy, ownership.ownership[tree]))
-    return looks
+            policies = {"human_prior": legal_policy(asked.logits[tree], board.legal_moves())}
+            result = search.result(tree)
+            policies["prior"], visits = result.moves["prior"], result.moves["visits"]
+            policies["visits"] = visits / max(1, visits.sum())
+            yield Look(board, result, policies, found.ownership[tree])
 
 
 def analyze(
@@ -88,28 +80,20 @@ def analyze(
 ) -> dict:
     """Return what is thought of each move of the first game of an SGF file, or of move `move`.
 
-    "moves": a dictionary for each; docs/usage.md has its keys. "surprises": numbers of the moves
-    that people would hardly play (HARDLY) and the search prefers, the least expected first;
-    "blunders": of those that people may play and that cost BLUNDER or more, the worst first.
-    sgf: a file for the game with all that in comments, and win rates; options: device, threads.
+    docs/usage.md has the keys. sgf: a file for the game with all that in comments, and win rates;
+    options: device, threads. Raises ValueError for a file without a game or without that move.
     """
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder, not a game")
-    record = next(load_games([path], strict=True), None)
+    record = None if Path(path).is_dir() else next(load_games([path], strict=True), None)
     if record is None:
-        raise ValueError(f"{path}: no game in it")
-    num_moves = len(record.moves)
-    if move is not None and not 1 <= move <= num_moves:
-        raise ValueError(f"move {move} is not among the {num_moves} moves of {path}")
-    if simulations < 1:
-        raise ValueError(f"{simulations} simulations are too few to analyse with")
+        raise ValueError(f"{path} is not a file with a game")
+    first, last = (1, len(record.moves)) if move is None else (move, move)
+    if first < 1 or last > len(record.moves):
+        raise ValueError(f"move {move} is not among the {len(record.moves)} moves of {path}")
     checkpoint = checkpoint or choose_network(record.size, human=False)
     human = human or choose_network(record.size, human=True)
-    numbers = range(1, num_moves + 1) if move is None else [move]
-    boards = [record.board(number - 1) for number in [*numbers, numbers[-1] + 1]]
-    looks = look_at(boards, checkpoint, human, simulations, **options)
-    played = zip(numbers, pairwise(looks), strict=True)
-    moves = [_describe(number, int(record.moves[number - 1]), *pair) for number, pair in played]
+    boards = [record.board(ply) for ply in range(first - 1, last + 1)]
+    pairs = pairwise(look_at(boards, checkpoint, human, simulations, **options))
+    moves = list(map(_describe, range(first, last + 1), record.moves[first - 1 :].tolist(), pairs))
     report = {"game": str(path), "checkpoint": checkpoint, "human": human}
     report |= {"simulations": simulations, "moves": moves} | _judge(moves)
     if sgf:
@@ -117,59 +101,55 @@ def analyze(
     return report
 
 
-def _describe(number: int, move: int, before: Look, after: Look) -> dict:
+def _describe(number: int, move: int, looks: tuple[Look, Look]) -> dict:
     """Return what is thought of the `number`th move, values as who played it sees them."""
-    size, result, policies = before.board.size, before.result, before.policies()
+    board, result, policies, _ = looks[0]
+    human, prior = policies["human_prior"], policies["prior"]
     return {
         "number": number,
-        "color": format_color(before.board.to_play),
-        "vertex": format_vertex(move, size),
+        "color": format_color(board.to_play),
+        "vertex": format_vertex(move, board.size),
         **{key: float(policy[move]) for key, policy in policies.items()},
-        "human_rank": 1 + int((before.human > before.human[move]).sum()),
-        "rank": 1 + int((policies["prior"] > policies["prior"][move]).sum()),
-        "surprise": -math.log2(max(before.human[move], 1e-12)),
-        "best": format_vertex(result.move, size),
+        "human_rank": 1 + int((human > human[move]).sum()),
+        "rank": 1 + int((prior > prior[move]).sum()),
+        "surprise": -math.log2(max(human[move], 1e-12)),
+        "best": format_vertex(result.move, board.size),
         **{f"best_{key}": float(policy[result.move]) for key, policy in policies.items()},
         "value_before": float(result.root["win"]),
-        "value_after": -float(after.result.root["win"]),
+        "value_after": -float(looks[1].result.root["win"]),
         "score_before": float(result.root["score"]),
     }
 
 
 def _judge(moves: list[dict]) -> dict[str, list[int]]:
-    def loss(move: dict) -> float:
-        return move["value_before"] - move["value_after"]
-
-    surprises = [m for m in moves if m["human_prior"] < HARDLY and m["vertex"] == m["best"]]
-    blunders = [m for m in moves if m["human_prior"] >= HARDLY and loss(m) >= BLUNDER]
-    surprises.sort(key=lambda move: -move["surprise"])
-    blunders.sort(key=loss, reverse=True)
+    surprises, blunders = {}, {}  # numbers of moves, and what to sort them by
+    for m in moves:
+        change = m["value_after"] - m["value_before"]
+        if m["human_prior"] < HARDLY and m["vertex"] == m["best"]:
+            surprises[m["number"]] = -m["surprise"]
+        elif m["human_prior"] >= HARDLY and change <= -BLUNDER:
+            blunders[m["number"]] = change
     found = {"surprises": surprises, "blunders": blunders}
-    return {verdict: [m["number"] for m in judged] for verdict, judged in found.items()}
+    return {verdict: sorted(judged, key=judged.get) for verdict, judged in found.items()}
 
 
 def format_table(report: dict, only_judged: bool = False) -> str:
     """Write what `analyze` returns as a table; "!" marks surprises and "?" blunders."""
-    who = f"people: {report['human']}; network, and search of {report['simulations']} simulations"
-    columns = "move       people rank  bits network  search | prefers people network  search"
-    lines = [f"{who}: {report['checkpoint']}", f"  {columns} | value before -> after"]
+    lines = [HEADER.format(**report)]
     marks = {n: mark for verdict, (mark, _) in VERDICTS.items() for n in report[verdict]}
     rows = {m["number"]: marks.get(m["number"], " ") + ROW.format(**m) for m in report["moves"]}
-    if not only_judged:
-        return "\n".join(lines + [*rows.values()])
-    for verdict, (mark, meaning) in VERDICTS.items():
+    for verdict, (mark, meaning) in VERDICTS.items() if only_judged else ():
         if numbers := report[verdict]:
             lines += [f"{mark} {meaning}", *(rows[number] for number in numbers)]
-    return "\n".join(lines)
+    return "\n".join(lines if only_judged else [*lines, *rows.values()])
 
 
 def _format_sgf(record: GameRecord, path: str | Path, report: dict) -> str:
     comments, win_rates = {}, {}
     for m in report["moves"]:
         number, half = m["number"], 50 * sign_of(parse_color(m["color"]))
-        comments[number] = COMMENT.format(**m)
-        comments[number] += "\nA surprise." if number in report["surprises"] else ""
-        comments[number] += "\nA blunder." if number in report["blunders"] else ""
+        verdicts = [f"\nA {verdict[:-1]}." for verdict in VERDICTS if number in report[verdict]]
+        comments[number] = COMMENT.format(**m) + "".join(verdicts)
         win_rates[number - 1] = 50 + half * m["value_before"]
         win_rates[number] = 50 + half * m["value_after"]
     black, white, result, event = read_names(path)

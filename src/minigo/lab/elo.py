@@ -40,11 +40,6 @@ def fit_ratings(
     return ratings * ELO, covariance * ELO**2
 
 
-def format_elo(elo: float, low: float, high: float) -> str:
-    """Write a rating and its interval: "+12 (-3 to +40)"."""
-    return f"{elo:+.0f} ({low:+.0f} to {high:+.0f})"
-
-
 def win_chances(ratings: np.ndarray) -> np.ndarray:
     """Return (P, P): how likely the row's player beats the column's; ratings in log odds."""
     return 1 / (1 + np.exp(ratings[None] - ratings[:, None]))

@@ -157,8 +157,7 @@ class Ladder:
         i, j = choose_pair(self.ratings, games, self.anchor, costs, JOB_GAMES[0])
         count = np.clip(JOB_VISITS / costs[i, j] // 2 * 2, JOB_GAMES[0], most)
         num_games = int(min(count, max_games - self.num_games()))
-        done = (int(path.name) for path in self.folder.glob("games/[0-9]*"))
-        seed = 1 + max(done, default=0)
+        seed = 1 + max((int(p.name) for p in self.folder.glob("games/[0-9]*")), default=0)
         sgf = self.folder / "games" / f"{seed:05d}"
         sgf.mkdir(parents=True)
         return self.players[i], self.players[j], num_games, replace(self.config, seed=seed, sgf=sgf)

@@ -210,7 +210,9 @@ def _default_width(a: Player, b: Player) -> int:
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, a.visits, b.visits)))
 
 
-def _make_sides(players: tuple[Player, ...], width: int, config: MatchConfig, stack: ExitStack):
+def _make_sides(
+    players: tuple[Player, ...], width: int, config: MatchConfig, stack: ExitStack
+) -> Iterator["NetworkSide | ProgramSide"]:
     rng, boards = np.random.default_rng(config.seed), [Board(config.size, config.rules)] * width
     options = {"device": config.device, "max_batch": width, "threads": config.threads}
     load = functools.cache(functools.partial(load_evaluator, size=config.size, **options))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigo.lab import elo as module
-from minigo.lab.elo import choose_pair, find_interval, fit_ratings, format_elo, sprt
+from minigo.lab.elo import choose_pair, find_interval, fit_ratings, sprt
 from minigo.play.match import elo_difference, score_interval
 
 # American League, Eastern Division, 1987: games won by the row's team against the column's.
@@ -122,7 +122,3 @@ def test_elo_of_a_score():
     assert elo_difference(0.75) == pytest.approx(190.849, abs=0.001)
     assert elo_difference(1 / 11) == pytest.approx(-400)
     assert np.isfinite(elo_difference(score_interval(1000, 1000)[2]))
-
-
-def test_an_elo_is_written_with_its_interval():
-    assert format_elo(12.4, -3.0, 40.0) == "+12 (-3 to +40)"

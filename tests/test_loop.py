@@ -21,8 +21,8 @@ from conftest import kill_with_children
 from minigo import loop, workers  # noqa: E402
 from minigo.checkpoint import cycle_path, load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
-from minigo.crew import locked  # noqa: E402
-from minigo.lab import progress  # noqa: E402
+from minigo.crew import LOW_PRIORITY, locked  # noqa: E402
+from minigo.lab import ladder, progress  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
 from minigo.workers import full_simulations  # noqa: E402
 from test_record import make_record, write_file  # noqa: E402
@@ -220,68 +220,122 @@ def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
     kill_with_children(run)
 
 
-def test_ratings_are_kept_and_drawn(recipe_path, tmp_path, monkeypatch):
+def test_ratings_are_kept_and_drawn(tmp_path, monkeypatch):
     asked = []
 
-    def rate(players, folder, config, **options):
-        asked.append([player.name for player in players])
-        assert (
-            folder == tmp_path / "checkpoints" / "tiny" / "ladder" and options["max_games"] == 100
-        )
-        assert {player.visits for player in players if player.checkpoint} == {64}
-        elos = {"elo": -300.0 + 100 * len(asked), "elo_low": -400.0, "elo_high": 50.0}
-        return {"anchor": players[0].name, "players": [{"name": players[-1].name} | elos]}
+    def play(a, b, num_games, config):
+        """Write results as if all had been played, and won by who is last in the alphabet."""
+        asked.append({a.name, b.name})
+        assert all(p.visits == 64 for p in (a, b) if p.checkpoint) and config.device == "cpu"
+        row = {"a": a.name, "b": b.name, "points": float(a.name > b.name), "size": 5, "komi": 7}
+        row["identities"] = [ladder._identify(player) for player in (a, b)]
+        with open(tmp_path / "ladder" / "results.jsonl", "a") as file:
+            file.writelines([json.dumps(row) + "\n"] * num_games)
 
-    monkeypatch.setattr(progress, "rate", rate)
+    monkeypatch.setattr(progress, "play_job", play)
     monkeypatch.setattr(progress, "find_gnugo", lambda level: f"gtp:gnugo --level {level}")
-    recipe = load_recipe(recipe_path, ["rate_every=1"])
-    networks = tmp_path / "checkpoints" / "tiny"
-    loop.run(recipe, "tiny", tmp_path, progress.follow(recipe, networks))
-    gnugo = ["gnugo-1", "gnugo-5", "gnugo-10"]
-    assert asked == [
-        [*gnugo, "cycle-0001"],
-        [*gnugo, "cycle-0001", "cycle-0002"],
-        [*gnugo, "cycle-0001", "cycle-0002", "cycle-0003"],
-    ]
-    values, text = progress.describe_run(networks)
-    assert [point["elo"] for point in values["ratings"]] == [-200, -100, 0]
-    assert text.count("#") > 40 and "0 = gnugo-1" in text
+    for cycle in range(4):
+        cycle_path(tmp_path, cycle).write_bytes(b"network %d" % cycle)
+    (tmp_path / "log.jsonl").write_text('{"cycle": 3, "games": 9, "elapsed_s": 60}')
+    recipe = Recipe(size=5, device="cuda")  # which is the run's
+    gnugo = {"gnugo-1", "gnugo-5", "gnugo-10"}
+    for cycle in (1, 2, 3, 3):
+        progress.rate_cycle(recipe, tmp_path, {"cycle": cycle, "elapsed_s": 60.0 * cycle})
+        report = json.loads((tmp_path / "ladder" / "ladder.json").read_text())
+        networks = {f"cycle-{rated:04d}" for rated in range(1, cycle + 1)}
+        assert {player["name"] for player in report["players"]} == gnugo | networks
+        assert set.union(*asked) == gnugo | networks
+        assert report["games"] == 100 * len(progress.read_ratings(tmp_path))
+    values, text = progress.describe_run(tmp_path)
+    keys = ["cycle", "elapsed_s", "anchor", *progress.ELOS]
+    assert [list(rating) for rating in values["ratings"]] == [keys] * 4
+    assert [rating["cycle"] for rating in values["ratings"]] == [1, 2, 3, 3]
+    assert text.count("#") > 40 and "0 = gnugo-10" in text
+    rating = {"cycle": 7, "elapsed_s": 90, "anchor": "x", "elo": 12.4, "elo_low": -3.0}
+    assert "    7        2  +12 (-3 to +40)" in progress.format_curve([rating | {"elo_high": 40.0}])
     monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
-    progress.rate_cycle(recipe, networks, [1, 1])
-    assert asked[-1] == ["cycle-0000", "cycle-0001", "cycle-0001"]
+    asked.clear()
+    (tmp_path / "ladder" / "results.jsonl").unlink()
+    progress.rate_cycle(recipe, tmp_path, {"cycle": 2, "elapsed_s": 60.0})
+    assert set.union(*asked) == {"cycle-0000", "cycle-0002", "cycle-0003"}
 
 
-def test_matches_and_ratings_use_the_recipes_device(recipe_path, tmp_path, monkeypatch):
+def rate_when_told(recipe: Recipe, networks: Path, row: dict) -> None:
+    """Stand in for `rate_cycle`, in its process: wait for a file, then rate, fail or die."""
+    wait_for(networks / f"go-{row['cycle']}")
+    if row["cycle"] == 4:
+        raise ValueError("no luck\nthis time")
+    if row["cycle"] == 6:
+        os._exit(1)
+    rating = row | {"anchor": str(os.nice(0))} | dict.fromkeys(progress.ELOS, 0.0)
+    with open(networks / "ratings.jsonl", "a") as file:
+        file.write(json.dumps(rating) + "\n")
+
+
+def test_ratings_are_played_beside_the_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "rate_cycle", rate_when_told)
+    rows = [{"cycle": cycle, "games": 9, "elapsed_s": 60.0} for cycle in range(12)]
+
+    def call_until(text: str) -> str:
+        """Call it after a cycle that isn't due, again and again, until stderr says so."""
+        errors, deadline = "", time.monotonic() + 60
+        while text not in errors:
+            assert time.monotonic() < deadline
+            after_cycle(rows[1])
+            errors += capsys.readouterr().err
+            time.sleep(0.05)
+        return errors
+
+    with progress.follow(Recipe(rate_every=2), tmp_path) as after_cycle:
+        for row in rows[1:5]:
+            after_cycle(row)  # 2 is given, 4 comes too early
+        assert len(multiprocessing.active_children()) == 1
+        (tmp_path / "go-2").touch()
+        errors = call_until(f"0 = {os.nice(0) + LOW_PRIORITY}\n")
+        assert "    2        1  +0 (+0 to +0)" in errors and "cycle 4: 9 games" in errors
+        for cycle, line in ((4, "no luck this time"), (6, "a process died; its message")):
+            after_cycle(rows[cycle])
+            (tmp_path / f"go-{cycle}").touch()
+            assert f"minigo: no rating: {line}" in call_until("minigo: no rating").splitlines()[-1]
+        after_cycle(rows[8])
+        (tmp_path / "go-8").touch()
+    assert "the last rating is still being played" in capsys.readouterr().err
+    assert [rating["cycle"] for rating in progress.read_ratings(tmp_path)] == [2, 8]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        progress.follow(Recipe(rate_every=2), tmp_path) as follow,
+    ):
+        follow(rows[10])
+        raise KeyboardInterrupt  # nobody waits for a rating then
+    assert not multiprocessing.active_children()
+
+
+def test_matches_use_the_recipes_device(tmp_path, monkeypatch):
     asked = []
-
-    def rate(players, folder, config, **options):
-        asked.append(config.device)
-        return {"anchor": "", "players": [{"name": "cycle-0001"} | dict.fromkeys(progress.ELOS, 0)]}
-
-    def match(a, b, num_games, config):
-        asked.append(config.device)
-        return {}
-
-    monkeypatch.setattr(progress, "rate", rate)
-    monkeypatch.setattr(progress, "match", match)
+    monkeypatch.setattr(
+        progress, "match", lambda a, b, n, config: asked.append(config.device) or {}
+    )
     monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
-    recipe, network = load_recipe(recipe_path, ["device=cpu"]), cycle_path(tmp_path, 1)
-    network.touch()
-    progress.rate_cycle(recipe, tmp_path, [1])
-    progress.measure(recipe, tmp_path, network)
-    assert asked == ["cpu", "cpu"]
+    progress.measure(Recipe(device="cuda"), tmp_path, cycle_path(tmp_path, 1))
+    assert asked == ["cuda"]
+
+
+def rate_few(recipe: Recipe, networks: Path, row: dict) -> None:
+    """Rate with a few games, and without GNU Go."""
+    progress.RATE_GAMES, progress.find_gnugo = 6, lambda level: None
+    progress.rate_cycle(recipe, networks, row)
 
 
 @pytest.mark.slow
 def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "RATE_GAMES", 6)
-    monkeypatch.setattr(progress, "find_gnugo", lambda level: None)
+    monkeypatch.setattr(progress, "rate_cycle", rate_few)
     recipe = load_recipe(recipe_path, ["cycles=1", "rate_every=1"])
     networks = tmp_path / "checkpoints" / "tiny"
-    loop.run(recipe, "tiny", tmp_path, progress.follow(recipe, networks))
-    ladder = json.loads((networks / "ladder" / "ladder.json").read_text())
+    with progress.follow(recipe, networks) as after_cycle:
+        loop.run(recipe, "tiny", tmp_path, after_cycle)
+    report = json.loads((networks / "ladder" / "ladder.json").read_text())
     (rating,) = progress.read_ratings(networks)
-    assert ladder["games"] == 6 and rating["anchor"] == ladder["anchor"] == "cycle-0000"
+    assert report["games"] == 6 and rating["anchor"] == report["anchor"] == "cycle-0000"
     assert rating["elo_low"] < rating["elo"] < rating["elo_high"]
 
 

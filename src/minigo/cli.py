@@ -194,8 +194,8 @@ def _train(recipe, start, overrides, root, no_match, json) -> None:
     from .lab.progress import follow, format_rows, measure
     from .loop import run
 
-    follower = follow(recipe, Path(root, "checkpoints", name))
-    network = run(recipe, name, Path(root), follower)
+    with follow(recipe, Path(root, "checkpoints", name)) as after_cycle:
+        network = run(recipe, name, Path(root), after_cycle)
     rows = [] if no_match else measure(recipe, network.parent, network)
     program = Path(sys.executable).with_name("minigo")
     text = f"The engine for Sabaki: {program} gtp {network.resolve()}"

@@ -11,17 +11,14 @@ STIFFNESS = 1e3  # of what holds tied ratings together: to a millionth of its fo
 
 
 def fit_ratings(
-    points: np.ndarray,
-    anchor: int,
-    prior_elo: float = PRIOR_ELO,
-    tie: tuple[int, int, float] | None = None,
+    points: np.ndarray, anchor: int, prior_elo: float = PRIOR_ELO, tie: tuple = ()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ratings (P,) in Elo that make the games most likely, and their covariance.
 
     points: (P, P) of the row's player against the column's; a draw is half a point for both.
     Bradley and Terry 1952 by Newton's method: P(i beats j) = 1 / (1 + 10^((r_j - r_i) / 400)).
     prior_elo: of a normal prior around the anchor, whose rating is 0; inf is plain maximum
-    likelihood. tie (i, j, d): among the ratings with r_i - r_j = d. The covariance is the inverse
+    likelihood. tie: (i, j, d): among the ratings with r_i - r_j = d. The covariance is the inverse
     of the information at the maximum, (P, P).
     """
     games, ratings = points + points.T, np.zeros(len(points))
@@ -38,11 +35,6 @@ def fit_ratings(
         if np.abs(step).max() < 1e-8:
             break
     return ratings * ELO, covariance * ELO**2
-
-
-def format_elo(elo: float, low: float, high: float) -> str:
-    """Write a rating and its interval: "+12 (-3 to +40)"."""
-    return f"{elo:+.0f} ({low:+.0f} to {high:+.0f})"
 
 
 def win_chances(ratings: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from ..checkpoint import find_checkpoint, list_shipped
 from ..crew import Crew
 from ..machine import list_cores, write_whole
-from ..play.match import Game, MatchConfig, Player, find_gnugo, match, parse_player
+from ..play.match import MatchConfig, Player, find_gnugo, parse_player, play_games
 from .elo import choose_pair, find_interval, fit_ratings, sprt
 
 VISITS = (0, 16, 64, 256, 1024)  # visits of each network, where a player's name doesn't say
@@ -78,32 +77,20 @@ def _identify(player: Player) -> str:
     return f"{zlib.crc32(find_checkpoint(player.checkpoint).read_bytes()):08x}"
 
 
-@dataclass(frozen=True)
-class Job:
-    """Games to play between two players."""
+def play_job(a: Player, b: Player, num_games: int, config: MatchConfig) -> None:
+    """Play games of two players, and write a line for each that is finished.
 
-    a: Player
-    b: Player
-    num_games: int
-    config: MatchConfig  # the seed is the job's number, from 1; the SGF folder is named after it
-    identities: tuple[str, str]
-
-
-def play_job(job: Job) -> None:
-    """Play, and write a line for each finished game."""
-    games, folder = job.config.sgf, job.config.sgf.parents[1]
-
-    def report(game: Game) -> None:
-        row = {"a": job.a.name, "b": job.b.name, "points": game.points()}  # A's points
+    config: its seed is the job's number, from 1, and its SGF folder is named after that.
+    """
+    job, folder, identities = config.sgf.name, config.sgf.parents[1], [_identify(a), _identify(b)]
+    for game in play_games(a, b, num_games, config):
+        row = {"a": a.name, "b": b.name, "points": game.points()}  # A's points
         row |= {"black": game.names[game.black], "moves": len(game.moves), "ending": game.ending}
-        row |= {"size": job.config.size, "komi": job.config.rules.komi}
-        row |= {"identities": job.identities}
-        row["sgf"] = f"games/{games.name}/{game.number + 1:04d}.sgf"
+        row |= {"size": config.size, "komi": config.rules.komi, "identities": identities}
+        row["sgf"] = f"games/{job}/{game.number + 1:04d}.sgf"
         with open(folder / "results.jsonl", "ab", buffering=0) as file:
             file.write(json.dumps(row).encode() + b"\n")  # whole: lines of processes don't mix
             os.fsync(file.fileno())
-
-    match(job.a, job.b, job.num_games, job.config, report)
 
 
 def read_results(folder: Path) -> list[dict]:
@@ -123,7 +110,7 @@ class Ladder:
     def __init__(self, players: Sequence[Player], folder: Path, config: MatchConfig) -> None:
         self.players, self.folder, self.config = list(players), folder, config
         self.identities = {player.name: _identify(player) for player in players}
-        self.planned: list[Job] = []  # under way: they count as if played when choosing more
+        self.planned: list[tuple] = []  # jobs under way: as if played when choosing more
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "results.jsonl", "ab+") as file:
             file.seek(max(0, file.tell() - 1))
@@ -132,40 +119,35 @@ class Ladder:
         self.read()
 
     def read(self) -> None:
-        """Take in what the folder holds now."""
+        """Take in what the folder holds now. Raises ValueError for games of others."""
         self.rows = read_results(self.folder)
-        names = [player.name for player in self.players]
         for row in self.rows:
-            self._check(row)
-            names += [name for name in (row["a"], row["b"]) if name not in names]
-        self.names, index = names, {name: i for i, name in enumerate(names)}
-        self.points = np.zeros((len(names), len(names)))
+            if (row["size"], row["komi"]) != (self.config.size, self.config.rules.komi):
+                self._refuse(f"size {row['size']} and komi {row['komi']:g}")
+            for name, identity in zip((row["a"], row["b"]), row["identities"], strict=True):
+                if self.identities.setdefault(name, identity) != identity:
+                    self._refuse(f"another {name}")
+        self.names = list(self.identities)  # first those who play, then whom only results know
+        self.points = np.zeros((len(self.names), len(self.names)))
         for row in self.rows:
-            a, b = index[row["a"]], index[row["b"]]
-            self.points[a, b] += row["points"]
-            self.points[b, a] += 1 - row["points"]
-        self.anchor = index.get(ANCHOR, 0)
+            a, b = self.names.index(row["a"]), self.names.index(row["b"])
+            self.points[[a, b], [b, a]] += row["points"], 1 - row["points"]
+        self.anchor = self.names.index(ANCHOR) if ANCHOR in self.names else 0
         self.ratings, self.covariance = fit_ratings(self.points, self.anchor)
 
-    def _check(self, row: dict) -> None:
-        if (row["size"], row["komi"]) != (self.config.size, self.config.rules.komi):
-            found = f"size {row['size']} and komi {row['komi']:g}"
-            raise ValueError(f"{self.folder} holds games of {found}: choose another folder")
-        for name, identity in zip((row["a"], row["b"]), row["identities"], strict=True):
-            if self.identities.setdefault(name, identity) != identity:
-                message = f"{self.folder} holds games of another {name}: choose another folder"
-                raise ValueError(message)
+    def _refuse(self, found: str) -> None:
+        raise ValueError(f"{self.folder} holds games of {found}: choose another folder")
 
     def num_games(self) -> int:
         """Count the games finished and under way."""
-        return len(self.rows) + sum(job.num_games for job in self.planned)
+        return len(self.rows) + sum(num_games for _, _, num_games, _ in self.planned)
 
-    def next_job(self, max_games: float) -> Job:
-        """Choose the games to play next, and make room for their SGF."""
+    def next_job(self, max_games: float) -> tuple[Player, Player, int, MatchConfig]:
+        """Choose the games to play next, for `play_job`, and make room for their SGF."""
         games = self.points + self.points.T
-        for job in self.planned:
-            a, b = (self.names.index(player.name) for player in (job.a, job.b))
-            games[[a, b], [b, a]] += job.num_games
+        for *pair, num_games, _ in self.planned:
+            a, b = (self.players.index(player) for player in pair)
+            games[[a, b], [b, a]] += num_games
         works = np.full(len(self.names), np.inf)  # nobody plays whom only old results know
         for i, player in enumerate(self.players):
             works[i] = PROGRAM_VISITS if player.command else max(1, player.visits)
@@ -173,12 +155,12 @@ class Ladder:
         most = np.clip(games.sum() / len(games) // 4 * 2, *JOB_GAMES)
         # By what the first few would tell: more of them would make every job cost about the same.
         i, j = choose_pair(self.ratings, games, self.anchor, costs, JOB_GAMES[0])
-        a, b = self.players[i], self.players[j]
         count = np.clip(JOB_VISITS / costs[i, j] // 2 * 2, JOB_GAMES[0], most)
         num_games = int(min(count, max_games - self.num_games()))
-        sgf = _claim_folder(self.folder / "games")
-        config = replace(self.config, seed=int(sgf.name), sgf=sgf)
-        return Job(a, b, num_games, config, (self.identities[a.name], self.identities[b.name]))
+        seed = 1 + max((int(p.name) for p in self.folder.glob("games/[0-9]*")), default=0)
+        sgf = self.folder / "games" / f"{seed:05d}"
+        sgf.mkdir(parents=True)
+        return self.players[i], self.players[j], num_games, replace(self.config, seed=seed, sgf=sgf)
 
     def is_decided(self, elo: float, bar: tqdm) -> bool:
         """Tell whether a sequential test knows of all neighbours who is the stronger.
@@ -191,8 +173,8 @@ class Ladder:
         bar.set_postfix_str(f"{num_decided}/{most} decided", refresh=False)
         return num_decided == most
 
-    def report(self) -> dict:
-        """Return the ladder ready for JSON, the strongest first; all ratings in Elo."""
+    def save(self) -> dict:
+        """Write `ladder.json` and `ladder.md` and return the first: the strongest first, in Elo."""
         order, games = np.argsort(-self.ratings, kind="stable"), self.points + self.points.T
         players, pairs = [], []
         for i in order:
@@ -204,24 +186,13 @@ class Ladder:
             if games[i, j]:
                 counts = {"games": int(games[i, j]), "points": float(self.points[i, j])}
                 pairs.append({"a": self.names[i], "b": self.names[j]} | counts)
-        covariance = self.covariance[np.ix_(order, order)].round(1).tolist()
         report = {"size": self.config.size, "komi": self.config.rules.komi}
         report |= {"anchor": self.names[self.anchor], "games": len(self.rows)}
-        return report | {"players": players, "pairs": pairs, "covariance": covariance}
-
-    def save(self) -> dict:
-        """Write `ladder.json` and `ladder.md` and return the report."""
-        report = self.report()
+        report |= {"players": players, "pairs": pairs}
+        report["covariance"] = self.covariance[np.ix_(order, order)].round(1).tolist()
         write_whole(self.folder / "ladder.json", json.dumps(report) + "\n")
         write_whole(self.folder / "ladder.md", format_ladder(report) + "\n")
         return report
-
-
-def _claim_folder(games: Path) -> Path:
-    """Make the first numbered folder that no job has had."""
-    number = 1 + max((int(path.name) for path in games.glob("[0-9]*")), default=0)
-    (games / f"{number:05d}").mkdir(parents=True)
-    return games / f"{number:05d}"
 
 
 def format_ladder(report: dict) -> str:
@@ -254,8 +225,7 @@ def rate(
     player doesn't start, or the folder holds other games.
     """
     deadline, ladder = time.monotonic() + 60 * minutes, Ladder(players, Path(folder), config)
-    total = max_games if max_games < math.inf else None
-    bar = tqdm(total=total, desc="rate", unit=" games")
+    bar = tqdm(total=max_games, desc="rate", unit=" games")
     with bar, Crew(play_job, workers or len(list_cores())) as crew:
         while time.monotonic() < deadline:
             if sprt_elo and len(ladder.rows) > bar.n and ladder.is_decided(sprt_elo, bar):
@@ -263,10 +233,10 @@ def rate(
             bar.update(len(ladder.rows) - bar.n)
             while crew.idle and ladder.num_games() < max_games:
                 ladder.planned.append(ladder.next_job(max_games))
-                crew.give(ladder.planned[-1])
+                crew.give(*ladder.planned[-1])
             if not ladder.planned:
                 break
-            for (job,), _ in crew.wait(GLANCE_S):
+            for job, _ in crew.wait(GLANCE_S):
                 ladder.planned.remove(job)
             ladder.read()
     ladder.read()

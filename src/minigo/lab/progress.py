@@ -1,60 +1,83 @@
-"""What a run has reached: ratings on the way, their curve, matches at its end."""
+"""What a run has reached: ratings beside it, their curve, matches at its end."""
 
-import dataclasses
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from ..checkpoint import cycle_path
 from ..config import Recipe
-from ..play.match import MatchConfig, find_gnugo, match, parse_player
-from .elo import format_elo
-from .ladder import ELOS, GNUGO_LEVELS, rate, read_results
+from ..crew import LOW_PRIORITY, Crew
+from ..play.match import MatchConfig, Player, find_gnugo, match, parse_player
+from .ladder import ELOS, GNUGO_LEVELS, Ladder, play_job
 
 MATCH_VISITS = 16  # per move, of a run's last network against its first version
 RATE_GAMES = 100  # of each rating
 GNUGO_VISITS = 64  # against GNU Go, and in ratings
+ELO = "{elo:+.0f} ({elo_low:+.0f} to {elo_high:+.0f})"
 
 
-def follow(recipe: Recipe, networks: Path) -> Callable[[dict], None]:
-    """Return what shows each row of a run's log, and rates its network where the recipe says so.
+@contextmanager
+def follow(recipe: Recipe, networks: Path) -> Iterator[Callable[[dict], None]]:
+    """Yield what shows each row of a run's log, and has its network rated where the recipe says so.
 
-    The ratings stand in `ratings.jsonl` beside the log.
+    A process beside the run plays a rating and makes room for it; cycles that come due meanwhile
+    are left out, and the last rating is waited for. What goes wrong there is a line on stderr.
     """
+    with ExitStack() as process:
+        crews = []  # of that process, while it plays
 
-    def after_cycle(row: dict) -> None:
-        tqdm.write(format_row(row), file=sys.stderr)
-        if recipe.rate_every and row["cycle"] % recipe.rate_every == 0:
-            ratings = read_ratings(networks)
-            cycles = [rating["cycle"] for rating in ratings[-2:]] + [row["cycle"]]
-            found = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"]}
-            found |= rate_cycle(recipe, networks, cycles)
-            with open(networks / "ratings.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(found) + "\n")
-            tqdm.write(format_curve([*ratings, found]), file=sys.stderr)
+        def collect(timeout_s: float | None) -> None:
+            try:
+                if not any(crew.wait(timeout_s) for crew in crews):
+                    return
+                text = format_curve(read_ratings(networks))
+            except ValueError as error:
+                text = f"minigo: no rating: {error}"
+            tqdm.write(text, file=sys.stderr)
+            crews.clear()
+            process.close()
 
-    return after_cycle
+        def after_cycle(row: dict) -> None:
+            tqdm.write(format_row(row), file=sys.stderr)
+            collect(0.0)
+            if recipe.rate_every and row["cycle"] % recipe.rate_every == 0 and not crews:
+                crew = Crew(rate_cycle, 1, LOW_PRIORITY, 1)  # a GPU's server has the first core
+                crews.append(process.enter_context(crew))
+                crew.give(recipe, networks, row)
+
+        yield after_cycle
+        if crews:
+            tqdm.write("the last rating is still being played", file=sys.stderr)
+        collect(None)
 
 
-def rate_cycle(recipe: Recipe, networks: Path, cycles: list[int]) -> dict:
-    """Place the last of `cycles` on the run's ladder; return its Elo, and whose is 0.
+def rate_cycle(recipe: Recipe, networks: Path, row: dict) -> None:
+    """Place a cycle's network on the run's ladder, and write its rating to `ratings.jsonl`.
 
     The ladder, in the folder `ladder`, has GNU Go where that is installed, else the run's first
-    version, and the networks of the other cycles.
+    version, and the networks rated last. Its games leave a GPU to the run.
     """
     players = [parse_player(text) for text in map(find_gnugo, GNUGO_LEVELS) if text]
-    for cycle in cycles if players else [0, *cycles]:
+    last = [rating["cycle"] for rating in read_ratings(networks)[-2:]]
+    for cycle in dict.fromkeys([0] * (not players) + last + [row["cycle"]]):
         if (path := cycle_path(networks, cycle)).exists():
-            player = parse_player(str(path), GNUGO_VISITS)
-            players.append(dataclasses.replace(player, name=path.stem))
-    folder = networks / "ladder"
-    max_games = len(read_results(folder)) + RATE_GAMES
-    ladder = rate(players, folder, _config(recipe), sprt_elo=0, max_games=max_games)
-    found = next(p for p in ladder["players"] if p["name"] == players[-1].name)
-    return {"anchor": ladder["anchor"]} | {key: found[key] for key in ELOS}
+            players.append(Player(path.stem, str(path), visits=GNUGO_VISITS))
+    ladder = Ladder(players, networks / "ladder", replace(_config(recipe), device="cpu"))
+    max_games = len(ladder.rows) + RATE_GAMES
+    while len(ladder.rows) < max_games:
+        play_job(*ladder.next_job(max_games))
+        ladder.read()
+    report, name = ladder.save(), cycle_path(networks, row["cycle"]).stem
+    found = next(player for player in report["players"] if player["name"] == name)
+    rating = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"], "anchor": report["anchor"]}
+    rating |= {key: found[key] for key in ELOS}
+    with open(networks / "ratings.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(rating) + "\n")
 
 
 def _config(recipe: Recipe) -> MatchConfig:
@@ -62,7 +85,7 @@ def _config(recipe: Recipe) -> MatchConfig:
 
 
 def read_ratings(networks: Path) -> list[dict]:
-    """Return the ratings of a run: "cycle", "elapsed_s" and what `rate_cycle` said."""
+    """Return the ratings of a run, as `rate_cycle` wrote them."""
     path = networks / "ratings.jsonl"
     return [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
 
@@ -75,7 +98,7 @@ def format_curve(ratings: list[dict]) -> str:
     lines = [f"cycle  minutes  Elo (95 %), 0 = {ratings[-1]['anchor']}"]
     for point in ratings:
         bar = "#" * (1 + round(40 * (point["elo"] - low) / max(high - low, 1)))
-        elo, minutes = format_elo(*(point[key] for key in ELOS)), point["elapsed_s"] / 60
+        minutes, elo = point["elapsed_s"] / 60, ELO.format(**point)
         lines.append(f"{point['cycle']:>5}{minutes:>9.0f}  {elo:<22} {bar}")
     return "\n".join(lines)
 
@@ -117,10 +140,7 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
 
 def format_rows(rows: list[dict]) -> str:
     """Write match results as a table."""
-    lines = ["opponent            simulations  games  won  lost  drawn  Elo (95 %)"]
-    for row in rows:
-        lines.append(
-            f"{row['opponent']:<20}{row['simulations']:>11}{row['games']:>7}{row['wins']:>5}"
-            f"{row['losses']:>6}{row['draws']:>7}  {format_elo(*(row[key] for key in ELOS))}"
-        )
-    return "\n".join(lines)
+    counts = "{opponent:<20}{simulations:>11}{games:>7}{wins:>5}{losses:>6}{draws:>7}  "
+    lines = [(counts + ELO).format(**row) for row in rows]
+    heads = "opponent            simulations  games  won  lost  drawn  Elo (95 %)"
+    return "\n".join([heads, *lines])

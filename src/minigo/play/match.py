@@ -1,20 +1,19 @@
 """Matches between any two players (networks, bare or with search, GTP programs) and their Elo.
 
 A game is played until two passes or the move cap, and counted by Tromp-Taylor area on our own
-board, where every stone there is counts as alive. So nobody is believed who passes with dead stones
-on the board. A network has to capture what it calls dead: the count, which its search sees, is
-against it. Once anybody has passed, a program that lists `kgs-genmove_cleanup` (GNU Go does) is
-asked by it: then it doesn't pass before the opponent's dead stones are off the board; its passes
-before that, to plain `genmove`, end no game. A program without it is taken at its word. Every
-program is asked for its `final_score`: games where that names another winner are "disagreements",
-and all other counts are listed.
+board, where every stone there is counts as alive. So a network has to capture what it calls dead:
+the count, which its search sees, is against it. Once anybody has passed, a program that lists
+`kgs-genmove_cleanup` (GNU Go does) is asked by it: then it doesn't pass before the opponent's dead
+stones are off the board; its passes before that, to plain `genmove`, end no game. A program without
+it is taken at its word. Every program is asked for its `final_score`: games where that names
+another winner are "disagreements", and all other counts are listed.
 
 Under territory scoring nobody captures what is dead, and the programs' own count decides where they
 agree; the area does where not. With a program in the match the board forbids suicide, as most do. A
 program's own illegal move, crash or silence loses the game.
 """
 
-import contextlib
+import functools
 import math
 import os
 import re
@@ -23,9 +22,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
@@ -35,14 +34,13 @@ from tqdm import tqdm
 from .._board import Board, IllegalMove
 from .._tree import MAX_EDGES
 from ..config import Rules, SearchConfig
-from ..coords import BLACK, check_size, format_color, format_vertex, opponent, parse_vertex, sign_of
+from ..coords import BLACK, format_color, format_vertex, opponent, parse_vertex, sign_of
+from ..evaluator import Evaluation, Evaluator, load_evaluator
 from ..machine import list_cores
 from ..record import GameRecord
+from ..search import Search, choose_move
 from ..sgf import format_sgf, parse_result
 from .program import GtpProgram, ProgramError
-
-if TYPE_CHECKING:
-    from ..evaluator import Evaluation, Evaluator
 
 # Opening variety: a network draws its first OPENING_MOVES_PER_SIZE * N moves in proportion to
 # visits ** (1 / OPENING_TEMPERATURE), or to priors without search, and then plays its best.
@@ -54,8 +52,7 @@ MAX_NODES = 100_000  # fewer where visits would make the trees larger (0.1 GB on
 CLEANUP = "kgs-genmove_cleanup"
 
 
-@dataclass(frozen=True)
-class Player:
+class Player(Struct, frozen=True):
     """One side of a match."""
 
     name: str  # in reports and SGF
@@ -84,8 +81,6 @@ def parse_player(text: str, visits: int = 64, time_s: float | None = None) -> Pl
 
     A network's name may end in ":no-policy" or ":no-value".
     """
-    if visits < 0 or (time_s is not None and not time_s > 0):
-        raise ValueError(f"{visits} visits, {time_s} s per move: less than nothing")
     if text.startswith("gtp:"):
         try:
             name = Path(shlex.split(text[4:])[0]).name
@@ -96,10 +91,9 @@ def parse_player(text: str, visits: int = 64, time_s: float | None = None) -> Pl
     network = re.fullmatch(r"(.+?)(?:@([0-9]+))?(?::no-(policy|value))?", text, re.DOTALL)
     if not network:
         raise ValueError(f"player {text!r} is neither a checkpoint nor gtp:COMMAND")
-    checkpoint, own_visits, without = network.groups()
-    if own_visits is not None:
-        visits, time_s = int(own_visits), None
-    return Player(text, checkpoint, "", visits, time_s, without or "")
+    if network[2]:
+        visits, time_s = int(network[2]), None
+    return Player(text, network[1], "", visits, time_s, network[3] or "")
 
 
 def find_gnugo(level: int = 10) -> str | None:
@@ -123,16 +117,14 @@ class Game:
     is_capped: bool = False  # as long as a game may be
     result: float | None = None  # +1 Black won, -1 White won, 0 a draw; None until the end
     score: float | None = None  # Black minus White, None unless counted
-    ending: str = ""  # why it isn't counted: "X resigned" or a program's error
+    ending: str = ""  # why it isn't counted: "X resigned" or a program's error,
+    how: str = ""  # and the same in SGF: "R" resigned, "F" forfeited
     claims: list[str] = field(default_factory=list)  # what programs answered to `final_score`
+    longest_s: list[float] = field(default_factory=lambda: [0.0, 0.0])  # that A and B took
 
     def turn(self) -> int:
         """Return who is to move: 0 for A, 1 for B."""
         return self.black if self.board.to_play == BLACK else 1 - self.black
-
-    def has_pass(self) -> bool:
-        """Tell whether anybody passed yet."""
-        return self.board.size**2 in self.moves
 
     def play(self, move: int, is_firm: bool = True) -> None:
         """Play a move, and count the game if it ends. Raises IllegalMove."""
@@ -147,10 +139,10 @@ class Game:
         """End the game by a count."""
         self.score, self.result = score, float(np.sign(score))
 
-    def lose(self, ending: str) -> None:
+    def lose(self, ending: str, how: str = "F") -> None:
         """End the game, if it isn't over: who is to move has lost it."""
         if self.result is None:
-            self.result = -float(sign_of(self.board.to_play))
+            self.result, self.how = -float(sign_of(self.board.to_play)), how
             self.ending = f"{self.names[self.turn()]} {ending}"
 
     def points(self) -> float:
@@ -162,43 +154,52 @@ class Game:
         return {parse_result(claim)[1] for claim in self.claims}
 
 
-def match(
-    a: Player,
-    b: Player,
-    num_games: int,
-    config: MatchConfig,
-    finished: Callable[[Game], None] | None = None,
-) -> dict:
-    """Play a match and return what `summarize` says of it, from A's point of view.
-
-    A is Black in the even games. All games in flight advance together, so that a network sees them
-    as one batch. finished: called with each game at its end, after its SGF is written, instead of
-    drawing a progress bar. Raises ValueError where a player doesn't start.
-    """
-    check_size(config.size)
-    if num_games < 1:
-        raise ValueError(f"a match of {num_games} games")
-    if a.command or b.command:
-        config = replace(config, rules=replace(config.rules, suicide=False))
-    if config.sgf:
-        Path(config.sgf).mkdir(parents=True, exist_ok=True)
-    games, width = [], min(num_games, config.games_at_once or _default_width(a, b))
-    bar = tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game", disable=bool(finished))
-    with bar, contextlib.ExitStack() as stack:
-        sides = _make_sides((a, b), width, config)
-        for side in sides:
-            stack.callback(side.close)
-        for game in _play_games(sides, num_games, width, config):
-            _finish(game, sides, config.sgf)
-            if finished:
-                finished(game)
+def match(a: Player, b: Player, num_games: int, config: MatchConfig) -> dict:
+    """Play a match and return what `summarize` says of it, from A's point of view."""
+    games, bar = [], tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game")
+    with bar:
+        for game in play_games(a, b, num_games, config):
             games.append(game)
             tally = _tally(games)
             bar.set_postfix_str(f"{tally['wins']} won, {tally['losses']} lost", refresh=False)
             bar.update()
-    names = {"a": a.name, "b": b.name, "size": config.size, "komi": config.rules.komi}
-    times = {"longest_move_s": [side.longest_s for side in sides]} if a.time_s or b.time_s else {}
-    return names | summarize(sorted(games, key=lambda game: game.number)) | times
+    report = {"a": a.name, "b": b.name, "size": config.size, "komi": config.rules.komi}
+    report |= summarize(sorted(games, key=lambda game: game.number))
+    if a.time_s or b.time_s:
+        report["longest_move_s"] = np.max([game.longest_s for game in games], axis=0).tolist()
+    return report
+
+
+def play_games(a: Player, b: Player, num_games: int, config: MatchConfig) -> Iterator[Game]:
+    """Play a match and yield each game at its end, after its SGF is written.
+
+    A is Black in the even games. All games in flight advance together, so that a network sees them
+    as one batch. Raises ValueError where a player doesn't start.
+    """
+    if a.command or b.command:
+        config = replace(config, rules=replace(config.rules, suicide=False))
+    if config.sgf:
+        Path(config.sgf).mkdir(parents=True, exist_ok=True)
+    width = min(num_games, config.games_at_once or _default_width(a, b))
+    in_flight, numbers, slots = [], iter(range(num_games)), range(width)
+    with ExitStack() as stack:
+        sides = list(_make_sides((a, b), width, config, stack))
+        while True:
+            for slot, number in zip(slots, numbers, strict=False):
+                board = Board(config.size, config.rules)
+                game = Game(number, slot, (a.name, b.name), board, black=number % 2)
+                in_flight.append(game)
+                for side in sides:
+                    side.start(game)
+            if not in_flight:
+                return
+            _play_moves(sides, in_flight)
+            finished = [game for game in in_flight if game.result is not None]
+            in_flight = [game for game in in_flight if game.result is None]
+            slots = [game.slot for game in finished]  # for others
+            for game in finished:
+                _finish(game, sides, config.sgf)
+                yield game
 
 
 def _default_width(a: Player, b: Player) -> int:
@@ -209,73 +210,50 @@ def _default_width(a: Player, b: Player) -> int:
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, a.visits, b.visits)))
 
 
-def _make_sides(players: tuple[Player, ...], width: int, config: MatchConfig) -> list["Side"]:
-    rng, sides, evaluators = np.random.default_rng(config.seed), [], {}
+def _make_sides(
+    players: tuple[Player, ...], width: int, config: MatchConfig, stack: ExitStack
+) -> Iterator["NetworkSide | ProgramSide"]:
+    rng, boards = np.random.default_rng(config.seed), [Board(config.size, config.rules)] * width
     options = {"device": config.device, "max_batch": width, "threads": config.threads}
+    load = functools.cache(functools.partial(load_evaluator, size=config.size, **options))
     for player in players:
         if player.command:
-            sides.append(ProgramSide(player, width, rng))
-            continue
-        if player.checkpoint not in evaluators:
-            from ..evaluator import load_evaluator
-
-            evaluator = load_evaluator(player.checkpoint, config.size, **options)
-            evaluators[player.checkpoint] = evaluator
-        boards = [Board(config.size, config.rules)] * width
-        sides.append(NetworkSide(player, boards, evaluators[player.checkpoint], rng))
-    return sides
+            yield ProgramSide(player, rng, stack)
+        else:
+            yield NetworkSide(player, boards, load(player.checkpoint), rng)
 
 
-def _play_games(
-    sides: list["Side"], num_games: int, width: int, config: MatchConfig
-) -> Iterator[Game]:
-    """Yield games as they end; another takes the slot of one that did."""
-    names, waiting = tuple(side.player.name for side in sides), list(range(num_games))
-    in_flight, slots = [], list(range(width))
-    while waiting or in_flight:
-        while waiting and slots:
-            number, board = waiting.pop(0), Board(config.size, config.rules)
-            game = Game(number, slots.pop(0), names, board, black=number % 2)
-            in_flight.append(game)
-            for side in sides:
-                side.start(game)
-        turns = [[game for game in in_flight if game.turn() == player] for player in (0, 1)]
-        for side, other, turn in zip(sides, sides[::-1], turns, strict=True):
-            started = time.monotonic()
-            side.move(turn)
-            side.longest_s = max(side.longest_s, time.monotonic() - started)
-            for game in turn:
-                if not game.ending:
-                    other.observe(game)
-        for game in [game for game in in_flight if game.result is not None]:
-            in_flight.remove(game)
-            slots.append(game.slot)
-            yield game
+def _play_moves(sides: list["NetworkSide | ProgramSide"], games: list[Game]) -> None:
+    """Have each side move in the games where it is to, and tell the other."""
+    turns = [[game for game in games if game.turn() == player] for player in (0, 1)]
+    for player, turn in enumerate(turns):
+        started = time.monotonic()
+        sides[player].move(turn)
+        move_s = time.monotonic() - started
+        for game in turn:
+            game.longest_s[player] = max(game.longest_s[player], move_s)
+            if not game.ending:
+                sides[1 - player].observe(game)
 
 
-def _finish(game: Game, sides: list["Side"], folder: str | Path | None) -> None:
+def _finish(game: Game, sides: list, folder: str | Path | None) -> None:
     """Ask programs for their count of a finished game, say what else ended it, write its SGF."""
     if game.score is not None and not game.is_capped:
-        game.claims += filter(None, (side.count(game) for side in sides))
+        programs = [side for side in sides if isinstance(side, ProgramSide)]
+        game.claims += filter(None, (program.count(game) for program in programs))
         counts = game.counts()
         if game.board.rules.scoring == "territory" and len(counts) == 1 and None not in counts:
             game.end(counts.pop())
-    is_forfeit = game.ending and not game.ending.endswith(" resigned")
-    if is_forfeit:
+    if game.how == "F":
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
     if not folder:
         return
-    size, rules, moves = game.board.size, game.board.rules, np.array(game.moves, np.int16)
-    record = GameRecord(size, rules, moves, result=game.result, score=game.score)
+    board, moves = game.board, np.array(game.moves, np.int16)
+    record = GameRecord(board.size, board.rules, moves, result=game.result, score=game.score)
     remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
-    winner, how = "B" if game.result > 0 else "W", "F" if is_forfeit else "R"
-    text = format_sgf(
-        record,
-        black=game.names[game.black],
-        white=game.names[1 - game.black],
-        comments={len(moves): remarks} if remarks else None,
-        result=f"{winner}+{how}" if game.ending else "",
-    )
+    black, white = game.names[game.black], game.names[1 - game.black]
+    result = f"{'B' if game.result > 0 else 'W'}+{game.how}" if game.how else ""
+    text = format_sgf(record, black, white, {len(moves): remarks} if remarks else None, result)
     Path(folder, f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
 
 
@@ -283,11 +261,9 @@ class NetworkSide:
     """A network in every game of a match: one search, with a tree per game in flight."""
 
     def __init__(
-        self, player: Player, boards: list[Board], evaluator: "Evaluator", rng: np.random.Generator
+        self, player: Player, boards: list[Board], evaluator: Evaluator, rng: np.random.Generator
     ) -> None:
-        from ..search import Search
-
-        self.player, self.rng, self.longest_s = player, rng, 0.0
+        self.player, self.rng = player, rng
         evaluator = Blinded(evaluator, player.without) if player.without else evaluator
         self.search = Search(evaluator, SearchConfig(), boards, rng)
         if player.time_s:  # which bounds no memory: all trees together get what one may have
@@ -309,8 +285,6 @@ class NetworkSide:
             self.observe(game)
 
     def _choose(self, game: Game) -> int:
-        from ..search import choose_move
-
         board, passes = game.board, game.board.size**2
         if board.last_move == passes and sign_of(board.to_play) * board.score() > 0:
             return passes  # that ends the game, and wins it
@@ -324,21 +298,14 @@ class NetworkSide:
         """Take in the last move of a game."""
         self.search.play(game.slot, game.moves[-1])
 
-    def count(self, game: Game) -> str:
-        """Return "": a network's count is the board's."""
-        return ""
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-
 
 class Blinded:
     """An evaluator without policy (every move as likely as any) or value (every position even)."""
 
-    def __init__(self, evaluator: "Evaluator", without: str) -> None:
+    def __init__(self, evaluator: Evaluator, without: str) -> None:
         self.evaluator, self.without = evaluator, without
 
-    def begin(self, positions: np.ndarray) -> Callable[[], "Evaluation"]:
+    def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
         """Evaluate as the network does, with zeros for what it is without."""
         found = self.evaluator.evaluate(positions)
         for array in (found.logits,) if self.without == "policy" else (found.value, found.score):
@@ -349,9 +316,11 @@ class Blinded:
 class ProgramSide:
     """A GTP program in every game of a match: one process per game in flight."""
 
-    def __init__(self, player: Player, width: int, rng: np.random.Generator) -> None:
-        self.player, self.rng, self.longest_s = player, rng, 0.0
-        self.programs: list[GtpProgram | None] = [None] * width
+    def __init__(self, player: Player, rng: np.random.Generator, stack: ExitStack) -> None:
+        self.player, self.rng, self.stack = player, rng, stack
+        self.programs: dict[int, GtpProgram] = {}  # those that live, by slot
+        self.commands: frozenset[str] = frozenset()  # that they know
+        self.cleans_up = False  # by CLEANUP, once anybody has passed
 
     def start(self, game: Game) -> None:
         """Set a process up for a game; one that died is started again."""
@@ -364,28 +333,32 @@ class ProgramSide:
         if self.player.time_s:
             optional.append(f"time_settings 0 {max(1, round(self.player.time_s))} 1")
         try:
-            program = self.programs[game.slot] or GtpProgram(self.player.command)
-            self.programs[game.slot] = program
-            for line in lines + [line for line in optional if line.split()[0] in program.commands]:
+            if game.slot not in self.programs:
+                self.programs[game.slot] = GtpProgram(self.player.command)
+                self.stack.callback(self.programs[game.slot].close)
+            program = self.programs[game.slot]
+            self.commands = program.commands
+            self.cleans_up = rules.scoring == "area" and CLEANUP in self.commands
+            for line in lines + [line for line in optional if line.split()[0] in self.commands]:
                 program.ask(line)
         except ProgramError as error:
             raise ValueError(f"GTP program {self.player.command!r} {error}") from None
 
     def move(self, games: list[Game]) -> None:
         """Ask every process for a move, and then collect the moves: they think side by side."""
-        for game in games:
-            command = CLEANUP if self._cleans_up(game) and game.has_pass() else "genmove"
+        firm = [not self.cleans_up or game.board.size**2 in game.moves for game in games]
+        for game, is_firm in zip(games, firm, strict=True):
+            command = CLEANUP if self.cleans_up and is_firm else "genmove"
             self.programs[game.slot].send(f"{command} {format_color(game.board.to_play)}")
-        for game in games:
-            is_firm, color = not self._cleans_up(game) or game.has_pass(), game.board.to_play
-            text = self._ask(game)
+        for game, is_firm in zip(games, firm, strict=True):
+            color, text = format_color(game.board.to_play), self._ask(game)
             if text.lower() == "resign":
-                game.lose("resigned")
+                game.lose("resigned", "R")
             try:
                 if game.result is None:
                     game.play(parse_vertex(text, game.board.size), is_firm)
             except IllegalMove:
-                game.lose(f"played the illegal move {format_color(color)} {text.upper()}")
+                game.lose(f"played the illegal move {color} {text.upper()}")
             except ValueError:
                 game.lose(f"answered genmove with {text[:40]!r}")
 
@@ -396,14 +369,8 @@ class ProgramSide:
 
     def count(self, game: Game) -> str:
         """Return the program's own count, such as "B+3.5", or "" if it gives none."""
-        return self._ask(game, "final_score") if self._has(game, "final_score") else ""
-
-    def _cleans_up(self, game: Game) -> bool:
-        return game.board.rules.scoring == "area" and self._has(game, CLEANUP)
-
-    def _has(self, game: Game, command: str) -> bool:
-        program = self.programs[game.slot]
-        return program is not None and command in program.commands
+        is_there = game.slot in self.programs and "final_score" in self.commands
+        return self._ask(game, "final_score") if is_there else ""
 
     def _ask(self, game: Game, line: str = "") -> str:
         """Return the answer to a command, or to the one sent last; an error ends game and process.
@@ -415,17 +382,8 @@ class ProgramSide:
             return program.ask(line) if line else program.receive()
         except ProgramError as error:
             game.lose(str(error))
-            self.programs[game.slot] = None
-            program.close()
+            self.programs.pop(game.slot).close()
             return ""
-
-    def close(self) -> None:
-        """End all processes."""
-        for program in filter(None, self.programs):
-            program.close()
-
-
-Side = NetworkSide | ProgramSide
 
 
 def _tally(games: list[Game]) -> dict:
@@ -445,7 +403,7 @@ def summarize(games: list[Game]) -> dict:
     points = tally["wins"] + tally["draws"] / 2
     low, median, high = score_interval(points, len(games))
     elo, elo_low, elo_high = (round(elo_difference(score), 1) for score in (median, low, high))
-    endings = [f"game {game.number + 1}: {game.ending}" for game in games if game.ending]
+    others = [{parse_result(c)[0] for c in game.claims} - {None, game.result} for game in games]
     return tally | {
         **{"elo": elo, "elo_low": elo_low, "elo_high": elo_high},
         **{"score": points / len(games), "score_low": low, "score_high": high},
@@ -454,12 +412,9 @@ def summarize(games: list[Game]) -> dict:
         "distinct": len({tuple(game.moves) for game in games}),
         "mean_moves": sum(len(game.moves) for game in games) / len(games),
         "capped": sum(game.is_capped for game in games),
-        "resigned": sum(ending.endswith(" resigned") for ending in endings),
-        "forfeits": [ending for ending in endings if not ending.endswith(" resigned")],
-        "disagreements": sum(
-            any(parse_result(claim)[0] not in (None, game.result) for claim in game.claims)
-            for game in games
-        ),
+        "resigned": sum(game.how == "R" for game in games),
+        "forfeits": [f"game {g.number + 1}: {g.ending}" for g in games if g.how == "F"],
+        "disagreements": sum(map(bool, others)),
         "other_counts": [
             f"game {game.number + 1}: {', '.join(game.claims)}; taken {game.score:+g}"
             for game in games

@@ -76,7 +76,7 @@ class GtpProgram:
 
     def close(self) -> None:
         """Ask it to quit; kill it, and what it started, if it doesn't."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # it is dead, or closed
             self._process.stdin.write(b"quit\n")
             self._process.stdin.close()
         try:

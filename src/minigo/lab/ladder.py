@@ -28,6 +28,7 @@ from .elo import choose_pair, find_interval, fit_ratings, sprt
 VISITS = (0, 16, 64, 256, 1024)  # visits of each network, where a player's name doesn't say
 GNUGO_LEVELS = (1, 5, 10)
 ELOS = ("elo", "elo_low", "elo_high")  # of a player in a report, with the ends of its interval
+ELO = "{elo:+.0f} ({elo_low:+.0f} to {elo_high:+.0f})"
 ANCHOR = "gnugo-10"  # whose rating is 0; without it, the first player's is
 SPRT_BOUND = math.log(0.95 / 0.05)  # of the log-likelihood ratio; both kinds of error 5 % (Wald)
 JOB_VISITS = 10_000  # a job has as many games as such a sum over both players allows,

@@ -24,8 +24,8 @@ from ..machine import list_cores, sort_by_number, write_whole
 from ..play.match import MatchConfig, find_gnugo, parse_player
 from ..sgf import load_games, read_names
 from .analyze import Look, look_at
-from .elo import CONFIDENCE, format_elo
-from .ladder import ELOS, GNUGO_LEVELS, VISITS, format_ladder, rate, read_results, shipped_for
+from .elo import CONFIDENCE
+from .ladder import ELO, ELOS, GNUGO_LEVELS, VISITS, format_ladder, rate, read_results, shipped_for
 
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
 QUICK_VISITS = (0, 16, 64, 256)
@@ -171,7 +171,7 @@ class Study:
             f"{self.human.name} ({info['games']:,} games, {info['minutes']:.0f} minutes) predicts "
             f"{info['top1']:.1%} of the moves of {info['positions']:,} positions from games it "
             f"never saw; {info['top5']:.1%} are among its first five.",
-            f"Its Elo as it stands, without any search: {format_elo(*map(bare.get, ELOS))}.",
+            f"Its Elo as it stands, without any search: {ELO.format(**bare)}.",
         ]
         lines = [
             {"label": label, "points": [(c["minutes"], 100 * c[key]) for c in info["curve"]]}

@@ -13,12 +13,11 @@ from ..checkpoint import cycle_path
 from ..config import Recipe
 from ..crew import LOW_PRIORITY, Crew
 from ..play.match import MatchConfig, Player, find_gnugo, match, parse_player
-from .ladder import ELOS, GNUGO_LEVELS, Ladder, play_job
+from .ladder import ELO, ELOS, GNUGO_LEVELS, Ladder, play_job
 
 MATCH_VISITS = 16  # per move, of a run's last network against its first version
 RATE_GAMES = 100  # of each rating
 GNUGO_VISITS = 64  # against GNU Go, and in ratings
-ELO = "{elo:+.0f} ({elo_low:+.0f} to {elo_high:+.0f})"
 
 
 @contextmanager

@@ -117,8 +117,8 @@ def describe_run(folder: str | Path) -> tuple[dict, str]:
 def format_row(row: dict) -> str:
     """Write a row of the log for people."""
     losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
-    minutes = row["elapsed_s"] / 60
-    return f"cycle {row['cycle']}: {row['games']} games, {minutes:.1f} min, losses {losses}"
+    counts = f"{row['games']} games, {row['elapsed_s'] / 60:.1f} min"
+    return f"cycle {row['cycle']}: {counts}, learning {row.get('learner_share', 0):.0%}, losses {losses}"
 
 
 def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:

@@ -500,7 +500,7 @@ SEKI = """
 
 def test_a_seki_is_neither_dead_nor_territory(session):
     engine = session.engine
-    engine.restart(Board.from_diagram(SEKI))
+    engine.boards = [Board.from_diagram(SEKI)]
     owner = np.array([0, 1, -1])[engine.board.stones().ravel()]
     engine.owner = lambda color: owner
     seki = session.respond("final_status_list seki")[2:].split("\n")
@@ -574,7 +574,7 @@ DEAD_AND_ALIVE = """
 
 
 def test_where_the_network_never_learned_ownership_random_games_tell(player):
-    player.engine.restart(Board.from_diagram(DEAD_AND_ALIVE))  # it was trained on 5x5
+    player.engine.boards = [Board.from_diagram(DEAD_AND_ALIVE)]  # it was trained on 5x5
     assert player.respond("final_status_list dead") == "= B5\nG1\n\n"
     owner = player.engine.owner(1)
     assert owner[1] == 1 and owner[15] > 0.7 and owner[48] == -1
@@ -592,19 +592,25 @@ def test_a_cleanup_captures_dead_stones_before_it_passes(player):
     assert player.respond("kgs-genmove_cleanup red").startswith("? no colour")
 
 
+def follow(player: Session, shares: dict[int, float]) -> None:
+    """Have people play these moves, as often as that."""
+    own, logits = player.engine.network, np.full(26, -99.0)
+    logits[[*shares]] = np.log([*shares.values()])
+    people = SimpleNamespace(evaluate_boards=lambda boards: SimpleNamespace(logits=[logits]))
+    player.engine.network = lambda is_human=False: (people, {}) if is_human else own()
+
+
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
     monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
     player.engine.config = PlayConfig(network, level=1)
-    popular = np.zeros(26)
-    popular[[6, 18]] = 0.6, 0.4  # B4 and D2
-    player.engine.policy = lambda color: popular
+    follow(player, {6: 0.6, 18: 0.4})  # B4 and D2
     moves = {player.respond("reg_genmove b")[2:4] for _ in range(40)}
     assert moves == {"B4", "D2"}
     player.engine.config = PlayConfig(network, level=9)  # thinks nine times, and D2 is better
     result = SimpleNamespace(moves={"visits": np.eye(26)[18]})
     moves = [player.engine._move_like_a_person(BLACK, list(range(26)), result) for _ in range(50)]
     assert moves.count(18) > 40
-    del player.engine.policy
+    del player.engine.network
     assert re.fullmatch(r"= [A-E][1-5]\n\n", player.respond("genmove b"))
 
 
@@ -638,13 +644,10 @@ def test_where_the_best_move_is_a_superko_it_plays_the_next_best(player):
     assert player.respond("genmove w") == "= pass\n\n"
 
 
-def test_a_level_never_draws_a_superko(player, network, monkeypatch):
-    monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
+def test_a_level_never_draws_a_superko(player, network):
     retake(player)
     prefer(player, [12, 6])
-    popular = np.zeros(26)
-    popular[[12, 24]] = 0.999, 0.001  # C3 and E1
-    player.engine.policy = lambda color: popular
+    follow(player, {12: 0.999, 24: 0.001})  # C3 and E1
     for level in (1, 9):
         player.engine.config = PlayConfig(network, level=level)
         assert player.respond("reg_genmove w") == "= E1\n\n"
@@ -841,12 +844,16 @@ def test_an_error_while_it_ponders_is_said_once_and_the_session_goes_on(network,
     session.respond("boardsize 5")
     calls, has_pondered = [], threading.Event()
 
-    def ponder() -> None:
+    think = session.engine.think
+
+    def ponder(color: int, interval_s: float, is_endless: bool = False):
+        if not is_endless:
+            return think(color, interval_s)
         calls.append(session.engine.board.num_moves)
         has_pondered.set()
         raise RuntimeError("CUDA error:\nout of memory")
 
-    session.engine.ponder = ponder
+    session.engine.think = ponder
     client = Client(session)
     client.send(b"genmove b\n")
     assert has_pondered.wait(20)

@@ -23,7 +23,8 @@ def counts_all(board: Board) -> bool:
 
 def find_chains(board: Board) -> list[list[int]]:
     """Return the points of every chain."""
-    return [points for color, points in _regions(board.stones()) if color != EMPTY]
+    stones = board.stones()
+    return sorted(_regions(stones == BLACK) + _regions(stones == WHITE))
 
 
 def dead_stones(board: Board, owner: np.ndarray) -> list[int]:
@@ -45,23 +46,19 @@ def is_settled(board: Board, owner: np.ndarray, dead: list[int]) -> bool:
 
 
 def find_seki(board: Board, dead: list[int]) -> set[int]:
-    """Return the points of seki, stones and eyes, once the dead stones are off the board.
-
-    Two colours have a neutral point in common, and neither two eyes: a territory of EYES_POINTS, or
-    two of any size.
-    """
+    """Return the points of seki, stones and eyes, once the dead stones are off the board."""
     board = take_off(board, dead)
-    area, alive = board.area().ravel(), board.pass_alive().ravel()
-    empty = [points for color, points in _regions(board.stones()) if color == EMPTY]
-    weak, seki = [], set()
-    for color, group in _regions(board.area()):
+    area, alive = board.area(), board.pass_alive().ravel()
+    empty, seki = _regions(board.stones() == EMPTY), set()
+    weak = []  # without two eyes: a territory of EYES_POINTS, or two of any size
+    for group in _regions(area == BLACK) + _regions(area == WHITE):
         eyes = [len(points) for points in empty if points[0] in group]
-        if color != EMPTY and len(eyes) < 2 and sum(eyes) < EYES_POINTS and not alive[group].any():
+        if len(eyes) < 2 and sum(eyes) < EYES_POINTS and not alive[group].any():
             weak.append(group)
-    for neutral in (points for points in empty if area[points[0]] == EMPTY):
+    for neutral in _regions(area == EMPTY):
         around = neighbours(neutral, board.size)
         touching = [group for group in weak if not around.isdisjoint(group)]
-        if len({area[group[0]] for group in touching}) == 2:
+        if len({area.flat[group[0]] for group in touching}) == 2:  # of both colours
             seki.update(*touching)
     return seki
 
@@ -83,9 +80,8 @@ def score(board: Board, dead: list[int]) -> float:
         return cleaned.score()
     territory = signs_of(cleaned.area() * (cleaned.stones() == EMPTY)).ravel()
     territory[list(find_seki(board, dead))] = 0  # an eye in a seki is no territory
-    black_lost, white_lost = board.prisoners
-    lost = black_lost - white_lost + int(signs_of(board.stones().ravel()[dead]).sum())
-    return int(territory.sum()) - lost - board.rules.komi
+    lost = np.subtract(*board.prisoners) + signs_of(board.stones().ravel()[dead]).sum()
+    return int(territory.sum() - lost) - board.rules.komi
 
 
 def take_off(board: Board, dead: list[int]) -> Board:
@@ -103,16 +99,14 @@ def neighbours(points: Iterable[int], size: int) -> set[int]:
     return {r * size + c for r, c in near if 0 <= r < size and 0 <= c < size}
 
 
-def _regions(colors: np.ndarray) -> list[tuple[int, list[int]]]:
-    """Return the connected points of one colour, region by region, with that colour."""
-    values, unseen, regions = colors.ravel().tolist(), set(range(colors.size)), []
+def _regions(mask: np.ndarray) -> list[list[int]]:
+    """Return the connected points of an (N, N) mask, region by region."""
+    unseen, regions = set(np.flatnonzero(mask).tolist()), []
     while unseen:
         edge = region = {min(unseen)}
-        color = values[min(unseen)]
         while edge:
-            near = neighbours(edge, len(colors)) & unseen - region
-            edge = {point for point in near if values[point] == color}
+            edge = neighbours(edge, len(mask)) & unseen - region
             region = region | edge
         unseen -= region
-        regions.append((color, sorted(region)))
+        regions.append(sorted(region))
     return regions

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,9 +31,6 @@ LAG_S = 0.2  # kept back from every time limit
 RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
 LEVEL_VISITS = 16  # per move and level
 ALL_VISITS = 1 << 30  # that a tree has room for
-RESIGN = -1
-
-Kind = Literal["play", "suggest", "cleanup"]  # of `genmove`
 
 
 @dataclass
@@ -42,14 +39,11 @@ class Clock:
 
     main_s: float = math.inf
     period_s: float = 0.0  # of overtime
-    stones: int = 0  # to play in a period
-    is_byoyomi: bool = False  # Japanese: a period begins again with every move
+    stones: int = 0  # to play in a period; 1: Japanese, and it begins again with every move
     left: dict[int, tuple[float, int]] = field(default_factory=dict)  # (seconds, stones) by colour
 
     def __post_init__(self) -> None:
-        if self.is_byoyomi:
-            self.stones = 1
-        elif self.period_s > 0 and self.stones <= 0:  # GTP specification, 4.2
+        if self.period_s > 0 and self.stones <= 0:  # GTP specification, 4.2
             self.main_s = math.inf
 
     def limit(self, color: int, num_moves: int, size: int) -> float:
@@ -69,7 +63,7 @@ class Clock:
 
     def tell(self, color: int, seconds: float, stones: int) -> None:
         """Note what a client says is left: 0 stones in main time, else those, or periods, to go."""
-        self.left[color] = seconds, max(0, min(stones, 1) if self.is_byoyomi else stones)
+        self.left[color] = seconds, max(0, min(stones, 1) if self.stones == 1 else stones)
 
 
 class Engine:
@@ -92,16 +86,10 @@ class Engine:
         """Return the present position."""
         return self.boards[-1]
 
-    def start(
-        self, size: int, black: Iterable[int] = (), white: Iterable[int] = (), to_play: int = BLACK
-    ) -> None:
-        """Begin a game on an empty board, or with set-up stones. Raises ValueError."""
+    def start(self, size: int, *stones: Iterable[int], to_play: int = BLACK) -> None:
+        """Begin a game, with set-up stones of Black and of White if any. Raises ValueError."""
         board = Board(check_size(size), self.board.rules, to_play)
-        board.place(black, white)
-        self.restart(board)
-
-    def restart(self, board: Board) -> None:
-        """Begin a game at a position."""
+        board.place(*(stones or [()]))
         self.boards = [board]
         self._num_lost.clear()
         self.start_clock()
@@ -138,9 +126,8 @@ class Engine:
             reason = record.reason if isinstance(record, Skipped) else "no file with a game"
             raise ValueError(f"cannot load file {path!r}: {reason}")
         rules = self.board.rules
-        self.restart(record.board())
-        for move in record.moves.tolist()[:num_moves]:
-            self.play(self.board.to_play, move)
+        self.start(record.size)
+        self.boards = [record.board(ply) for ply in range(1 + len(record.moves[:num_moves]))]
         self.change_rules(rules, komi=record.rules.komi)
 
     def record(self) -> GameRecord:
@@ -151,16 +138,13 @@ class Engine:
         for board in others:
             moves += [first.size**2] * (board.to_play == to_play) + [board.last_move]
             to_play = board.to_play
-        stones = first.stones().ravel()
-        setup = stones if stones.any() else None
+        setup = first.stones().ravel() if first.stones().any() else None
         return GameRecord(first.size, first.rules, np.array(moves, np.int16), start, setup)
 
     def position(self, color: int) -> Board:
-        """Return the board with `color` to move, and in play again if the game was over.
-
-        Also if a pass would end it that the search, for which dead stones are alive, can't count.
-        """
+        """Return the board with `color` to move, and in play again if the game was over."""
         board = self.board.copy()
+        # As the search counts dead stones, it would end games by a pass that doesn't win.
         if board.is_over or (board.num_passes and not endgame.counts_all(board)):
             board = endgame.take_off(board, [])
         board.to_play = color
@@ -181,23 +165,12 @@ class Engine:
         return self._networks[key]
 
     def start_clock(self, *settings: float) -> None:
-        """Play with the time settings of a `Clock`, or with those of before, from the start.
-
-        Loads the network now, so that no move of the game pays for it.
-        """
+        """Play with the time settings of a `Clock`, or with those of before, from the start."""
         self.clock = Clock(*settings) if settings else replace(self.clock, left={})
-        if self.clock.main_s < math.inf:
+        if self.clock.main_s < math.inf:  # load the network, so that no move pays for it
             with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
                 for is_human in {False, self.config.level > 0}:
                     self.network(is_human)[0].evaluate_boards([self.board] * (LEAVES + 1))
-
-    def policy(self, color: int) -> np.ndarray:
-        """Return (A,) how likely people play the moves, 0 where illegal."""
-        from ..evaluator import legal_policy
-
-        board = self.position(color)
-        evaluation = self.network(is_human=True)[0].evaluate_boards([board])
-        return legal_policy(evaluation.logits[0], board.legal_moves())
 
     def owner(self, color: int) -> np.ndarray:
         """Return (N * N,) whose the points will be with `color` to move, +1 = Black's."""
@@ -238,17 +211,12 @@ class Engine:
             visits = ALL_VISITS if is_timed else DEFAULT_VISITS
         return max(1, visits), clock_s
 
-    def think(
-        self, color: int, interval_s: float = math.inf, is_endless: bool = False
-    ) -> Iterator["Search"]:
-        """Search for as long as a move of `color` may take; yield the search now and then.
-
-        is_endless: until a line arrives, and nothing is taken off the clock.
-        """
+    def think(self, color: int, interval_s: float, is_endless: bool = False) -> Iterator["Search"]:
+        """Search for as long as a move of `color` may take; yield the search at each interval."""
         started, (visits, clock_s), stop = time.monotonic(), self._limits(color), self.must_hurry
         search = self.search_at(color)  # may load the network, which --time doesn't count
         deadline = min(started + clock_s, time.monotonic() + (self.config.time_s or math.inf))
-        if is_endless:
+        if is_endless:  # until a line arrives, and nothing is taken off the clock
             visits, deadline, stop = ALL_VISITS, math.inf, self.is_interrupted
         is_done = False
         while not is_done:
@@ -256,29 +224,25 @@ class Engine:
             search.run(max(1, visits - search.forest.num_visits(0)), deadline=until, stop=stop)
             while is_endless and time.monotonic() < until and not stop():
                 time.sleep(0.01)  # the tree is full
-            now = time.monotonic()
-            is_done = now < until or now >= deadline  # before its time: it has them, or no room
+            # Before `until`: it has its visits, or no room.
+            is_done = stop() or not until <= time.monotonic() < deadline
             yield search
         if not is_endless:
             self.clock.spend(color, time.monotonic() - started)
 
-    def ponder(self) -> None:
-        """Think about the opponent's move until a line arrives."""
-        next(self.think(self.board.to_play, is_endless=True))
-
-    def genmove(self, color: int, kind: Kind = "play", thought: "Search | None" = None) -> int:
-        """Return a move of `color`, or RESIGN; but for "suggest" the move is then on the board.
+    def genmove(self, color: int, kind: str = "play", search: "Search | None" = None) -> int | None:
+        """Return a move of `color`, or None to resign; but for "suggest" it is then on the board.
 
         A "cleanup" captures dead stones of the opponent before it passes; like "suggest" it doesn't
-        resign. thought: what `think` yielded last, where it has been thought already.
+        resign. search: what `think` yielded last, where it has been thought already.
         """
         move = self.board.size**2
         if not self._may_pass(color, kind == "cleanup"):
-            *_, search = [thought] if thought else self.think(color)
+            *_, search = [search] if search else self.think(color, math.inf)
             result = search.result(0)
             move = self._choose(color, result, kind == "cleanup")
             if kind == "play" and self._has_lost(color, move, result):
-                return RESIGN
+                return None
         if kind != "suggest":
             self.play(color, move)
             self.own = self.board
@@ -300,14 +264,15 @@ class Engine:
         return best
 
     def _move_like_a_person(self, color: int, legal: list[int], result: "SearchResult") -> int:
-        """Draw as many moves as the level from what people play; return what the search likes best.
+        """Draw as many moves as the level from what people play; return the search's favourite."""
+        from ..evaluator import legal_policy
 
-        Level 1 is a person's first idea, the higher ones think twice. Pass is the search's choice.
-        """
-        policy, moves = self.policy(color) + 1e-9, sorted(legal)[:-1]
-        shares = policy[moves] / policy[moves].sum()
-        drawn = self._rng.choice(moves, self.config.level, p=shares)
-        return int(max(drawn, key=lambda move: (result.moves["visits"][move], policy[move])))
+        # Level 1 is a person's first idea, the higher ones think twice.
+        human, size = self.network(is_human=True)[0], self.board.size
+        logits = human.evaluate_boards([self.position(color)]).logits[0]
+        policy = legal_policy(logits[:-1], np.isin(np.arange(size * size), legal))
+        moves = self._rng.choice(len(policy), self.config.level, p=policy)
+        return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 
     def _has_lost(self, color: int, move: int, result: "SearchResult") -> bool:
         """Has it looked lost for RESIGN_MOVES moves?"""
@@ -320,10 +285,7 @@ class Engine:
         return self._num_lost[color] >= RESIGN_MOVES
 
     def _may_pass(self, color: int, is_cleanup: bool) -> bool:
-        """Need `color` not think: is nothing left to gain, or does a pass win?
-
-        Where dead stones count for the opponent they are captured first: the search sees to that.
-        """
+        """Need `color` not think: is nothing left to gain, or does a pass win?"""
         board, sign, stones = self.board, sign_of(color), self.board.stones().ravel()
         alive = board.pass_alive()
         if alive.all() and (alive == board.area()).all():
@@ -337,7 +299,7 @@ class Engine:
             return False
         owner = self.owner(color)
         dead = endgame.dead_stones(board, owner)
-        if is_cleanup and opponent(color) in stones[dead]:
+        if is_cleanup and opponent(color) in stones[dead]:  # they are captured first
             return False
         if is_late and endgame.is_settled(board, owner, dead):
             return True
@@ -350,7 +312,3 @@ class Engine:
         if not endgame.counts_all(board):
             dead = endgame.dead_stones(board, self.owner(board.to_play))
         return endgame.score(board, dead)
-
-    def statuses(self) -> dict[str, list[list[int]]]:
-        """Return the chains that are "alive", in "seki", and "dead"."""
-        return endgame.statuses(self.board, self.owner(self.board.to_play))

@@ -39,8 +39,8 @@ QUIT_GRACE_S = 2.0  # how long a move is still thought about once `quit` has arr
 IDLE_S = 0.5  # without a line, before it prepares itself for a first move
 MIN_VISITS = 9  # before a line of analysis: it has moves in it
 PV_LENGTH = 15
-# Of KataGo's rules, those that minigo has no others of:
-FIXED = {"tax": "NONE", "whiteHandicapBonus": "0", "hasButton": False, "friendlyPassOk": False}
+# The rest of KataGo's rules: minigo has no others of them.
+REST = {"tax": "NONE", "whiteHandicapBonus": "0", "hasButton": False, "friendlyPassOk": False}
 
 
 class Session:
@@ -66,11 +66,10 @@ class Session:
         if not engine or engine.board is not engine.own or engine.is_interrupted():
             return
         try:
-            engine.ponder()
+            next(engine.think(engine.board.to_play, math.inf, is_endless=True))
         except Exception as error:
             engine.own = None
-            text = f"minigo: cannot think ahead: {format_error(error)}"
-            print(text, file=sys.stderr, flush=True)
+            print(f"minigo: cannot think ahead: {format_error(error)}", file=sys.stderr, flush=True)
 
     def answer(self, line: str | bytes) -> Iterator[str]:
         """Yield the answer to a line in pieces; an analysis has one whenever there is news."""
@@ -279,12 +278,10 @@ def _printsgf(engine: Engine, *words: str) -> str | None:
     if not words:
         return text
     Path(" ".join(words)).write_text(text, encoding="utf-8")
-    return None
 
 
 def _describe_rules(rules: Rules) -> dict[str, str | bool]:
-    values = {"ko": rules.ko.upper(), "score": rules.scoring.upper(), "suicide": rules.suicide}
-    return values | FIXED
+    return {"ko": rules.ko.upper(), "score": rules.scoring.upper(), "suicide": rules.suicide} | REST
 
 
 def _set_rules(engine: Engine, *words: str) -> None:
@@ -293,7 +290,7 @@ def _set_rules(engine: Engine, *words: str) -> None:
     preset = RULES.get(text.lower().replace("_", "-"))
     try:
         told = _describe_rules(preset) if preset else json.loads(text) or None  # {} names none
-        if not told.keys() <= values.keys() or not FIXED.items() <= (values | told).items():
+        if not told.keys() <= values.keys() or not REST.items() <= (values | told).items():
             raise ValueError
         ko, scoring, suicide, *_ = (values | told).values()
         engine.change_rules(ko=ko.lower(), scoring=scoring.lower(), suicide=suicide)
@@ -306,13 +303,13 @@ def _start_kgs_clock(engine: Engine, system: str = "", *numbers: str) -> None:
     told |= {"byoyomi": numbers, "canadian": numbers}
     if system.lower() not in told:
         raise ValueError(f"unknown time system {system.lower()[:40]!r}")
-    settings = read_words("MAIN PERIOD STONES: ", list(told[system.lower()]))
-    engine.start_clock(*settings, system.lower() == "byoyomi")
+    main_s, period_s, stones = read_words("MAIN PERIOD STONES: ", list(told[system.lower()]))
+    engine.start_clock(main_s, period_s, 1 if system.lower() == "byoyomi" else stones)
 
 
 def _genmove(engine: Engine, color: int, **how: Any) -> str:
     move = engine.genmove(color, **how)
-    return "resign" if move < 0 else format_vertex(move, engine.board.size)
+    return "resign" if move is None else format_vertex(move, engine.board.size)
 
 
 def _final_score(engine: Engine) -> str:
@@ -321,9 +318,12 @@ def _final_score(engine: Engine) -> str:
 
 
 def _final_status_list(engine: Engine, status: str = "", *_: str) -> str:
+    from .endgame import statuses
+
     if status not in ("alive", "seki", "dead"):
         raise ValueError(f"invalid status {status[:60]!r}")
-    return "\n".join(_vertices(engine, chain) for chain in engine.statuses()[status])
+    chains = statuses(engine.board, engine.owner(engine.board.to_play))[status]
+    return "\n".join(_vertices(engine, chain) for chain in chains)
 
 
 def _analyze(
@@ -338,7 +338,7 @@ def _analyze(
     for search in engine.think(color, interval_s, is_endless=not plays):
         yield _format_infos(search, is_lz) + owner
     if plays:
-        yield f"play {_genmove(engine, color, thought=search)}"
+        yield f"play {_genmove(engine, color, search=search)}"
 
 
 def _parse_analysis(engine: Engine, arguments: tuple[str, ...]) -> tuple[int, float, bool]:

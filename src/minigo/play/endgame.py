@@ -23,8 +23,7 @@ def counts_all(board: Board) -> bool:
 
 def find_chains(board: Board) -> list[list[int]]:
     """Return the points of every chain."""
-    stones = board.stones()
-    return sorted(_regions(stones == BLACK) + _regions(stones == WHITE))
+    return sorted(_regions(board.stones() == BLACK) + _regions(board.stones() == WHITE))
 
 
 def dead_stones(board: Board, owner: np.ndarray) -> list[int]:
@@ -49,12 +48,11 @@ def find_seki(board: Board, dead: list[int]) -> set[int]:
     """Return the points of seki, stones and eyes, once the dead stones are off the board."""
     board = take_off(board, dead)
     area, alive = board.area(), board.pass_alive().ravel()
-    empty, seki = _regions(board.stones() == EMPTY), set()
-    weak = []  # without two eyes: a territory of EYES_POINTS, or two of any size
+    empty, weak, seki = _regions(board.stones() == EMPTY), [], set()
     for group in _regions(area == BLACK) + _regions(area == WHITE):
         eyes = [len(points) for points in empty if points[0] in group]
         if len(eyes) < 2 and sum(eyes) < EYES_POINTS and not alive[group].any():
-            weak.append(group)
+            weak.append(group)  # no two eyes: a territory of EYES_POINTS, or two of any size
     for neutral in _regions(area == EMPTY):
         around = neighbours(neutral, board.size)
         touching = [group for group in weak if not around.isdisjoint(group)]

@@ -132,9 +132,8 @@ class Engine:
 
     def record(self) -> GameRecord:
         """Return the game so far; a pass stands between two moves of one colour."""
-        first, *others = self.boards
-        moves, to_play = [], opponent(others[0].to_play) if others else first.to_play
-        start = to_play
+        (first, *others), moves = self.boards, []
+        start = to_play = opponent(others[0].to_play) if others else first.to_play
         for board in others:
             moves += [first.size**2] * (board.to_play == to_play) + [board.last_move]
             to_play = board.to_play
@@ -207,8 +206,7 @@ class Engine:
         clock_s = self.clock.limit(color, self.board.num_moves, self.board.size)
         visits = LEVEL_VISITS * self.config.level or self.config.visits
         if visits is None:
-            is_timed = self.config.time_s is not None or clock_s < math.inf
-            visits = ALL_VISITS if is_timed else DEFAULT_VISITS
+            visits = ALL_VISITS if self.config.time_s or clock_s < math.inf else DEFAULT_VISITS
         return max(1, visits), clock_s
 
     def think(self, color: int, interval_s: float, is_endless: bool = False) -> Iterator["Search"]:
@@ -224,8 +222,7 @@ class Engine:
             search.run(max(1, visits - search.forest.num_visits(0)), deadline=until, stop=stop)
             while is_endless and time.monotonic() < until and not stop():
                 time.sleep(0.01)  # the tree is full
-            # Before `until`: it has its visits, or no room.
-            is_done = stop() or not until <= time.monotonic() < deadline
+            is_done = stop() or not until <= time.monotonic() < deadline  # before: no room
             yield search
         if not is_endless:
             self.clock.spend(color, time.monotonic() - started)
@@ -303,8 +300,7 @@ class Engine:
             return False
         if is_late and endgame.is_settled(board, owner, dead):
             return True
-        is_certain = endgame.is_certain(board, owner)
-        return is_won and is_certain and sign * endgame.score(board, dead) > 0
+        return is_won and endgame.is_certain(board, owner) and sign * endgame.score(board, dead) > 0
 
     def score(self) -> float:
         """Count the board as the rules say, Black minus White, dead stones taken off."""

@@ -11,6 +11,7 @@ docs/GTP_Extensions.md; Leela Zero's lz-analyze; kgsGtp's manual; GoGui's analyz
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -133,9 +134,8 @@ def serve(session: Session, stdin: BinaryIO, write: Callable[[str], object]) -> 
 
 def _import_network() -> None:
     with contextlib.suppress(ImportError):  # a move will say what is missing
-        import openvino  # noqa: F401
-
-        from .. import evaluator  # noqa: F401
+        for name in ("minigo.evaluator", "openvino"):
+            importlib.import_module(name)
 
 
 def _read_lines(stdin: BinaryIO, session: Session) -> None:
@@ -323,7 +323,7 @@ def _final_status_list(engine: Engine, status: str = "", *_: str) -> str:
     if status not in ("alive", "seki", "dead"):
         raise ValueError(f"invalid status {status[:60]!r}")
     chains = statuses(engine.board, engine.owner(engine.board.to_play))[status]
-    return "\n".join(_vertices(engine, chain) for chain in chains)
+    return "\n".join(_vertices(engine, stones) for stones in chains)
 
 
 def _analyze(
@@ -387,7 +387,7 @@ string/Rules/kata-get-rules
 string/CPU Time/cputime
 none/Set Visits/minigo-set visits %s
 none/Set Time/minigo-set time %s"""
-
+_think_aloud = partial(_analyze, plays=True)
 
 # Who answers a command, given the engine, if it needs one, and the arguments; its line of help,
 # which names those arguments, up to a colon, as `read_words` reads them.
@@ -428,7 +428,7 @@ ENGINE_COMMANDS: Commands = {
         _start_kgs_clock,
         "none | absolute MAIN | byoyomi MAIN PERIOD PERIODS | canadian MAIN PERIOD STONES: by name",
     ),
-    "time_left": (lambda engine, *told: engine.clock.tell(*told), "COLOR SECONDS STONES: what is"),
+    "time_left": (lambda engine, *left: engine.clock.tell(*left), "COLOR SECONDS STONES: are left"),
     "final_score": (_final_score, "the count; dead stones come off, but for Tromp-Taylor rules"),
     "final_status_list": (_final_status_list, "alive | seki | dead: the chains that are"),
     "loadsgf": (_loadsgf, "FILE [NUMBER]: load a game as it was before a move, or all of it"),
@@ -438,8 +438,8 @@ ENGINE_COMMANDS: Commands = {
     "kgs-rules": (_set_rules, "RULES: the same"),
     "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS]: win rates to 10000"),
     "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [ownership true]: to 1, until a line comes"),
-    "lz-genmove_analyze": (partial(_analyze, is_lz=True, plays=True), "[COLOR] [HUNDREDTHS]: both"),
-    "kata-genmove_analyze": (partial(_analyze, plays=True), "[COLOR] [HUNDREDTHS]: and a move"),
+    "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "[COLOR] [HUNDREDTHS]: and a move"),
+    "kata-genmove_analyze": (_think_aloud, "[COLOR] [HUNDREDTHS] [ownership true]: and a move"),
     "minigo-set": (_set, "visits | time | threads NUMBER: from the next move on; none: no limit"),
 }
 COMMANDS = SESSION_COMMANDS | ENGINE_COMMANDS

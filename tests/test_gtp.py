@@ -1,6 +1,7 @@
 """GTP: transcripts of what is sent and what comes back, and input that nobody should send."""
 
 import json
+import math
 import os
 import random
 import re
@@ -18,9 +19,16 @@ import minigo
 from minigo._board import Board
 from minigo.config import PlayConfig, Rules
 from minigo.coords import BLACK
+from minigo.play import gtp
 from minigo.play.engine import Clock
-from minigo.play.gtp import COMMANDS, Session, parse_line, serve
+from minigo.play.gtp import COMMANDS, parse_line, serve
 from test_match import save_network
+
+
+class Session(gtp.Session):
+    def respond(self, line: str | bytes) -> str:
+        """Return the whole answer to a line."""
+        return "".join(self.answer(line))
 
 
 @pytest.fixture
@@ -93,7 +101,6 @@ def test_the_first_questions(check, session):
         ? no size in ''
         > quit
         """)
-    assert session.has_quit
     assert session.respond("list_commands").split() == ["=", *COMMANDS]
     assert session.respond("version").startswith("= 0.")
 
@@ -346,7 +353,7 @@ def test_set_up_stones_survive_printsgf(session, tmp_path):
 
 
 def test_a_command_that_needs_a_missing_network_is_refused(session):
-    for line in ("genmove b", "kata-analyze b 10", "kata-raw-nn", "final_status_list dead"):
+    for line in ("genmove b", "kata-analyze b 10", "final_status_list dead"):
         answer = session.respond(line)
         assert answer.startswith("? ") and "no-such-network" in answer and answer.endswith("\n\n")
     tell(session, "list_stones b")
@@ -355,9 +362,9 @@ def test_a_command_that_needs_a_missing_network_is_refused(session):
 @pytest.mark.parametrize(
     "line, parsed",
     [
-        ("", None),
-        ("  \t\r", None),
-        ("# a comment", None),
+        ("", ("", "", [])),
+        ("  \t\r\x07", ("", "", [])),
+        ("# a comment", ("", "", [])),
         ("play b C3 # why not\r", ("", "play", ["b", "C3"])),
         (b"12 name", ("12", "name", [])),
         ("12", ("12", "", [])),
@@ -387,7 +394,7 @@ def random_lines(rng: random.Random, num_lines: int) -> bytes:
 
 def check_answers(output: str, data: bytes) -> None:
     """Check that `output` is one well-formed answer for each line of `data`, and nothing else."""
-    lines = [line for line in data.split(b"\n") if parse_line(line)]
+    lines = [line for line in data.split(b"\n") if any(parse_line(line))]
     answers = re.findall(r"[=?][0-9]*(?: [^\n]*)?\n(?:[^\n]+\n)*\n", output)
     assert "".join(answers) == output and output.isascii()
     assert len(answers) == len(lines)
@@ -424,7 +431,7 @@ def test_random_lines_with_a_network(player, tmp_path, monkeypatch):
 
 
 def test_the_clock():
-    assert Clock().limit(1, 0, 9) is None
+    assert Clock().limit(1, 0, 9) == math.inf
     assert Clock(main_s=60).limit(1, 0, 9) == pytest.approx(60 / (0.3 * 81) - 0.2)
     byo = Clock(main_s=0, period_s=5, stones=1)
     assert 1 < byo.limit(1, 0, 9) < 5 - 0.2
@@ -440,7 +447,7 @@ def test_the_clock():
 def test_a_clients_clock(session):
     engine = session.engine
     tell(session, "time_settings 0 5 0")
-    assert engine.clock.limit(1, 0, 9) is None
+    assert engine.clock.limit(1, 0, 9) == math.inf
     tell(session, "time_settings 60 0 0")
     assert engine.clock.limit(1, 0, 9) > 1
     tell(session, "time_left b 8 4")
@@ -468,7 +475,9 @@ def test_time_systems(check, session):
         > time_left red 10 0
         ? no colour in 'red 10 0'
         """)
-    assert session.engine.clock.limit(1, 0, 9) is None
+    assert session.engine.clock.limit(1, 0, 9) == math.inf
+    tell(session, "kgs-time_settings absolute 60")
+    assert session.engine.clock.limit(1, 0, 9) == pytest.approx(60 / (0.3 * 81) - 0.2)
     tell(session, "kgs-time_settings byoyomi 0 1 5")
     limits = [session.engine.clock.limit(1, ply, 9) for ply in range(0, 80, 2)]
     assert all(0.3 < limit < 0.85 for limit in limits)  # 1 s a move, and never late
@@ -491,7 +500,7 @@ SEKI = """
 
 def test_a_seki_is_neither_dead_nor_territory(session):
     engine = session.engine
-    engine.restart(Board.from_diagram(SEKI))
+    engine.boards = [Board.from_diagram(SEKI)]
     owner = np.array([0, 1, -1])[engine.board.stones().ravel()]
     engine.owner = lambda color: owner
     seki = session.respond("final_status_list seki")[2:].split("\n")
@@ -565,7 +574,7 @@ DEAD_AND_ALIVE = """
 
 
 def test_where_the_network_never_learned_ownership_random_games_tell(player):
-    player.engine.restart(Board.from_diagram(DEAD_AND_ALIVE))  # it was trained on 5x5
+    player.engine.boards = [Board.from_diagram(DEAD_AND_ALIVE)]  # it was trained on 5x5
     assert player.respond("final_status_list dead") == "= B5\nG1\n\n"
     owner = player.engine.owner(1)
     assert owner[1] == 1 and owner[15] > 0.7 and owner[48] == -1
@@ -583,19 +592,25 @@ def test_a_cleanup_captures_dead_stones_before_it_passes(player):
     assert player.respond("kgs-genmove_cleanup red").startswith("? no colour")
 
 
+def follow(player: Session, shares: dict[int, float]) -> None:
+    """Have people play these moves, as often as that."""
+    own, logits = player.engine.network, np.full(26, -99.0)
+    logits[[*shares]] = np.log([*shares.values()])
+    people = SimpleNamespace(evaluate_boards=lambda boards: SimpleNamespace(logits=[logits]))
+    player.engine.network = lambda is_human=False: (people, {}) if is_human else own()
+
+
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
     monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
     player.engine.config = PlayConfig(network, level=1)
-    popular = np.zeros(26)
-    popular[[6, 18]] = 0.6, 0.4  # B4 and D2
-    player.engine.policy = lambda board, checkpoint: popular
+    follow(player, {6: 0.6, 18: 0.4})  # B4 and D2
     moves = {player.respond("reg_genmove b")[2:4] for _ in range(40)}
     assert moves == {"B4", "D2"}
     player.engine.config = PlayConfig(network, level=9)  # thinks nine times, and D2 is better
     result = SimpleNamespace(moves={"visits": np.eye(26)[18]})
-    moves = [player.engine._move_like_a_person(BLACK, result) for _ in range(50)]
+    moves = [player.engine._move_like_a_person(BLACK, list(range(26)), result) for _ in range(50)]
     assert moves.count(18) > 40
-    del player.engine.policy
+    del player.engine.network
     assert re.fullmatch(r"= [A-E][1-5]\n\n", player.respond("genmove b"))
 
 
@@ -616,7 +631,7 @@ def prefer(player: Session, moves: list[int]) -> None:
         return lambda: SimpleNamespace(logits=priors, value=even, score=even)
 
     network = SimpleNamespace(begin=begin)
-    player.engine._evaluators[player.engine.config.checkpoint, 5] = network
+    player.engine._networks[player.engine.config.checkpoint, 5, 1] = network, {}
     player.engine.owner = lambda color: np.zeros(25)
 
 
@@ -626,17 +641,13 @@ def test_where_the_best_move_is_a_superko_it_plays_the_next_best(player):
     assert player.respond("reg_genmove w") == "= B4\n\n"
     assert player.engine.search_at(2).result(0).move == 12  # the search doesn't know the history
     prefer(player, [12, 25])  # and pass
-    player.engine._search = None
     assert player.respond("genmove w") == "= pass\n\n"
 
 
-def test_a_level_never_draws_a_superko(player, network, monkeypatch):
-    monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
+def test_a_level_never_draws_a_superko(player, network):
     retake(player)
     prefer(player, [12, 6])
-    popular = np.zeros(26)
-    popular[[12, 24]] = 0.999, 0.001  # C3 and E1
-    player.engine.policy = lambda board, checkpoint: popular
+    follow(player, {12: 0.999, 24: 0.001})  # C3 and E1
     for level in (1, 9):
         player.engine.config = PlayConfig(network, level=level)
         assert player.respond("reg_genmove w") == "= E1\n\n"
@@ -653,7 +664,7 @@ def test_a_size_that_the_network_does_not_know_is_said_on_stderr(player, capsys)
 
 def test_a_clock_loads_the_network_and_no_move_is_late(player):
     tell(player, "time_settings 0 1 1")
-    assert player.engine._evaluators
+    assert player.engine._networks
     tell(player, "boardsize 6")
     for color in "bwbw":
         started = time.monotonic()
@@ -730,7 +741,7 @@ def test_it_resigns_when_it_has_looked_lost_for_some_moves(player, monkeypatch):
     player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
     moves = [player.respond("genmove b") for _ in range(3)]
     assert moves[-1] == "= resign\n\n" and "= resign\n\n" not in moves[:2]
-    assert len(player.engine.moves) == 2
+    assert player.engine.board.num_moves == 2
     tell(player, "clear_board", "set_free_handicap A1 E5")
     assert "= resign\n\n" not in [player.respond("genmove w") for _ in range(6)]
     assert "= resign\n\n" in [player.respond("genmove w") for _ in range(3)]
@@ -745,16 +756,6 @@ def test_final_status_list(player):
     tell(player, "kata-set-rules japanese")
     assert player.respond("final_score") == "= B+6\n\n"  # 12 empty points, 1 dead stone, komi 7
     assert player.respond("final_status_list ill").startswith("? invalid status")
-
-
-def test_raw_network_output(player):
-    lines = player.respond("kata-raw-nn 0").strip().split("\n")
-    assert lines[0] == "= symmetry 0" and len(lines) == 6 + 5 + 2 + 5
-    at = lines.index("policy")
-    policy = [float(p) for row in lines[at + 1 : at + 6] for p in row.split()]
-    assert lines[at + 6].startswith("policyPass 0.")
-    assert sum(policy) + float(lines[at + 6].split()[1]) == pytest.approx(1, abs=1e-4)
-    assert lines[at + 7] == "whiteOwnership"
 
 
 KATA = (
@@ -780,13 +781,13 @@ def test_analysis(player):
 def test_analysis_with_a_move(player):
     answer = player.respond("kata-genmove_analyze b 10")
     assert re.fullmatch(rf"=\n({KATA}( {KATA})*\n)+play [A-E][1-5]\n\n", answer)
-    assert len(player.engine.moves) == 1
+    assert player.engine.board.num_moves == 1
     answer = player.respond("lz-genmove_analyze w 10 ownership true")
     assert re.fullmatch(rf"=\n({LZ}( {LZ})*{OWNERSHIP}\n)+play ([A-E][1-5]|pass)\n\n", answer)
     player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
     player.engine._num_lost[BLACK] = 2
     assert player.respond("kata-genmove_analyze b").endswith("play resign\n\n")
-    assert len(player.engine.moves) == 2
+    assert player.engine.board.num_moves == 2
 
 
 class Client:
@@ -843,12 +844,16 @@ def test_an_error_while_it_ponders_is_said_once_and_the_session_goes_on(network,
     session.respond("boardsize 5")
     calls, has_pondered = [], threading.Event()
 
-    def ponder() -> None:
-        calls.append(len(session.engine.moves))
+    think = session.engine.think
+
+    def ponder(color: int, interval_s: float, is_endless: bool = False):
+        if not is_endless:
+            return think(color, interval_s)
+        calls.append(session.engine.board.num_moves)
         has_pondered.set()
         raise RuntimeError("CUDA error:\nout of memory")
 
-    session.engine.ponder = ponder
+    session.engine.think = ponder
     client = Client(session)
     client.send(b"genmove b\n")
     assert has_pondered.wait(20)

@@ -3,7 +3,7 @@
 `owner` is (N * N,): +1 = a point that will be Black's, -1 = White's. Leaves out who says so.
 """
 
-import math
+from collections.abc import Iterable
 
 import numpy as np
 from msgspec.structs import replace
@@ -23,22 +23,14 @@ def counts_all(board: Board) -> bool:
 
 def find_chains(board: Board) -> list[list[int]]:
     """Return the points of every chain."""
-    stones = board.stones().ravel()
-    return [region for region in _regions(stones) if stones[region[0]] != EMPTY]
+    return sorted(_regions(board.stones() == BLACK) + _regions(board.stones() == WHITE))
 
 
 def dead_stones(board: Board, owner: np.ndarray) -> list[int]:
-    """Return the dead stones: by Benson's rule, else by the owner.
-
-    A chain is dead if its points are rather the opponent's; those of a seki aren't.
-    """
+    """Return the stones of chains that are the opponent's, by Benson's rule, else by the owner."""
     sides, alive = signs_of(board.stones().ravel()), signs_of(board.pass_alive().ravel())
-    dead = []
-    for chain in find_chains(board):
-        owned = alive[chain[0]] or owner[chain].mean()
-        if sides[chain[0]] * owned < 0:
-            dead += chain
-    return dead
+    owned = sides * np.where(alive, alive, owner)
+    return [stone for chain in find_chains(board) if owned[chain].mean() < 0 for stone in chain]
 
 
 def is_certain(board: Board, owner: np.ndarray) -> bool:
@@ -53,23 +45,18 @@ def is_settled(board: Board, owner: np.ndarray, dead: list[int]) -> bool:
 
 
 def find_seki(board: Board, dead: list[int]) -> set[int]:
-    """Return the points of seki, stones and eyes: two colours with a neutral point in common.
-
-    Neither of them has two eyes: a territory of EYES_POINTS, or two of any size. The dead
-    stones are taken off first.
-    """
+    """Return the points of seki, stones and eyes, once the dead stones are off the board."""
     board = take_off(board, dead)
-    stones, area, alive = (x.ravel() for x in (board.stones(), board.area(), board.pass_alive()))
-    empty = [region for region in _regions(stones) if stones[region[0]] == EMPTY]
-    weak, seki = [], set()
-    for group in (region for region in _regions(area) if area[region[0]] != EMPTY):
-        eyes = [len(region) for region in empty if region[0] in group]
-        is_safe = len(eyes) > 1 or sum(eyes) >= EYES_POINTS or alive[group].any()
-        weak += [] if is_safe else [group]
-    for neutral in (region for region in empty if area[region[0]] == EMPTY):
-        around = {near for move in neutral for near in neighbours(move, board.size)}
+    area, alive = board.area(), board.pass_alive().ravel()
+    empty, weak, seki = _regions(board.stones() == EMPTY), [], set()
+    for group in _regions(area == BLACK) + _regions(area == WHITE):
+        eyes = [len(points) for points in empty if points[0] in group]
+        if len(eyes) < 2 and sum(eyes) < EYES_POINTS and not alive[group].any():
+            weak.append(group)  # no two eyes: a territory of EYES_POINTS, or two of any size
+    for neutral in _regions(area == EMPTY):
+        around = neighbours(neutral, board.size)
         touching = [group for group in weak if not around.isdisjoint(group)]
-        if len({area[group[0]] for group in touching}) == 2:
+        if len({area.flat[group[0]] for group in touching}) == 2:  # of both colours
             seki.update(*touching)
     return seki
 
@@ -89,12 +76,10 @@ def score(board: Board, dead: list[int]) -> float:
     cleaned = take_off(board, dead)
     if board.rules.scoring == "area":
         return cleaned.score()
-    territory = signs_of(cleaned.area().ravel())
-    territory[cleaned.stones().ravel() != EMPTY] = 0
+    territory = signs_of(cleaned.area() * (cleaned.stones() == EMPTY)).ravel()
     territory[list(find_seki(board, dead))] = 0  # an eye in a seki is no territory
-    black_lost, white_lost = board.prisoners
-    lost = black_lost - white_lost + int(signs_of(board.stones().ravel()[dead]).sum())
-    return int(territory.sum()) - lost - board.rules.komi
+    lost = np.subtract(*board.prisoners) + signs_of(board.stones().ravel()[dead]).sum()
+    return int(territory.sum() - lost) - board.rules.komi
 
 
 def take_off(board: Board, dead: list[int]) -> Board:
@@ -105,21 +90,21 @@ def take_off(board: Board, dead: list[int]) -> Board:
     return start
 
 
-def neighbours(move: int, size: int) -> list[int]:
-    """Return the points next to a point."""
-    row, col = divmod(move, size)
-    near = ((row - 1, col), (row, col - 1), (row, col + 1), (row + 1, col))
-    return [r * size + c for r, c in near if 0 <= r < size and 0 <= c < size]
+def neighbours(points: Iterable[int], size: int) -> set[int]:
+    """Return the points next to any of some."""
+    steps = ((-1, 0), (0, -1), (0, 1), (1, 0))
+    near = {(p // size + down, p % size + right) for p in points for down, right in steps}
+    return {r * size + c for r, c in near if 0 <= r < size and 0 <= c < size}
 
 
-def _regions(values: np.ndarray) -> list[list[int]]:
-    """Return the connected points of one value, region by region; values: (N * N,)."""
-    size, unseen, regions = math.isqrt(len(values)), set(range(len(values))), []
+def _regions(mask: np.ndarray) -> list[list[int]]:
+    """Return the connected points of an (N, N) mask, region by region."""
+    unseen, regions = set(np.flatnonzero(mask).tolist()), []
     while unseen:
-        region = [unseen.pop()]
-        for move in region:  # grows as it goes
-            near = {n for n in neighbours(move, size) if values[n] == values[move]} & unseen
-            unseen -= near
-            region += near
+        edge = region = {min(unseen)}
+        while edge:
+            edge = neighbours(edge, len(mask)) & unseen - region
+            region = region | edge
+        unseen -= region
         regions.append(sorted(region))
-    return sorted(regions)
+    return regions

@@ -6,21 +6,22 @@ Leaves out the protocol itself. The network is loaded when something first needs
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .._board import Board, IllegalMove
 from ..config import PlayConfig, Rules, SearchConfig, change
-from ..coords import BLACK, EMPTY, opponent, sign_of
+from ..coords import BLACK, check_size, opponent, sign_of
 from ..record import GameRecord
 from . import endgame
 
 if TYPE_CHECKING:  # they need PyTorch
-    from ..evaluator import Evaluation, Evaluator
+    from ..evaluator import Evaluator
     from ..search import Search, SearchResult
 
 DEFAULT_VISITS = 200  # per move, where neither visits nor time are limited
@@ -30,25 +31,23 @@ LAG_S = 0.2  # kept back from every time limit
 RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
 LEVEL_VISITS = 16  # per move and level
 ALL_VISITS = 1 << 30  # that a tree has room for
-RESIGN = -1
-
-Kind = Literal["play", "suggest", "cleanup"]  # of `genmove`
 
 
 @dataclass
 class Clock:
     """Time settings, and what is left to each colour."""
 
-    main_s: float | None = None  # None: no limit
+    main_s: float = math.inf
     period_s: float = 0.0  # of overtime
-    stones: int = 0  # to play in a period
-    is_byoyomi: bool = False  # Japanese: a period begins again with every move
+    stones: int = 0  # to play in a period; 1: Japanese, and it begins again with every move
     left: dict[int, tuple[float, int]] = field(default_factory=dict)  # (seconds, stones) by colour
 
-    def limit(self, color: int, num_moves: int, size: int) -> float | None:
-        """Return how many seconds the next move of `color` may take, or None."""
-        if self.main_s is None and color not in self.left:
-            return None
+    def __post_init__(self) -> None:
+        if self.period_s > 0 and self.stones <= 0:  # GTP specification, 4.2
+            self.main_s = math.inf
+
+    def limit(self, color: int, num_moves: int, size: int) -> float:
+        """Return how many seconds the next move of `color` may take."""
         left_s, stones = self.left.get(color, (self.main_s, 0))
         if stones:
             return max(0.05, 0.9 * left_s / stones - LAG_S)
@@ -58,28 +57,26 @@ class Clock:
 
     def spend(self, color: int, seconds: float) -> None:
         """Take a move off main time, for clients that don't tell `time_left`."""
-        left_s, stones = self.left.get(color, (self.main_s or 0.0, 0))
-        if self.main_s is not None and not stones:
+        left_s, stones = self.left.get(color, (self.main_s, 0))
+        if not stones:
             self.left[color] = max(0.0, left_s - seconds), 0
 
     def tell(self, color: int, seconds: float, stones: int) -> None:
         """Note what a client says is left: 0 stones in main time, else those, or periods, to go."""
-        self.left[color] = max(0.0, seconds), max(0, min(stones, 1) if self.is_byoyomi else stones)
+        self.left[color] = seconds, max(0, min(stones, 1) if self.stones == 1 else stones)
 
 
 class Engine:
     """A game with its positions, a clock, and a search of the present position."""
 
-    def __init__(self, config: PlayConfig | None = None, rules: Rules | None = None) -> None:
-        self.config, self.clock = config or PlayConfig(), Clock()
+    def __init__(self, config: PlayConfig, rules: Rules | None = None) -> None:
+        self.config, self.clock = config, Clock()
         self.boards = [Board(9, rules or Rules())]  # the game's positions, the present one last
-        self.moves: list[tuple[int, int]] = []  # (colour, move), between those positions
         self.is_interrupted: Callable[[], bool] = lambda: True  # has another line arrived?
         self.must_hurry: Callable[[], bool] = lambda: False  # has `quit` arrived?
-        self.waits = False  # was the last command a move of its own?
-        self._num_lost: dict[int, int] = {}  # by colour: own moves in a row that looked lost
-        self._evaluators: dict[tuple[str, int], Evaluator] = {}  # by checkpoint and board size
-        self._infos: dict[str, dict] = {}  # what their checkpoints say of them
+        self.own: Board | None = None  # the position that its last move made
+        self._num_lost: Counter[int] = Counter()  # by colour: own moves in a row that looked lost
+        self._networks: dict[tuple[str, int, int], tuple[Evaluator, dict]] = {}
         self._search: Search | None = None
         self._root: Board | None = None  # where in the game it is
         self._rng = np.random.default_rng(self.config.seed)
@@ -89,22 +86,15 @@ class Engine:
         """Return the present position."""
         return self.boards[-1]
 
-    def start(
-        self, size: int, black: Iterable[int] = (), white: Iterable[int] = (), to_play: int = BLACK
-    ) -> None:
-        """Begin a game on an empty board, or with set-up stones. Raises ValueError."""
-        board = Board(size, self.board.rules, to_play)
-        board.place(black, white)
-        self.restart(board)
+    def start(self, size: int, *stones: Iterable[int], to_play: int = BLACK) -> None:
+        """Begin a game, with set-up stones of Black and of White if any. Raises ValueError."""
+        board = Board(check_size(size), self.board.rules, to_play)
+        board.place(*(stones or [()]))
+        self.boards = [board]
+        self._num_lost.clear()
+        self.start_clock()
 
-    def restart(self, board: Board) -> None:
-        """Begin a game at a position."""
-        self.boards, self.moves = [board], []
-        self._num_lost, self.waits = {}, False
-        self.clock.left.clear()
-        self._prepare()
-
-    def play(self, move: int, color: int) -> None:
+    def play(self, color: int, move: int) -> None:
         """Play a move of either colour; a colour may move twice in a row. Raises ValueError."""
         board = self.board.copy()
         try:
@@ -112,29 +102,20 @@ class Engine:
         except IllegalMove as error:
             raise ValueError(f"illegal move: {error}") from None
         self.boards.append(board)
-        self.moves.append((color, move))
-        self.waits = False
 
     def undo(self) -> None:
         """Take the last move back. Raises ValueError at the beginning."""
-        if not self.moves:
+        if len(self.boards) == 1:
             raise ValueError("cannot undo")
         self.boards.pop()
-        self.moves.pop()
-        self._num_lost, self.waits = {}, False
+        self._num_lost.clear()
 
-    def change_rules(self, rules: Rules) -> None:
-        """Go on under other rules or komi."""
+    def change_rules(self, rules: Rules | None = None, **values) -> None:
+        """Go on under other rules, or under these with other values. Raises ValueError."""
+        rules = change(rules or self.board.rules, **values)
         for board in self.boards:
             board.rules = rules
         self._root = None
-
-    def change_config(self, **values) -> None:
-        """Go on with other visits, time or threads. Raises ValueError."""
-        self.config = change(self.config, **values)
-        self._search = None
-        if "threads" in values:
-            self._evaluators.clear()
 
     def load(self, path: str, num_moves: int | None = None) -> None:
         """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
@@ -144,212 +125,169 @@ class Engine:
         if not isinstance(record, GameRecord):
             reason = record.reason if isinstance(record, Skipped) else "no file with a game"
             raise ValueError(f"cannot load file {path!r}: {reason}")
-        rules = change(self.board.rules, komi=record.rules.komi)
-        self.restart(record.board())
-        for move in record.moves.tolist()[:num_moves]:
-            self.play(move, self.board.to_play)
-        self.change_rules(rules)
+        rules = self.board.rules
+        self.start(record.size)
+        self.boards = [record.board(ply) for ply in range(1 + len(record.moves[:num_moves]))]
+        self.change_rules(rules, komi=record.rules.komi)
 
     def record(self) -> GameRecord:
         """Return the game so far; a pass stands between two moves of one colour."""
-        first, passes, moves = self.boards[0], self.board.size**2, []
-        to_play = start = self.moves[0][0] if self.moves else first.to_play
-        for color, move in self.moves:
-            moves += [move] if color == to_play else [passes, move]
-            to_play = opponent(color)
-        stones = first.stones().ravel()
-        setup = stones if stones.any() else None
+        (first, *others), moves = self.boards, []
+        start = to_play = opponent(others[0].to_play) if others else first.to_play
+        for board in others:
+            moves += [first.size**2] * (board.to_play == to_play) + [board.last_move]
+            to_play = board.to_play
+        setup = first.stones().ravel() if first.stones().any() else None
         return GameRecord(first.size, first.rules, np.array(moves, np.int16), start, setup)
 
     def position(self, color: int) -> Board:
         """Return the board with `color` to move, and in play again if the game was over."""
         board = self.board.copy()
-        if self._is_ending():
+        # As the search counts dead stones, it would end games by a pass that doesn't win.
+        if board.is_over or (board.num_passes and not endgame.counts_all(board)):
             board = endgame.take_off(board, [])
         board.to_play = color
         return board
 
-    def _is_ending(self) -> bool:
-        """Is the game over, or would a pass end it that the search can't count?
-
-        It counts dead stones as alive, so it would pass too soon where they will be taken off.
-        """
-        board = self.board
-        return board.is_over or (board.num_passes > 0 and not endgame.counts_all(board))
-
-    def evaluator(self, checkpoint: str | None = None) -> "Evaluator":
-        """Return a network's evaluator for the board's size, by default of the one that plays."""
+    def network(self, is_human: bool = False) -> tuple["Evaluator", dict]:
+        """Return the network that plays here, or that of people's moves, and its `info`."""
         from ..evaluator import make_evaluator
-        from .shipped import load_for
+        from .shipped import choose_network, load_for
 
         config, size = self.config, self.board.size
-        name = checkpoint or config.checkpoint
-        if (name, size) not in self._evaluators:
-            net, self._infos[name] = load_for(size, name)
-            self._evaluators[name, size] = make_evaluator(
-                net, size, device=config.device, max_batch=LEAVES, threads=config.threads
-            )
-        return self._evaluators[name, size]
+        name = choose_network(size, human=True) if is_human else config.checkpoint
+        key = name, size, config.threads
+        if key not in self._networks:
+            net, info = load_for(size, name)
+            options = {"device": config.device, "max_batch": LEAVES, "threads": config.threads}
+            self._networks[key] = make_evaluator(net, size, **options), info
+        return self._networks[key]
 
-    def start_clock(self, clock: Clock) -> None:
-        """Play with these time settings."""
-        self.clock = clock
-        self._prepare()
-
-    def _prepare(self) -> None:
-        """Load the network now if there is a clock, so that no move of the game pays for it."""
-        if self.clock.main_s is None:
-            return
-        from .shipped import choose_network
-
-        people = [choose_network(self.board.size, human=True)] if self.config.level else []
-        with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
-            for checkpoint in [None, *people]:
-                self.evaluator(checkpoint).evaluate_boards([self.board] * (LEAVES + 1))
-
-    def evaluate(self, board: Board, checkpoint: str | None = None) -> "Evaluation":
-        """Return a network's own opinion of a position, for the player to move: (1, ...)."""
-        return self.evaluator(checkpoint).evaluate_boards([board])
-
-    def policy(self, board: Board, checkpoint: str | None = None) -> np.ndarray:
-        """Return (A,) the probabilities that a network gives the moves, 0 where illegal."""
-        from ..evaluator import legal_policy
-
-        return legal_policy(self.evaluate(board, checkpoint).logits[0], board.legal_moves())
+    def start_clock(self, *settings: float) -> None:
+        """Play with the time settings of a `Clock`, or with those of before, from the start."""
+        self.clock = Clock(*settings) if settings else replace(self.clock, left={})
+        if self.clock.main_s < math.inf:  # load the network, so that no move pays for it
+            with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
+                for is_human in {False, self.config.level > 0}:
+                    self.network(is_human)[0].evaluate_boards([self.board] * (LEAVES + 1))
 
     def owner(self, color: int) -> np.ndarray:
         """Return (N * N,) whose the points will be with `color` to move, +1 = Black's."""
         from .shipped import predict_owner
 
-        evaluator, info = self.evaluator(), self._infos[self.config.checkpoint]
-        return predict_owner(self.position(color), evaluator, info)
+        return predict_owner(self.position(color), *self.network())
 
     def search_at(self, color: int) -> "Search":
         """Return the search, its root here with `color` to move; it keeps what it can."""
         from ..search import Search
 
-        evaluator, board, search = self.evaluator(), self.position(color), self._search
+        evaluator, board, search = self.network()[0], self.position(color), self._search
         leaves = max(1, min(LEAVES, self._limits(color)[0] // VISITS_PER_LEAF))
-        if search is None or (search.boards[0].size, search.config.leaves) != (board.size, leaves):
+        if search is None or (search.evaluator, search.config.leaves) != (evaluator, leaves):
             search = Search(evaluator, SearchConfig(leaves=leaves), [board], self._rng)
-        elif not self._follow(search, color):
+        elif not self._follow(search, board):
             search.reset(0, board)
         self._search, self._root = search, self.board
         return search
 
-    def _follow(self, search: "Search", color: int) -> bool:
-        """Play the moves since the last search in its tree, if they follow from it."""
+    def _follow(self, search: "Search", board: Board) -> bool:
+        """Play the moves since the last search in its tree; tell whether it is at `board` then."""
         if self._root not in self.boards:
             return False
-        moves = self.moves[self.boards.index(self._root) :]
-        if moves and self._is_ending():
-            return False
-        for mover, move in moves:
-            if mover != search.boards[0].to_play:
+        root = search.boards[0]
+        for later in self.boards[self.boards.index(self._root) + 1 :]:
+            if later.to_play == root.to_play:  # a colour moves twice in a row
                 return False
-            search.play(0, move)
-        return search.boards[0].to_play == color
+            search.play(0, later.last_move)
+        return (root.to_play, root.num_passes) == (board.to_play, board.num_passes)
 
     def _limits(self, color: int) -> tuple[int, float]:
         """Return how many visits and seconds of the clock a move of `color` may take."""
-        clock_s = self.clock.limit(color, len(self.moves), self.board.size)
+        clock_s = self.clock.limit(color, self.board.num_moves, self.board.size)
         visits = LEVEL_VISITS * self.config.level or self.config.visits
         if visits is None:
-            is_timed = self.config.time_s is not None or clock_s is not None
-            visits = ALL_VISITS if is_timed else DEFAULT_VISITS
-        return max(1, visits), math.inf if clock_s is None else clock_s
+            visits = ALL_VISITS if self.config.time_s or clock_s < math.inf else DEFAULT_VISITS
+        return max(1, visits), clock_s
 
-    def think(self, color: int, interval_s: float = math.inf) -> Iterator["Search"]:
-        """Search for as long as a move of `color` may take; yield the search now and then."""
-        started, (visits, clock_s) = time.monotonic(), self._limits(color)
+    def think(self, color: int, interval_s: float, is_endless: bool = False) -> Iterator["Search"]:
+        """Search for as long as a move of `color` may take; yield the search at each interval."""
+        started, (visits, clock_s), stop = time.monotonic(), self._limits(color), self.must_hurry
         search = self.search_at(color)  # may load the network, which --time doesn't count
         deadline = min(started + clock_s, time.monotonic() + (self.config.time_s or math.inf))
+        if is_endless:  # until a line arrives, and nothing is taken off the clock
+            visits, deadline, stop = ALL_VISITS, math.inf, self.is_interrupted
         is_done = False
         while not is_done:
             until = min(deadline, time.monotonic() + interval_s)
-            missing = max(1, visits - search.forest.num_visits(0))
-            search.run(missing, deadline=until, stop=self.must_hurry)
-            now = time.monotonic()
-            is_done = now < until or now >= deadline  # before its time: it has them, or no room
+            search.run(max(1, visits - search.forest.num_visits(0)), deadline=until, stop=stop)
+            while is_endless and time.monotonic() < until and not stop():
+                time.sleep(0.01)  # the tree is full
+            is_done = stop() or not until <= time.monotonic() < deadline  # before: no room
             yield search
-        self.clock.spend(color, time.monotonic() - started)
+        if not is_endless:
+            self.clock.spend(color, time.monotonic() - started)
 
-    def ponder(self) -> None:
-        """Think about the opponent's move, until a line arrives or the tree is full."""
-        search = self.search_at(opponent(self.moves[-1][0]))
-        search.run(ALL_VISITS, stop=self.is_interrupted)
-
-    def genmove(self, color: int, kind: Kind = "play", thought: "Search | None" = None) -> int:
-        """Return a move of `color`, or RESIGN; but for "suggest" the move is then on the board.
+    def genmove(self, color: int, kind: str = "play", search: "Search | None" = None) -> int | None:
+        """Return a move of `color`, or None to resign; but for "suggest" it is then on the board.
 
         A "cleanup" captures dead stones of the opponent before it passes; like "suggest" it doesn't
-        resign. thought: what `think` yielded last, where it has been thought already.
+        resign. search: what `think` yielded last, where it has been thought already.
         """
         move = self.board.size**2
         if not self._may_pass(color, kind == "cleanup"):
-            *_, search = [thought] if thought else self.think(color)
+            *_, search = [search] if search else self.think(color, math.inf)
             result = search.result(0)
             move = self._choose(color, result, kind == "cleanup")
             if kind == "play" and self._has_lost(color, move, result):
-                return RESIGN
+                return None
         if kind != "suggest":
-            self.play(move, color)
-            self.waits = True
+            self.play(color, move)
+            self.own = self.board
         return move
 
     def _choose(self, color: int, result: "SearchResult", is_cleanup: bool) -> int:
-        """Return the move that a search speaks for."""
-        board, passing, legal = self.board, self.board.size**2, self._legal(color)
+        """Return the move that a search speaks for, of those that the game's history allows."""
+        board, size = self.board, self.board.size
+        ranked = np.lexsort((-result.moves["prior"], -result.moves["visits"])).tolist()
         # The search, without the history, doesn't see every superko.
-        move = result.move if legal[result.move] else _best_of(np.flatnonzero(legal), result)
-        if is_cleanup and move == passing:
-            dead = endgame.dead_stones(board, self.owner(color))
-            theirs = [stone for stone in dead if board.stones().ravel()[stone] == opponent(color)]
-            near = {move for stone in theirs for move in endgame.neighbours(stone, board.size)}
-            return _best_of([move for move in near if legal[move]], result)
-        if self.config.level and move != passing:
-            return self._move_like_a_person(color, result)
-        return move
+        legal = [move for move in ranked if board.is_legal(move, color)]
+        best = result.move if result.move in legal else legal[0]
+        if best != size * size:
+            return self._move_like_a_person(color, legal, result) if self.config.level else best
+        if is_cleanup:
+            dead, stones = endgame.dead_stones(board, self.owner(color)), board.stones().ravel()
+            near = endgame.neighbours([m for m in dead if stones[m] == opponent(color)], size)
+            return next((move for move in legal if move in near), best)
+        return best
 
-    def _legal(self, color: int) -> np.ndarray:
-        """Return (A,) bool: the moves that the game's whole history allows."""
-        board = self.board
-        return np.array([board.is_legal(move, color) for move in range(board.size**2 + 1)])
+    def _move_like_a_person(self, color: int, legal: list[int], result: "SearchResult") -> int:
+        """Draw as many moves as the level from what people play; return the search's favourite."""
+        from ..evaluator import legal_policy
 
-    def _move_like_a_person(self, color: int, result: "SearchResult") -> int:
-        """Draw as many moves as the level from what people play; return what the search likes best.
-
-        Level 1 is a person's first idea, the higher ones think twice. Pass is the search's choice.
-        """
-        from .shipped import choose_network
-
-        network = choose_network(self.board.size, human=True)
-        policy = ((self.policy(self.position(color), network) + 1e-9) * self._legal(color))[:-1]
-        moves = self._rng.choice(len(policy), self.config.level, p=policy / policy.sum())
+        # Level 1 is a person's first idea, the higher ones think twice.
+        human, size = self.network(is_human=True)[0], self.board.size
+        logits = human.evaluate_boards([self.position(color)]).logits[0]
+        policy = legal_policy(logits[:-1], np.isin(np.arange(size * size), legal))
+        moves = self._rng.choice(len(policy), self.config.level, p=policy)
         return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 
     def _has_lost(self, color: int, move: int, result: "SearchResult") -> bool:
-        """Has it looked lost for RESIGN_MOVES moves?
-
-        In a handicap game White's first moves always do: he plays them.
-        """
-        if self.boards[0].stones().any() and len(self.moves) < self.board.size**2 // 4:
+        """Has it looked lost for RESIGN_MOVES moves?"""
+        # In a handicap game White's first moves always do: he plays them.
+        if self.boards[0].stones().any() and self.board.num_moves < self.board.size**2 // 4:
             return False
         if move != self.board.size**2:
             is_lost = (result.root["win"] + 1) / 2 < self.config.resign
-            self._num_lost[color] = self._num_lost.get(color, 0) + 1 if is_lost else 0
-        return self._num_lost.get(color, 0) >= RESIGN_MOVES
+            self._num_lost[color] = self._num_lost[color] + 1 if is_lost else 0
+        return self._num_lost[color] >= RESIGN_MOVES
 
     def _may_pass(self, color: int, is_cleanup: bool) -> bool:
-        """Need `color` not think: is nothing left to gain, or does a pass win?
-
-        Where dead stones count for the opponent they are captured first: the search sees to that.
-        """
+        """Need `color` not think: is nothing left to gain, or does a pass win?"""
         board, sign, stones = self.board, sign_of(color), self.board.stones().ravel()
-        alive, area = board.pass_alive(), board.area()
-        if (alive != EMPTY).all() and (alive == area).all():
+        alive = board.pass_alive()
+        if alive.all() and (alive == board.area()).all():
             return True
-        has_passed = self.moves[-1:] == [(opponent(color), board.size**2)]
+        has_passed = board.num_passes > 0 and board.to_play == color  # the opponent
         is_won = has_passed and not is_cleanup and sign * board.score() > 0
         if endgame.counts_all(board) and not is_cleanup:
             return is_won
@@ -358,12 +296,11 @@ class Engine:
             return False
         owner = self.owner(color)
         dead = endgame.dead_stones(board, owner)
-        if is_cleanup and opponent(color) in stones[dead]:
+        if is_cleanup and opponent(color) in stones[dead]:  # they are captured first
             return False
         if is_late and endgame.is_settled(board, owner, dead):
             return True
-        is_certain = endgame.is_certain(board, owner)
-        return is_won and is_certain and sign * endgame.score(board, dead) > 0
+        return is_won and endgame.is_certain(board, owner) and sign * endgame.score(board, dead) > 0
 
     def score(self) -> float:
         """Count the board as the rules say, Black minus White, dead stones taken off."""
@@ -371,14 +308,3 @@ class Engine:
         if not endgame.counts_all(board):
             dead = endgame.dead_stones(board, self.owner(board.to_play))
         return endgame.score(board, dead)
-
-    def statuses(self) -> dict[str, list[list[int]]]:
-        """Return the chains that are "alive", in "seki", and "dead"."""
-        return endgame.statuses(self.board, self.owner(self.board.to_play))
-
-
-def _best_of(moves: Iterable[int], result: "SearchResult") -> int:
-    """Return the move that a search likes best, or pass if there is none."""
-    visits, priors = result.moves["visits"], result.moves["prior"]
-    best = max(moves, key=lambda move: (visits[move], priors[move]), default=len(visits) - 1)
-    return int(best)

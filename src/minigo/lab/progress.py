@@ -118,7 +118,8 @@ def format_row(row: dict) -> str:
     """Write a row of the log for people."""
     losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
     counts = f"{row['games']} games, {row['elapsed_s'] / 60:.1f} min"
-    return f"cycle {row['cycle']}: {counts}, learning {row.get('learner_share', 0):.0%}, losses {losses}"
+    counts += f", learning {row.get('learner_share', 0):.0%}"
+    return f"cycle {row['cycle']}: {counts}, losses {losses}"
 
 
 def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:

@@ -33,8 +33,7 @@ def list_cores() -> list[int]:
 def pin_to_core(worker: int) -> None:
     """Keep this process on one core: two that move about slow each other down."""
     if hasattr(os, "sched_setaffinity"):
-        cores = list_cores()
-        os.sched_setaffinity(0, {cores[worker % len(cores)]})
+        os.sched_setaffinity(0, {list_cores()[worker % len(list_cores())]})
 
 
 def keep_big_buffers() -> None:
@@ -43,16 +42,12 @@ def keep_big_buffers() -> None:
     It made training on a CPU 1.1 to 1.7 times as fast. Nothing happens where there is no mallopt.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, as in malloc.h
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-        mallopt(-2, 1 << 28)  # M_TOP_PAD
+        for option, num_bytes in ((-3, 1 << 30), (-1, 1 << 30), (-2, 1 << 28)):  # as in malloc.h
+            mallopt(option, num_bytes)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all: a process killed on the way leaves the old one as it was.
-
-    It survives a power cut, too. Raises OSError with the file's name where it can't be written.
-    """
+    """Write a file whole or not at all, whatever ends the process; an OSError has its name."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -70,18 +65,16 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def choose_device(device: str) -> "torch.device":
-    """Turn "auto", "cpu", "cuda" or what PyTorch names a device into one that is there."""
+    """Turn "auto", "cpu" or "cuda" into a device that is there."""
     import torch  # in here, so that rules and files work without it
 
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: PyTorch finds no CUDA here")
-    return chosen
+    return torch.device(device)
 
 
 def is_bfloat16_fast(device: "torch.device") -> bool:
@@ -91,13 +84,6 @@ def is_bfloat16_fast(device: "torch.device") -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and _cpu_has("amx_tile", "avx512_bf16")
-
-
-def is_half_fast(device: "torch.device") -> bool:
-    """Tell whether `device` has instructions for float16: a GPU from Volta on."""
-    import torch
-
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
 
 
 def is_int8_fast() -> bool:

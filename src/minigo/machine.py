@@ -65,16 +65,18 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def choose_device(device: str) -> "torch.device":
-    """Turn "auto", "cpu" or "cuda" into a device that is there."""
+    """Turn "auto", "cpu", "cuda" or what PyTorch names a device into one that is there."""
     import torch  # in here, so that rules and files work without it
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r}: PyTorch finds no CUDA here")
-    return torch.device(device)
+    return chosen
 
 
 def is_bfloat16_fast(device: "torch.device") -> bool:

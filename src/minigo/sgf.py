@@ -11,12 +11,13 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 import numpy as np
 from sgfmill import sgf_grammar, sgf_properties
@@ -31,8 +32,7 @@ MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
-_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr"}
-_CHARSETS |= {b"sh": "shift_jis", b"sj": "shift_jis"}
+_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr", b"sh": "sjis", b"sj": "sjis"}
 _CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
 # Where a game begins for certain; "(;" alone may also begin a variation.
 _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
@@ -84,23 +84,28 @@ def read_names(path: str | Path) -> list[str]:
     """Return Black's name, White's, the result and the event of a file's first game, or ""."""
     for _, data in _open(Path(path)):
         tree = next(_parse_collection(_transcode(data)), None)
-        root = tree.sequence[0] if tree else {}
-        return [_text(root, name) for name in ("PB", "PW", "RE", "EV")]
-    return [""] * 4
-
-
-# ---- files and archives: each file's name with its bytes, or with the reason as a str ----
+        return [_text(tree.sequence[0] if tree else {}, name) for name in ("PB", "PW", "RE", "EV")]
 
 
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    """Yield the name and the bytes of each file, or of each in an archive, or why there are none.
+
+    What is broken or encrypted in an archive ends it.
+    """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     for file in list_files(path):
-        if not _is_hidden(file.relative_to(path)):
-            try:
-                yield from _read(file)
-            except OSError:
-                yield str(file), "unreadable"
+        if _is_hidden(file.relative_to(path)):
+            continue
+        try:
+            for member, open_member in _members(file):
+                with open_member() as stream:
+                    data = stream.read(MAX_FILE_BYTES + 1)
+                name = f"{file}:{member}" if member else str(file)
+                yield name, data if len(data) <= MAX_FILE_BYTES else "too large"
+        except _ARCHIVE_ERRORS as error:
+            reasons = {RuntimeError: "encrypted", PermissionError: "unreadable"}
+            yield str(file), reasons.get(type(error), "broken archive")
 
 
 def list_files(path: Path) -> list[Path]:
@@ -112,46 +117,23 @@ def _is_hidden(path: str | Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePath(path).parts)
 
 
-def _read(path: Path) -> Iterator[tuple[str, bytes | str]]:
+def _members(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+    """Yield the name of each file in an archive, or "" for a file that is none, and its opener."""
     with open(path, "rb") as file:
         head = file.read(512)
     opener = _OPENERS.get(head[:2], open)
-    try:
-        if head.startswith(b"PK"):
-            yield from _zip_members(path)
-        elif head[257:262] == b"ustar" or opener is not open and tarfile.is_tarfile(path):
-            yield from _tar_members(path)
-        else:
-            with opener(path, "rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-            yield str(path), data if len(data) <= MAX_FILE_BYTES else "too large"
-    except _ARCHIVE_ERRORS:
-        yield str(path), "broken archive"
-
-
-def _zip_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
-                continue
-            is_encrypted, is_large = info.flag_bits & 1, info.file_size > MAX_FILE_BYTES
-            data = "encrypted" if is_encrypted else "too large" if is_large else "broken archive"
-            if not (is_encrypted or is_large):
-                with suppress(*_ARCHIVE_ERRORS):
-                    data = archive.read(info)  # as much as it states at most
-            yield f"{path}:{info.filename}", data
-
-
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
-    with tarfile.open(path) as archive:
-        for info in archive:
-            if info.isfile() and not _is_hidden(info.name):
-                is_large = info.size > MAX_FILE_BYTES
-                data = "too large" if is_large else archive.extractfile(info).read()
-                yield f"{path}:{info.name}", data
-
-
-# ---- one file: its games as root properties and moves, then as records ----
+    if head.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not (info.is_dir() or _is_hidden(info.filename)):
+                    yield info.filename, partial(archive.open, info)
+    elif head[257:262] == b"ustar" or opener is not open and tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            for info in archive:
+                if info.isfile() and not _is_hidden(info.name):
+                    yield info.name, partial(archive.extractfile, info)
+    else:
+        yield "", partial(opener, path, "rb")
 
 
 def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecord | Skipped]:
@@ -161,13 +143,9 @@ def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecor
     number = 0
     for number, tree in enumerate(_parse_collection(_transcode(data)), start=1):
         try:
-            record, is_cut = _build_record(tree, is_session)
+            yield from _read_game(tree, is_session)
         except ValueError as error:
             yield Skipped(f"{name} game {number}", str(error))
-        else:
-            yield record
-            if is_cut:
-                yield Skipped(f"{name} game {number}", "moves after the end")
     if number == 0:
         yield Skipped(name, "not SGF" if data.strip() else "empty file")
 
@@ -218,8 +196,8 @@ def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, lis
     return root, colors, points
 
 
-def _build_record(tree: Coarse_game_tree | None, is_session: bool) -> tuple[GameRecord, bool]:
-    """Return the game, and whether moves after two passes were cut off; ValueError(reason)."""
+def _read_game(tree: Coarse_game_tree | None, is_session: bool) -> Iterator[GameRecord]:
+    """Yield the game, if it can be used; what can't raises ValueError(reason), after it, too."""
     if tree is None:
         raise ValueError("broken SGF")
     root, colors, points = _main_line(tree)
@@ -252,23 +230,19 @@ def _build_record(tree: Coarse_game_tree | None, is_session: bool) -> tuple[Game
     except ValueError as error:
         reason = "illegal move" if isinstance(error, IllegalMove) else "bad set-up"
         raise ValueError(reason) from None
-    return record, end < len(plies)
+    yield record
+    if end < len(plies):
+        raise ValueError("moves after the end")
 
 
 def _text(root: dict[str, list[bytes]], name: str) -> str:
-    return _parse_text(root[name][0]) if name in root else ""
-
-
-@lru_cache(4096)  # few values, many games
-def _parse_text(value: bytes) -> str:
-    value = sgf_grammar.simpletext_value(value).strip()
+    value = sgf_grammar.simpletext_value(root.get(name, [b""])[0]).strip()
     for codec in ("utf-8", "gb2312"):  # the latter takes hardly any text that is Latin-1
         with suppress(UnicodeDecodeError):
             return value.decode(codec)
     return value.decode("latin-1")
 
 
-@lru_cache
 def _parse_size(text: str) -> int:
     sides = set(re.findall(r"\d+", text)) or {"19"}
     size = int(sides.pop()[:4])
@@ -314,7 +288,6 @@ def _parse_setup(
     return (setup if setup.any() else None), num_free
 
 
-@lru_cache
 def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
     points = 0.5 if has_setup else Rules().komi
@@ -327,7 +300,6 @@ def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     return Rules("simple", True, "territory" if is_territory else "area", round(points * 2) / 2)
 
 
-@lru_cache(4096)
 def parse_result(text: str) -> tuple[float | None, float | None]:
     """Read RE in its many spellings as (result, score), both Black's; None where it doesn't say.
 
@@ -342,10 +314,10 @@ def parse_result(text: str) -> tuple[float | None, float | None]:
     if not winner:
         return None, None
     sign = 1.0 if winner["black"] else -1.0
-    points = _POINTS.fullmatch(winner["how"].strip())
-    if not points or not any(points.groups()):
-        return sign, None
-    margin = float((points[1] or "0").replace(",", ".")) + (0.5 if points[2] else 0)
+    whole, half = (
+        points.groups() if (points := _POINTS.fullmatch(winner["how"].strip())) else ("", "")
+    )
+    margin = float((whole or "0").replace(",", ".")) + (0.5 if half else 0)
     return sign, sign * margin if 0 < margin < 1000 else None
 
 
@@ -373,14 +345,13 @@ def format_sgf(
     in percent, of which Sabaki draws a graph (SBKV). `result` such as "B+R" says more than the
     record does; by default it is `format_result` of the record's.
     """
-    root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
     rules, is_japanese = record.rules, record.rules.scoring == "territory"
     name = "Japanese" if is_japanese else _RULES.get((rules.ko, rules.suicide), "Chinese")
-    root |= {"KM": f"{rules.komi:g}", "RU": name}
-    root |= {"RE": result or format_result(record.result, record.score), "SO": record.source}
+    root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
+    root |= {"KM": f"{rules.komi:g}", "RU": name, "SO": record.source, "EV": event}
+    root |= {"RE": result or format_result(record.result, record.score)}
     root |= {"PB": black, "PW": white, "BR": record.black_rank, "WR": record.white_rank}
-    nodes = [{name: [text] for name, text in (root | {"EV": event}).items() if text}]
-    nodes[0] |= _format_setup(record)
+    nodes = [{name: [text] for name, text in root.items() if text} | _format_setup(record)]
     for ply, move in enumerate(record.moves.tolist()):
         color = record.to_play if ply % 2 == 0 else 3 - record.to_play
         nodes.append({format_color(color): [format_point(move, record.size)]})
@@ -394,13 +365,13 @@ def format_sgf(
 
 
 def _format_setup(record: GameRecord) -> dict[str, list[str]]:
-    nodes = {"PL": [format_color(record.to_play)]}
-    if record.setup is None:
-        return nodes if record.to_play == WHITE else {}
+    node, has_setup = {}, record.setup is not None
     for name in ("AB", "AW"):
-        if moves := np.flatnonzero(record.setup == _SETUP[name]).tolist():
-            nodes[name] = [format_point(move, record.size) for move in moves]
-    num_black = len(nodes.get("AB", ()))
-    if "AW" not in nodes and record.to_play == WHITE and num_black >= 2:  # where SGF's HA begins
-        nodes["HA"] = [str(num_black)]
-    return nodes
+        if moves := np.flatnonzero(record.setup == _SETUP[name]).tolist() if has_setup else []:
+            node[name] = [format_point(move, record.size) for move in moves]
+    if has_setup or record.to_play == WHITE:
+        node["PL"] = [format_color(record.to_play)]
+    num_black = len(node.get("AB", ()))
+    if "AW" not in node and record.to_play == WHITE and num_black >= 2:  # where SGF's HA begins
+        node["HA"] = [str(num_black)]
+    return node

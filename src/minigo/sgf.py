@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import BinaryIO
 
 import numpy as np
 from sgfmill import sgf_grammar, sgf_properties
@@ -63,14 +62,13 @@ def load_games(
 ) -> Iterator[GameRecord | Skipped]:
     """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
 
-    Main line only. Folders are searched to the bottom, archives one level deep and in memory,
-    hidden files apart. Every game was played through on a `Board` under
-    `Rules("simple", suicide=True)`; what follows two passes is cut and reported as `Skipped`
-    after the game. `result` is None where the game ended on time or by forfeit: that says nothing
-    about the position. A komi that is not stated is the default of `Rules`, 0.5 with handicap.
-    Raises ValueError for a path that doesn't exist; with `strict` also for the first thing that
-    would be `Skipped`. `is_session`: a game as a client edits it, which may have no stone or move
-    yet, and goes on after two passes.
+    Main line only. Folders are searched to the bottom, archives one level deep, in memory; hidden
+    files are left alone. Every game was played through under `Rules("simple", suicide=True)`; what
+    follows two passes is `Skipped` after it. `result` is None where a game ended on time or by
+    forfeit: that says nothing about the position. Komi is by default that of `Rules`, 0.5 with
+    handicap. Raises ValueError for a path that doesn't exist, and if `strict` in place of the first
+    `Skipped`. is_session: a game as a client edits it, which may have no stone or move yet, and
+    goes on after two passes.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
@@ -88,24 +86,17 @@ def read_names(path: str | Path) -> list[str]:
 
 
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
-    """Yield the name and the bytes of each file, or of each in an archive, or why there are none.
-
-    What is broken or encrypted in an archive ends it.
-    """
+    """Yield the name and the bytes of each file, or each in an archive, or why there are none."""
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     for file in list_files(path):
-        if _is_hidden(file.relative_to(path)):
-            continue
-        try:
-            for member, open_member in _members(file):
-                with open_member() as stream:
-                    data = stream.read(MAX_FILE_BYTES + 1)
-                name = f"{file}:{member}" if member else str(file)
-                yield name, data if len(data) <= MAX_FILE_BYTES else "too large"
-        except _ARCHIVE_ERRORS as error:
-            reasons = {RuntimeError: "encrypted", PermissionError: "unreadable"}
-            yield str(file), reasons.get(type(error), "broken archive")
+        if not _is_hidden(file.relative_to(path)):
+            try:
+                for member, open_member in _members(file):
+                    yield f"{file}:{member}" if member else str(file), _load(open_member)
+            except _ARCHIVE_ERRORS as error:
+                is_unreadable = isinstance(error, PermissionError)
+                yield str(file), "unreadable" if is_unreadable else "broken archive"
 
 
 def list_files(path: Path) -> list[Path]:
@@ -117,7 +108,7 @@ def _is_hidden(path: str | Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePath(path).parts)
 
 
-def _members(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
+def _members(path: Path) -> Iterator[tuple[str, Callable]]:
     """Yield the name of each file in an archive, or "" for a file that is none, and its opener."""
     with open(path, "rb") as file:
         head = file.read(512)
@@ -134,6 +125,17 @@ def _members(path: Path) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
                     yield info.name, partial(archive.extractfile, info)
     else:
         yield "", partial(opener, path, "rb")
+
+
+def _load(open_member: Callable) -> bytes | str:
+    try:
+        with open_member() as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except tarfile.TarError:
+        raise  # nothing is to be found after it
+    except _ARCHIVE_ERRORS as error:
+        return "encrypted" if type(error) is RuntimeError else "broken archive"
+    return data if len(data) <= MAX_FILE_BYTES else "too large"
 
 
 def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecord | Skipped]:
@@ -179,7 +181,10 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
 
 
 def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, list[bytes]]:
-    """Return the properties until the first move, and the moves' colours and points."""
+    """Return the properties until the first move, and the moves' colours and points.
+
+    First moves that are the stones of a handicap become set-up.
+    """
     root, colors, points = {}, "", []
     for node in sgf_grammar.main_sequence_iter(tree):
         if not points:
@@ -193,6 +198,12 @@ def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, lis
             if name == "B" or name == "W":
                 colors += name * len(values)
                 points += values
+    handicap = _text(root, "HA")
+    count = int(handicap[:4]) if handicap.isdecimal() and _SETUP.keys().isdisjoint(root) else 0
+    if 2 <= count <= MAX_SIZE**2:
+        if colors[: count + 1] not in ("B" * count, "B" * count + "W"):
+            raise ValueError("handicap without stones")
+        root["AB"], points, colors = points[:count], points[count:], colors[count:]
     return root, colors, points
 
 
@@ -204,9 +215,7 @@ def _read_game(tree: Coarse_game_tree | None, is_session: bool) -> Iterator[Game
     if _text(root, "GM") not in ("1", ""):
         raise ValueError("not Go")
     size = _parse_size(_text(root, "SZ"))
-    plies = [_parse_point(point, size) for point in points]
-    setup, num_free = _parse_setup(root, colors, plies, size)
-    colors, plies = colors[num_free:], plies[num_free:]
+    setup, plies = _parse_setup(root, size), [_parse_point(point, size) for point in points]
     if not plies and setup is None and not is_session:
         raise ValueError("no moves")
     if "BB" in colors or "WW" in colors:
@@ -227,16 +236,22 @@ def _read_game(tree: Coarse_game_tree | None, is_session: bool) -> Iterator[Game
     )
     try:
         record.board(len(record.moves))
-    except ValueError as error:
-        reason = "illegal move" if isinstance(error, IllegalMove) else "bad set-up"
-        raise ValueError(reason) from None
+    except IllegalMove:
+        raise ValueError("illegal move") from None
+    except ValueError:
+        raise ValueError("bad set-up") from None
     yield record
     if end < len(plies):
         raise ValueError("moves after the end")
 
 
 def _text(root: dict[str, list[bytes]], name: str) -> str:
-    value = sgf_grammar.simpletext_value(root.get(name, [b""])[0]).strip()
+    return _parse_text(root[name][0]) if name in root else ""
+
+
+@lru_cache(4096)  # few values, many games
+def _parse_text(value: bytes) -> str:
+    value = sgf_grammar.simpletext_value(value).strip()
     for codec in ("utf-8", "gb2312"):  # the latter takes hardly any text that is Latin-1
         with suppress(UnicodeDecodeError):
             return value.decode(codec)
@@ -257,35 +272,24 @@ def _parse_point(value: bytes, size: int) -> int:
         point = sgf_properties.interpret_go_point(b"".join(value.lower().split()), size)
     except ValueError:
         raise ValueError("point off the board") from None
-    return size * size if point is None else _to_move(*point, size)
+    if point is None:
+        return size * size
+    row, col = point  # sgfmill counts rows from below
+    return (size - 1 - row) * size + col
 
 
-def _to_move(row: int, col: int, size: int) -> int:
-    return (size - 1 - row) * size + col  # sgfmill counts rows from below
-
-
-def _parse_setup(
-    root: dict[str, list[bytes]], colors: str, plies: list[int], size: int
-) -> tuple[np.ndarray | None, int]:
-    """Return the set-up stones, and how many of the first moves are handicap stones."""
-    setup, num_free, handicap = np.zeros(size * size, np.int8), 0, _text(root, "HA")
-    names = [name for name in _SETUP if name in root]
-    presenter = sgf_properties.Presenter(size, "UTF-8")
-    for name in names:
+def _parse_setup(root: dict[str, list[bytes]], size: int) -> np.ndarray | None:
+    setup, presenter = np.zeros(size * size, np.int8), sgf_properties.Presenter(size, "UTF-8")
+    for name in [name for name in _SETUP if name in root]:
         try:
             points = presenter.interpret(name, [b"".join(v.lower().split()) for v in root[name]])
         except ValueError:
             raise ValueError("point off the board") from None
-        moves = [_to_move(*point, size) for point in points]
+        moves = [(size - 1 - row) * size + col for row, col in points]
         if _SETUP[name] and setup[moves].any():
             raise ValueError("bad set-up")
         setup[moves] = _SETUP[name]
-    if not names and handicap.isdecimal() and 2 <= int(handicap[:4]) <= size * size:
-        num_free = int(handicap)
-        if colors[: num_free + 1] not in ("B" * num_free, "B" * num_free + "W"):
-            raise ValueError("handicap without stones")
-        setup[plies[:num_free]] = BLACK
-    return (setup if setup.any() else None), num_free
+    return setup if setup.any() else None
 
 
 def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
@@ -300,6 +304,7 @@ def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     return Rules("simple", True, "territory" if is_territory else "area", round(points * 2) / 2)
 
 
+@lru_cache(4096)
 def parse_result(text: str) -> tuple[float | None, float | None]:
     """Read RE in its many spellings as (result, score), both Black's; None where it doesn't say.
 
@@ -314,9 +319,8 @@ def parse_result(text: str) -> tuple[float | None, float | None]:
     if not winner:
         return None, None
     sign = 1.0 if winner["black"] else -1.0
-    whole, half = (
-        points.groups() if (points := _POINTS.fullmatch(winner["how"].strip())) else ("", "")
-    )
+    points = _POINTS.fullmatch(winner["how"].strip())
+    whole, half = points.groups() if points else ("", "")
     margin = float((whole or "0").replace(",", ".")) + (0.5 if half else 0)
     return sign, sign * margin if 0 < margin < 1000 else None
 
@@ -365,13 +369,13 @@ def format_sgf(
 
 
 def _format_setup(record: GameRecord) -> dict[str, list[str]]:
-    node, has_setup = {}, record.setup is not None
-    for name in ("AB", "AW"):
-        if moves := np.flatnonzero(record.setup == _SETUP[name]).tolist() if has_setup else []:
-            node[name] = [format_point(move, record.size) for move in moves]
-    if has_setup or record.to_play == WHITE:
-        node["PL"] = [format_color(record.to_play)]
-    num_black = len(node.get("AB", ()))
-    if "AW" not in node and record.to_play == WHITE and num_black >= 2:  # where SGF's HA begins
-        node["HA"] = [str(num_black)]
-    return node
+    setup, is_white = record.setup, record.to_play == WHITE
+    if setup is None:
+        return {"PL": ["W"]} if is_white else {}
+    moves = {name: np.flatnonzero(setup == _SETUP[name]).tolist() for name in ("AB", "AW")}
+    node = {
+        name: [format_point(m, record.size) for m in moves[name]] for name in moves if moves[name]
+    }
+    if is_white and not moves["AW"] and len(moves["AB"]) >= 2:  # where SGF's HA begins
+        node["HA"] = [str(len(moves["AB"]))]
+    return node | {"PL": [format_color(record.to_play)]}

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-from minigo.cli import SECTIONS, main  # noqa: E402
+from minigo.cli import main  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
 from minigo.lab import bench  # noqa: E402
 
+SECTIONS = ("board", "tree", "net", "selfplay", "train", "run", "gtp")
 RESULTS = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
 TINY = Recipe(
     size=9,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 
 from minigo import cli
@@ -49,7 +50,7 @@ def networks(files) -> dict[str, str]:
 WRONG = [  # what is typed, and what the one line has to name
     ("", "SUBCOMMAND"),
     ("dance", "dance"),
-    ("train", "RECIPE.toml"),
+    ("train", "RECIPE"),
     ("train {missing}", "{missing}"),
     ("train {folder}", "{folder}"),
     ("train {unknown_toml}", "sise"),
@@ -64,7 +65,7 @@ WRONG = [  # what is typed, and what the one line has to name
     ("imitate {garbage_sgf} --out {folder}/a.pt --size 5", "{garbage_sgf}"),
     ("imitate {garbage_sgf} --out {folder}/a.pt --size 5 --strict", "not SGF"),
     ("imitate {game_sgf} --out {folder}/a.pt --size 26", "'26'"),
-    ("imitate {game_sgf} --out {folder}/a.pt --size 9,x", "'x'"),
+    ("imitate {game_sgf} --out {folder}/a.pt --size 9,x", "'9,x'"),
     ("evaluate {missing} {game_sgf} --positions 0", "'0'"),
     ("imitate {game_sgf} --out {folder}/a.pt --minutes 0", "'0'"),
     ("imitate {game_sgf} --out {folder}/a.pt --minutes nan", "'nan'"),
@@ -102,8 +103,8 @@ WRONG = [  # what is typed, and what the one line has to name
     ("gtp --time never", "'never'"),
     ("gtp --rules ing", "'ing'"),
     ("gtp --komi inf", "'inf'"),
-    ("gtp --resign 2", "resign = 2.0"),
-    ("gtp --level 10", "level = 10"),
+    ("gtp --resign 2", "--resign: '2'"),
+    ("gtp --level 10", "--level: '10'"),
     ("gtp --threads 0", "'0'"),
     ("match {network} {network} --games 2 --rules ing", "'ing'"),
     ("gtp 9x9 19x19", "19x19"),
@@ -185,7 +186,8 @@ def test_evaluate_and_info_json(networks, files, capsys):
 
 
 def test_numbers_that_json_does_not_have_become_null(capsys):
-    cli._print({"a": float("nan"), "b": [float("inf"), 1.5], "c": {1: None}}, True)
+    found = {"a": float("nan"), "b": [float("inf"), np.float64(1.5)], "c": {1: None}}
+    cli._report(lambda: found, json=True)
     assert last_object(capsys) == {"a": None, "b": [None, 1.5], "c": {"1": None}}
 
 

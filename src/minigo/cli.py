@@ -1,24 +1,81 @@
 """The command line: parses, calls, prints; every subcommand's work is in a module of its own.
 
-With --json the last line of stdout is one JSON object; progress and logs go to stderr. Bad input is
-one line on stderr and exit status 2.
+A subcommand is a function: its docstring is the help, its parameters are arguments and options, of
+which `Options` or `PlayConfig` has type, bounds, help, default. With --json stdout's last line is
+one JSON object; progress and logs go to stderr. Bad input is one line on stderr and exit status 2.
 """
 
 import argparse
-import json
+import inspect
+import json as json_module
 import math
 import os
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import fields
 
 from . import __version__
-from .config import RULES, PlayConfig, Rules, change, check, load_recipe
-from .coords import check_size
+from .config import RULES, Count, Komi, PlayConfig, Positive, Size, Weight, change, load_recipe
 from .machine import format_error
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
-SECTIONS = ("board", "tree", "net", "selfplay", "train", "run", "gtp")  # of `bench`
-LEVEL_HELP = "weaker, with moves that people play: 1 for beginners; default: as strong as it can"
+Found = dict | tuple[dict, str]  # what a subcommand found, with a text for people or as a table
+
+
+class Options(Struct, kw_only=True):
+    """What subcommands may be told, as typed; `train_start` is what `start` means to `train`."""
+
+    recipe: Annotated[str, "a TOML file"]
+    set: Annotated[list[str], "KEY=VALUE, in place of the recipe's"] = ()
+    root: Annotated[str, "folder of selfplay/ and checkpoints/"] = "."
+    no_match: Annotated[bool, "don't measure the last network"] = False
+    paths: Annotated[list[str], "SGF files, folders, archives"]
+    out: Annotated[str, "what to write: a checkpoint, or a folder"]
+    net: Annotated[str, "blocks and channels of the network"] = "b6c96"
+    train_start: Annotated[Literal["zero", "imitation"], "without human games or with"] = None
+    start: Annotated[str, "begin with a checkpoint trained before, of any board size"] = None
+    imitate_size: Annotated[tuple[Size, ...], "9, or 9,19; default: 9"] = (9,)
+    min_rank: Annotated[str, "of the weaker player: 3d, 9p, 2350"] = None
+    strict: Annotated[bool, "stop at the first broken game"] = False
+    evaluate_checkpoint: Annotated[str, "path or shipped name"]
+    held_out: Annotated[bool, "of archives that it may have learned from, what it hasn't"] = False
+    positions: Annotated[Positive, "at most so many of a board size, a random choice"] = 100_000
+    a: Annotated[str, "the player whose result is reported"]
+    b: Annotated[str, "its opponent"]
+    games: Annotated[Positive, "to play"]
+    at_once: Annotated[Count, "games in flight; default: as many as suit the players"] = 0
+    sgf: Annotated[str, "folder to write the games to"] = None
+    players: Annotated[list[str], "default: the networks that ship for the size, and GNU Go"] = ()
+    rate_visits: Annotated[tuple[Count, ...], "of each network; default: 0,16,64,256,1024"] = None
+    sprt: Annotated[Weight, "Elo that neighbours are told apart by, to stop early; 0: never"] = 50.0
+    workers: Annotated[Count, "processes; default: one per core"] = 0
+    game: Annotated[str, "an SGF file"]
+    analyze_checkpoint: Annotated[str, "that searches; default: the size's, or 9x9"] = None
+    human: Annotated[str, "network of human games; default: the size's, or 9x9-human"] = None
+    move: Annotated[Positive, "only this one, from 1"] = None
+    analyze_sgf: Annotated[str, "write the game there, with what was found, for Sabaki"] = None
+    surprises: Annotated[bool, "only moves that people would hardly play, and blunders"] = False
+    quick: Annotated[bool, "within ten minutes on two cores"] = False
+    run: Annotated[list[str], "folder of a run's networks, checkpoints/RECIPE, to compare"] = ()
+    sections: Annotated[list[str], "default: all"] = ()
+    compile: Annotated[bool, "train: measure torch.compile, too; it takes minutes"] = False
+    info_checkpoint: Annotated[str, "or a run's folder; default: those that ship"] = None
+    lessons_minutes: Annotated[Weight, "default: 7.5 if quick, else 2 a player; 0: none"] = None
+    minutes: Annotated[float, Meta(gt=0, le=1e9), "of this sitting"] = None
+    size: Annotated[Size, "of the board"] = 9
+    rules: Annotated[Literal[tuple(RULES)], "of the game"] = "tromp-taylor"
+    komi: Annotated[Komi, "points for White"] = RULES["tromp-taylor"].komi
+    seed: Annotated[Count, "of random choices"] = 1
+    json: Annotated[bool, "end with one JSON object on stdout"] = False
+
+
+_FIELDS = {f.name.removesuffix("_s"): f for kind in (PlayConfig, Options) for f in fields(kind)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         options = vars(build_parser(words[:1]).parse_args(words))
-        options.pop("run")(**options)
+        options.pop("command")(**options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -39,158 +96,100 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _refuse(message: str) -> None:
-    raise ValueError(message)  # instead of argparse's usage and exit
-
-
-def _print(values: dict, json: bool, text: str | None = None) -> None:
-    """Print what came out: as one line of JSON, or as `text` or a table of the values."""
-    print(_format_json(values) if json else "\n".join(_rows(values)) if text is None else text)
-
-
-def _format_json(values) -> str:
-    """Write strict JSON: a number that isn't finite is null."""
-
-    def clean(value):
-        if isinstance(value, dict):
-            return {str(key): clean(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(inner) for inner in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(clean(values))
-
-
-def _rows(values: dict, indent: str = "") -> list[str]:
-    rows, width = [], max((len(str(key)) for key in values), default=0)
-    for key, value in values.items():
-        if isinstance(value, dict):
-            rows += [f"{indent}{key}", *_rows(value, indent + "  ")]
-        else:
-            rows.append(
-                f"{indent}{key:{width}}  {f'{value:.4g}' if type(value) is float else value}"
-            )
-    return rows
-
-
-# ---- types of values: argparse shows the message of an ArgumentTypeError ----
-
-
-def _number(kind: type, low: float, is_open: bool = False):
-    """Return an argparse type: a finite number of at least `low`, or above it."""
-
-    def parse(text: str):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = math.nan
-        if not low <= number < math.inf or (is_open and number == low):
-            name = "a whole number" if kind is int else "a number"
-            bound = f"above {low:g}" if is_open else f"of at least {low:g}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {bound}")
-        return number
-
-    return parse
-
-
-def _checked(parse, what: str):
-    """Return an argparse type: what `parse` makes of a text, unless it raises ValueError."""
-
-    def checked(text: str):
-        try:
-            return parse(text)
-        except (ValueError, OverflowError, argparse.ArgumentTypeError):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
-
-    return checked
-
-
-_parse_size = _checked(lambda text: check_size(int(text)), "a board size from 2 to 19")
-
-
-def _parse_sizes(text: str) -> tuple[int, ...]:
-    return tuple(map(_parse_size, text.split(",")))
-
-
-_SHARED = {  # options that several subcommands have
-    "--size": {"type": _parse_size, "default": 9, "help": "of the board; default: %(default)s"},
-    "--rules": {
-        "choices": tuple(RULES),
-        "default": "tromp-taylor",
-        "help": f"{', '.join(RULES)}; default: %(default)s",
-        "metavar": "R",
-    },
-    "--komi": {
-        "type": _checked(
-            lambda text: change(Rules(), komi=float(text)).komi, "a whole or half number"
-        ),
-        "default": Rules().komi,
-        "help": "points for White; default: %(default)g",
-    },
-    "--time": {"type": _number(float, 0, True), "metavar": "S", "help": "seconds per move"},
-    "--seed": {"type": _number(int, 0), "default": 1, "help": "default: %(default)s"},
-    "--threads": {"type": _number(int, 1), "default": 1, "help": "default: %(default)s"},
-    "--device": {"choices": ("auto", "cpu", "cuda"), "default": "auto", "help": "default: auto"},
-    "--json": {"action": "store_true", "help": "end with one JSON object on stdout"},
-}
-
-
-def _share(parser, *names: str) -> None:
-    for name in names:
-        parser.add_argument(name, **_SHARED[name])
-
-
-# ---- subcommands: the options of each, and the call that it is ----
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise ValueError(message)  # instead of its usage and exit
 
 
 def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
     """Return the parser; the help of the subcommand that `words` begin with is complete."""
-    description = "A small Go engine that really is AlphaGo and AlphaZero."
-    parser = argparse.ArgumentParser("minigo", description=description)
-    parser.error = _refuse
+    parser = _Parser("minigo", description="A small Go engine that is AlphaGo and AlphaZero.")
     parser.add_argument("--version", action="version", version=f"minigo {__version__}")
     commands = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
-    for add, run, summary in (
-        (_add_train, _train, "run a recipe; the same command again resumes it"),
-        (
-            _add_imitate,
-            _imitate,
-            "train a network on human games; the same command again resumes it",
-        ),
-        (_add_evaluate, _evaluate, "measure how well a network predicts games"),
-        (_add_match, _match, "play a match and report the Elo difference"),
-        (_add_rate, _rate, "put players on an Elo ladder; the same command again goes on"),
-        (_add_gtp, _gtp, "speak GTP, for Sabaki and others"),
-        (_add_analyze, _analyze, "look at the moves of a game with a network"),
-        (_add_lessons, _lessons, "measure the three lessons, and make a page of them"),
-        (_add_bench, _bench, "measure speeds"),
-        (_add_info, _info, "say what a checkpoint is and how it was made"),
-    ):
-        name = run.__name__[1:]
+    for command in COMMANDS:
+        name, signature = command.__name__[1:], inspect.signature(command)
+        summary, _, epilog = inspect.getdoc(command).partition("\n\n")
         subparser = commands.add_parser(name, help=summary, description=summary)
-        subparser.error = _refuse
-        subparser.set_defaults(run=run)
-        add(subparser)
-        if name in ("gtp", "bench") and name in words:
-            subparser.epilog = _describe(name)
-            subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        subparser.epilog = name in words and _describe(name) or epilog
+        for parameter in signature.parameters.values():
+            _add_argument(subparser, name, parameter)
+        subparser.set_defaults(command=command)
+        if signature.return_annotation is Found:
+            _add_argument(subparser, name, inspect.signature(_report).parameters["json"])
+            subparser.set_defaults(command=partial(_report, command))
     return parser
 
 
-def _add_train(parser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE.toml")
-    parser.add_argument(
-        "--start", choices=("zero", "imitation"), help="without or with human games; names the run"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--root", default=".", help="folder of selfplay/ and checkpoints/")
-    parser.add_argument("--no-match", action="store_true", help="don't measure the last network")
-    _share(parser, "--json")
+def _add_argument(parser: _Parser, command: str, parameter: inspect.Parameter) -> None:
+    """Add an option for a keyword-only parameter, or an argument; its own default goes first."""
+    name, is_option = parameter.name, parameter.kind is parameter.KEYWORD_ONLY
+    field = _FIELDS.get(f"{command}_{name}") or _FIELDS[name]
+    default = field.default if parameter.default is parameter.empty else parameter.default
+    kind, *_, text = get_args(field.type)
+    is_list, is_required = get_origin(kind) is list, default is msgspec.NODEFAULT
+    if default and not (is_list or is_required or "default" in text):
+        text += "; default: %(default)s"
+    how = {"help": text, "default": default}
+    if kind is bool:
+        how["action"] = "store_true"
+    elif is_list and is_option:
+        how |= {"action": "append", "default": list(default)}
+    elif get_origin(kind) is Literal:
+        how["choices"] = get_args(kind)
+    elif not is_list:
+        how["type"] = partial(_read, field.type)
+    if is_option:
+        parser.add_argument(f"--{name.replace('_', '-')}", required=is_required, **how)
+    else:
+        one, many = (None, "+") if is_required else ("?", "*")
+        parser.add_argument(name, metavar=name.upper(), nargs=many if is_list else one, **how)
 
 
-def _train(recipe, start, overrides, root, no_match, json) -> None:
+def _read(kind: type, text: str) -> object:
+    """Convert a word, or the words between commas that a tuple is of, within the bounds."""
+    try:
+        is_tuple = get_origin(get_args(kind)[0]) is tuple
+        return msgspec.convert(text.split(",") if is_tuple else text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {str(error).partition(', got')[0]}") from None
+
+
+def _report(command: Callable[..., Found], *, json: bool, **options) -> None:
+    """Print what a subcommand found: as one line of JSON, or as its text or a table."""
+    found = command(**options)
+    values, text = found if isinstance(found, tuple) else (found, None)
+    if json:  # by msgspec, which makes null of a number that isn't finite
+        text = json_module.dumps(msgspec.json.decode(msgspec.json.encode(values, enc_hook=float)))
+    print("\n".join(_rows(values)) if text is None else text)
+
+
+def _rows(values: dict, indent: str = "") -> Iterator[str]:
+    width = max((len(str(key)) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from (f"{indent}{key}", *_rows(value, indent + "  "))
+        else:
+            text = f"{value:.4g}" if type(value) is float else value
+            yield f"{indent}{key:{width}}  {text}"
+
+
+def _describe(name: str) -> str | None:
+    """Return the end of a help that its own module knows."""
+    if name == "gtp":
+        from .play.gtp import describe_commands
+
+        return f"commands:\n{describe_commands()}"
+    if name == "bench":
+        from .lab.bench import DESCRIPTION
+
+        return DESCRIPTION
+
+
+def _train(recipe, *, start, set, root, no_match) -> Found:
+    """Run a recipe; the same command again resumes it."""
     name = Path(recipe).stem + (f"-{start}" if start else "")  # a recipe's two runs, side by side
-    recipe = load_recipe(recipe, [f'start="{start}"'] * bool(start) + overrides)
+    recipe = load_recipe(recipe, [f'start="{start}"'] * bool(start) + set)
     from .lab.progress import follow, format_rows, measure
     from .loop import run
 
@@ -200,213 +199,103 @@ def _train(recipe, start, overrides, root, no_match, json) -> None:
     program = Path(sys.executable).with_name("minigo")
     text = f"The engine for Sabaki: {program} gtp {network.resolve()}"
     text = f"{format_rows(rows)}\n{text}" if rows else text
-    _print({"network": str(network), "matches": rows}, json, text)
+    return {"network": str(network), "matches": rows}, text
 
 
-def _add_imitate(parser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
-    parser.add_argument("--net", default="b6c96", dest="network", help="default: %(default)s")
-    text = "begin with a network that was trained before, of any board size"
-    parser.add_argument("--start", metavar="CHECKPOINT", help=text)
-    parser.add_argument("--minutes", type=_number(float, 0, True), default=10.0, help="default: 10")
-    parser.add_argument("--min-rank", metavar="RANK", help="of the weaker player: 3d, 9p, 2350")
-    parser.add_argument("--strict", action="store_true", help="stop at the first broken game")
-    parser.add_argument("--size", type=_parse_sizes, default=(9,), help="9, or 9,19; default: 9")
-    _share(parser, "--seed", "--device", "--json")
-
-
-def _imitate(json, **options) -> None:
+def _imitate(paths, *, out, net, start, minutes=10, min_rank, strict, size, seed, device) -> Found:
+    """Train a network on human games; the same command again resumes it."""
     from .imitation import imitate
 
-    _print(imitate(**options), json)
+    games = {"size": size, "min_rank": min_rank, "strict": strict}
+    how = {"network": net, "start": start, "minutes": minutes, "seed": seed, "device": device}
+    return imitate(paths, out=out, **games, **how)
 
 
-def _add_evaluate(parser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="SGF files, folders, archives")
-    text = "of archives that it learned from, or may have, only the games that were left out"
-    parser.add_argument("--held-out", action="store_true", help=text)
-    text = "at most so many of a board size, a random choice; default: %(default)s"
-    parser.add_argument(
-        "--positions",
-        type=_number(int, 1),
-        dest="max_positions",
-        metavar="N",
-        default=100_000,
-        help=text,
-    )
-    _share(parser, "--size", "--device", "--json")
-    parser.set_defaults(size=None)
-
-
-def _evaluate(json, **options) -> None:
+def _evaluate(checkpoint, paths, *, held_out, positions, size=None, device) -> Found:
+    """Measure how well a network predicts games."""
     from .lab.accuracy import evaluate
 
-    _print(evaluate(**options), json)
+    limits = {"held_out": held_out, "max_positions": positions, "size": size}
+    return evaluate(checkpoint, paths, device=device, **limits)
 
 
-def _add_match(parser) -> None:
-    parser.epilog = (
-        "A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS or gtp:COMMAND."
-    )
-    parser.add_argument("a", metavar="A", help="the player whose result is reported")
-    parser.add_argument("b", metavar="B")
-    parser.add_argument("--games", type=_number(int, 1), required=True, metavar="N")
-    limits = parser.add_mutually_exclusive_group()
-    text = "per move of a network, 0: its bare policy; default: %(default)s"
-    limits.add_argument("--visits", type=_number(int, 0), default=64, metavar="V", help=text)
-    _share(limits, "--time")
-    parser.add_argument("--sgf", metavar="DIR", help="write the games there")
-    parser.add_argument("--at-once", type=_number(int, 1), default=0, metavar="N", help="games")
-    _share(parser, "--size", "--rules", "--komi", "--seed", "--threads", "--device", "--json")
+def _match(
+    a, b, *, games, visits=None, time, sgf, at_once, size, rules, komi, seed, threads, device
+) -> Found:
+    """Play a match and report the Elo difference.
 
-
-def _match(a, b, games, visits, time, rules, komi, at_once, json, **options) -> None:
+    A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS or gtp:COMMAND. Without
+    --visits and --time a network searches 64 visits per move; 0 is its bare policy.
+    """
     from .play.match import MatchConfig, match, parse_player
 
-    players = [parse_player(text, visits, time) for text in (a, b)]
+    if time and visits is not None:
+        raise ValueError("--time: not allowed with --visits")
+    players = [parse_player(text, 64 if visits is None else visits, time) for text in (a, b)]
     rules = change(RULES[rules], komi=komi)
-    config = MatchConfig(rules=rules, games_at_once=at_once, **options)
-    _print(match(*players, games, config), json)
+    return match(*players, games, MatchConfig(size, rules, seed, device, threads, sgf, at_once))
 
 
-def _add_rate(parser) -> None:
-    parser.epilog = (
-        "A player is CHECKPOINT (with each of the visits), CHECKPOINT@VISITS, gnugo (three levels) "
-        "or gtp:COMMAND. GNU Go level 10 is 0 Elo; without it, the first player."
-    )
-    text = "default: the networks that ship for the board size, and GNU Go where it is installed"
-    parser.add_argument("players", nargs="*", metavar="PLAYER", help=text)
-    parser.add_argument("--out", default="ladder", metavar="DIR", help="default: %(default)s")
-    visits = _checked(_parse_counts, "numbers such as 0,16,64")
-    text = "of each network; default: 0,16,64,256,1024"
-    parser.add_argument("--visits", type=visits, metavar="V,V", help=text)
-    text = "in the folder, all sittings together; default: %(default)s"
-    parser.add_argument("--games", type=_number(int, 1), default=1000, metavar="N", help=text)
-    parser.add_argument("--minutes", type=_number(float, 0, True), help="of this sitting")
-    text = "stop once it is known of all neighbours who is stronger, by a sequential test of plus "
-    text += "against minus so many Elo; 0: never; default: %(default)g"
-    parser.add_argument("--sprt", type=_number(float, 0), default=50.0, metavar="ELO", help=text)
-    parser.add_argument("--workers", type=_number(int, 1), default=0, help="default: one per core")
-    _share(parser, "--size", "--komi", "--json")
+def _rate(
+    players, *, out="ladder", visits, games=1000, minutes, sprt, workers, size, komi
+) -> Found:
+    """Put players on an Elo ladder; the same command again goes on.
 
-
-def _parse_counts(text: str) -> list[int]:
-    return [_number(int, 0)(count) for count in text.split(",")]
-
-
-def _rate(players, out, visits, games, minutes, sprt, workers, size, komi, json) -> None:
+    A player is CHECKPOINT (with each of the visits), CHECKPOINT@VISITS, gnugo (three levels) or
+    gtp:COMMAND. GNU Go level 10 is 0 Elo; without it, the first player.
+    """
     from .lab.ladder import VISITS, format_ladder, list_players, rate
     from .play.match import MatchConfig
 
     players = list_players(players, visits or VISITS, size)
+    config = MatchConfig(size, change(RULES["tromp-taylor"], komi=komi))
     limits = {"max_games": games, "minutes": minutes or math.inf, "sprt_elo": sprt}
-    config = MatchConfig(size=size, rules=Rules(komi=komi))
     report = rate(players, out, config, workers=workers, **limits)
-    _print(report, json, format_ladder(report))
+    return report, format_ladder(report)
 
 
-def _add_gtp(parser) -> None:
-    parser.add_argument("checkpoint", nargs="?", default="9x9", help="default: %(default)s")
-    text = "per move at most; default: 200, or as time allows"
-    parser.add_argument("--visits", type=_number(int, 0), metavar="V", help=text)
-    parser.add_argument("--level", type=_number(int, 0), default=0, metavar="1-9", help=LEVEL_HELP)
-    text = "think on the opponent's time, too"
-    parser.add_argument("--ponder", action="store_true", help=text)
-    text = "chance of winning below which it resigns; 0: never; default: %(default)s"
-    parser.add_argument("--resign", type=float, default=0.02, metavar="P", help=text)
-    text = "of a level's moves; default: others each time"
-    parser.add_argument("--seed", type=_number(int, 0), help=text)
-    _share(parser, "--time", "--rules", "--komi", "--threads", "--device")
-
-
-def _describe(name: str) -> str:
-    """Return the end of a subcommand's help that its own module knows."""
-    if name == "gtp":
-        from .play.gtp import describe_commands
-
-        return f"commands:\n{describe_commands()}"
-    from .lab.bench import DESCRIPTION
-
-    return DESCRIPTION
-
-
-def _gtp(rules, komi, time, **options) -> None:
+def _gtp(
+    checkpoint, *, visits, level, ponder, resign, seed=None, time, rules, komi, threads, device
+) -> None:
+    """Speak GTP, for Sabaki and others; with 200 visits per move, or as time allows."""
     from .play.gtp import run
 
-    run(check(PlayConfig, {"time_s": time, **options}), change(RULES[rules], komi=komi))
+    config = PlayConfig(checkpoint, visits, time, level, resign, ponder, device, threads, seed)
+    run(config, change(RULES[rules], komi=komi))
 
 
-def _add_analyze(parser) -> None:
-    parser.add_argument("game", metavar="GAME.sgf")
-    text = "the network that searches; default: the one that ships for the size, else 9x9"
-    parser.add_argument("--checkpoint", help=text)
-    text = "the network of human games; default: the one that ships for the size, else 9x9-human"
-    parser.add_argument("--human", metavar="CHECKPOINT", help=text)
-    parser.add_argument("--move", type=_number(int, 1), metavar="K", help="only this one, from 1")
-    parser.add_argument("--visits", type=_number(int, 1), default=64, help="default: %(default)s")
-    text = "only moves that people would hardly play and the search prefers, and blunders"
-    parser.add_argument("--surprises", action="store_true", help=text)
-    text = "write the game there, with comments and a graph of win rates for Sabaki"
-    parser.add_argument("--sgf", metavar="FILE", help=text)
-    _share(parser, "--threads", "--device", "--json")
-
-
-def _analyze(game, checkpoint, human, move, visits, surprises, json, **options) -> None:
+def _analyze(game, *, checkpoint, human, move, visits=64, surprises, sgf, threads, device) -> Found:
+    """Look at the moves of a game with a network."""
     from .lab.analyze import analyze, format_table
 
+    options = {"sgf": sgf, "threads": threads, "device": device}
     report = analyze(game, checkpoint, human, move, visits, **options)
-    _print(report, json, format_table(report, surprises))
+    return report, format_table(report, surprises)
 
 
-def _add_lessons(parser) -> None:
-    parser.add_argument("--out", default="lessons", metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--quick", action="store_true", help="within ten minutes on two cores")
-    text = "of games, in this sitting; 0: only the page, from the games that are there; "
-    text += "default: 7.5 if quick, else 2 for each player"
-    parser.add_argument("--minutes", type=_number(float, 0), help=text)
-    text = "a run's folder of networks, checkpoints/RECIPE, for strength against training time"
-    parser.add_argument("--run", action="append", default=[], metavar="DIR", dest="runs", help=text)
-    parser.add_argument("--workers", type=_number(int, 1), default=0, help="default: one per core")
-    _share(parser, "--size", "--json")
-
-
-def _lessons(json, out, **options) -> None:
+def _lessons(*, out="lessons", quick, minutes, run, workers, size) -> Found:
+    """Measure the three lessons, and make a page of them."""
     from .lab.lessons import format_lessons, lessons
 
-    report = lessons(out, **options)
-    _print(
-        report, json, f"{format_lessons(report)}\nThe page: {Path(out, 'lessons.html').resolve()}"
-    )
+    report = lessons(out, quick=quick, minutes=minutes, size=size, runs=run, workers=workers)
+    page = Path(out, "lessons.html").resolve()
+    return report, f"{format_lessons(report)}\nThe page: {page}"
 
 
-def _add_bench(parser) -> None:
-    section = _checked(lambda text: SECTIONS[SECTIONS.index(text)], f"one of {', '.join(SECTIONS)}")
-    parser.add_argument("sections", nargs="*", type=section, metavar="SECTION", help="default: all")
-    text = "train: measure torch.compile, too; it takes minutes to compile"
-    parser.add_argument("--compile", action="store_true", help=text)
-    _share(parser, "--json")
-
-
-def _bench(sections, json, compile) -> None:
+def _bench(sections, *, compile, device, json) -> None:
+    """Measure speeds."""
     from .lab.bench import run
 
-    run(sections, json, compile)
+    run(sections, json, compile, device)
 
 
-def _add_info(parser) -> None:
-    text = "or the folder of a run's networks; default: the networks that ship with minigo"
-    parser.add_argument("checkpoint", nargs="?", help=text)
-    _share(parser, "--json")
-
-
-def _info(checkpoint, json) -> None:
-    if checkpoint and Path(checkpoint).is_dir():
-        from .lab.progress import describe_run
-
-        values, text = describe_run(checkpoint)
-        return _print(values, json, text)
+def _info(checkpoint) -> Found:
+    """Say what a checkpoint is and how it was made."""
     from .checkpoint import describe
+    from .lab.progress import describe_run
 
-    _print(describe(checkpoint), json)
+    is_run = checkpoint and Path(checkpoint).is_dir()
+    return describe_run(checkpoint) if is_run else describe(checkpoint)
+
+
+COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _analyze, _lessons, _bench, _info)

@@ -4,6 +4,7 @@ Numbers that no recipe sets stand beside their formula instead. `check` refuses 
 wrong type and a value out of range by a ValueError that names it.
 """
 
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -19,6 +20,7 @@ Size = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e30)]
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # cuda:1 is the second card
+Komi = Annotated[float, Meta(ge=-1000, le=1000, multiple_of=0.5)]
 
 Config = TypeVar("Config", bound=Struct)
 
@@ -29,8 +31,7 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     ko: Literal["simple", "positional", "situational"] = "positional"  # the latter two: superko
     suicide: bool = True  # may a move take its own chain off the board?
     scoring: Literal["area", "territory"] = "area"  # territory: only for the count of a GTP game
-    # Points for White; 7 is the fair value of 9x9 under area scoring.
-    komi: Annotated[float, Meta(ge=-1000, le=1000, multiple_of=0.5)] = 7.0
+    komi: Komi = 7.0  # points for White; 7 is the fair value of 9x9 under area scoring
 
 
 # As KataGo names them: https://lightvector.github.io/KataGo/rules.html
@@ -67,8 +68,7 @@ class SelfplayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     # others; 0: every move gets the full search. On 9x9 it cost 95 Elo (selfplay/LOG.md).
     full_frac: Annotated[float, Meta(ge=0.01, le=1)] = 0.25
     cheap_simulations: Count = 0
-    # Mean of the exponential that says how many first moves are drawn from the raw policy, rounded
-    # down (KataGo, Appendix D).
+    # First moves drawn from the raw policy: exponential's mean, rounded down (KataGo, Appendix D)
     opening_moves: Weight = 4.0
     halflife: Annotated[float, Meta(ge=0.01)] = 9.0  # of the temperature, in moves: N (KataGo: 19)
     max_moves_per_point: Annotated[float, Meta(ge=0.01)] = 1.75  # a game is counted at that * N * N
@@ -87,17 +87,17 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlayConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How `minigo gtp` plays."""
+    """How `minigo gtp` plays, with the help for its options (`cli.py`)."""
 
-    checkpoint: str = "9x9"  # path or shipped name
-    visits: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None  # per move at most
-    time_s: Annotated[float, Meta(ge=0.01, le=1e6)] | None = None  # the same, whatever the clock
-    level: Annotated[int, Meta(ge=0, le=9)] = 0  # 1 to 9: weaker, like a person; 0: its best
-    resign: Annotated[float, Meta(ge=0, lt=1)] = 0.02  # chance below which it resigns; 0: never
-    ponder: bool = False  # think while the opponent does
-    device: Device = "auto"
-    threads: Annotated[int, Meta(ge=1, le=256)] = 1
-    seed: Count | None = None  # of a level's moves; None: other moves in each session
+    checkpoint: Annotated[str, "path or shipped name"] = "9x9"
+    visits: Annotated[Annotated[int, Meta(ge=0, le=1 << 30)] | None, "per move at most"] = None
+    time_s: Annotated[Annotated[float, Meta(ge=0.01, le=1e6)] | None, "seconds per move"] = None
+    level: Annotated[int, Meta(ge=0, le=9), "1 to 9: weaker, like a person; 0: its best"] = 0
+    resign: Annotated[float, Meta(ge=0, lt=1), "chance below which it resigns; 0: never"] = 0.02
+    ponder: Annotated[bool, "think while the opponent does"] = False
+    device: Annotated[Device, "of the networks"] = "auto"
+    threads: Annotated[int, Meta(ge=1, le=256), "of each network"] = 1
+    seed: Annotated[Count | None, "of a level's moves; None: others in each session"] = None
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,25 +160,16 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
     try:
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         for override in overrides:
-            _apply(values, override)
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise ValueError(f"--set {override!r} is not key=value")
+            with suppress(tomllib.TOMLDecodeError):
+                value = tomllib.loads(f"value = {value}")["value"]
+            *tables, name = key.strip().split(".")
+            try:
+                reduce(lambda table, key: table.setdefault(key, {}), tables, values)[name] = value
+            except (AttributeError, TypeError):  # a number or a text has no keys
+                raise ValueError(f"unknown key {key.strip()}") from None
         return check(Recipe, values)
     except ValueError as error:  # TOML's and Unicode's are such, too
         raise ValueError(f"{path}: {error}") from None
-
-
-def _apply(values: dict, override: str) -> None:
-    import tomllib
-
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise ValueError(f"--set {override!r} is not key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, name = key.strip().split(".")
-    for table in tables:
-        values = values.setdefault(table, {})
-        if not isinstance(values, dict):
-            raise ValueError(f"unknown key {key.strip()}")
-    values[name] = value

@@ -18,7 +18,7 @@ from ._board import Board
 from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
 from .cuda import Graph
-from .machine import choose_device, is_bfloat16_fast, is_half_fast, is_int8_fast
+from .machine import choose_device, is_bfloat16_fast, is_int8_fast
 from .network import PolicyValueNet, fold, merge, planes_of
 from .openvino_backend import OpenVinoBackend
 
@@ -104,7 +104,7 @@ class TorchBackend:
         self.device, self.size = device, size
         names = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}
         self.dtype = torch.bfloat16 if is_bfloat16_fast(device) else torch.float32
-        if is_half_fast(device):
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):  # Volta
             self.dtype = torch.float16
         self.name = f"PyTorch {device} {names[self.dtype]}"
         self._net: PolicyValueNet | None = None

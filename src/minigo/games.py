@@ -1,9 +1,8 @@
 """People's games: archives read once and packed, filtered, without duplicates, some held out.
 
-A large archive's games are kept packed in the user's cache folder, five times as fast to read; it
-may be deleted at any time. A game is known by a hash of its first moves that is the same in all
-eight orientations: it finds duplicates, and chooses the games that are held out, so that no game
-ever moves between the two.
+A large archive's games are kept packed in the user's cache folder, five times as fast to read. A
+hash of a game's first moves, the same in all eight orientations, finds duplicates and chooses the
+games that are held out, so that no game ever moves between the two.
 """
 
 import hashlib
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from .coords import symmetry_table
@@ -44,41 +42,35 @@ def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[Ga
         name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=12).hexdigest()
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         packed = Path(cache, "minigo", f"{name}.games")
-        if (games := _load(packed, stamp)) is not None:
-            yield from games
-            continue
-        games = []
-        for game in load_games([path]):
-            games.append(game)
-            yield game
-        _save(packed, stamp, games)
+        yield from _load(packed, stamp) or _pack(path, packed, stamp)
 
 
-def _load(packed: Path, stamp: str) -> list[GameRecord | Skipped] | None:
-    """Return what is packed, or None unless it is whole and of this very archive."""
-    try:
+def _load(packed: Path, stamp: str) -> list[GameRecord | Skipped]:
+    """Return what is packed, or nothing unless it is whole and of this very archive."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
         about = json.loads(packed.with_suffix(".json").read_text())
-        if about["stamp"] != stamp:
-            return None
         games, problem = read_records(packed)
-        skipped = [Skipped("", reason) for reason in Counter(about["left_out"]).elements()]
-        return None if problem or len(games) != about["games"] else games + skipped
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        if (about["stamp"], about["games"], problem) == (stamp, len(games), None):
+            return games + [Skipped("", why) for why in Counter(about["left_out"]).elements()]
+    return []
 
 
-def _save(packed: Path, stamp: str, games: list[GameRecord | Skipped]) -> None:
-    """Pack what was read, if the cache can be written, and last the note that it is whole."""
-    records = [game for game in games if isinstance(game, GameRecord)]
+def _pack(path: Path, packed: Path, stamp: str) -> Iterator[GameRecord | Skipped]:
+    """Read games and pack them, if the cache can be written, and last the note that says so."""
+    games = []
+    for game in load_games([path]):
+        games.append(game)
+        yield game
     left_out = Counter(game.reason for game in games if isinstance(game, Skipped))
-    about = {"stamp": stamp, "games": len(records), "left_out": left_out}
+    about = {"stamp": stamp, "games": len(games) - left_out.total(), "left_out": left_out}
     try:
         packed.parent.mkdir(parents=True, exist_ok=True)
         for stale in (packed, packed.with_suffix(PART)):
             stale.unlink(missing_ok=True)
         with RecordWriter(packed) as writer:
-            for record in records:
-                writer.write(record)
+            for game in games:
+                if isinstance(game, GameRecord):
+                    writer.write(game)
         write_whole(packed.with_suffix(".json"), json.dumps(about))
     except OSError:
         with suppress(OSError):
@@ -103,37 +95,30 @@ def load_human_games(
     holdout_frac: float = HOLDOUT_FRAC,
 ) -> HumanGames:
     """Read games, drop what is no use, and split the rest; sizes of None take every board."""
-    lowest = None if min_rank is None else parse_rank(min_rank)
+    lowest = parse_rank(min_rank or "")
     if min_rank is not None and lowest is None:
         raise ValueError(f"{min_rank!r} is not a rank such as 3d, 9p or 2350")
     games, seen = HumanGames(), set()
     for game in tqdm(read_games(paths, strict), desc="reading", unit=" games", mininterval=0.5):
-        if isinstance(game, Skipped):
-            games.left_out[game.reason] += 1
-        elif reason := _reason_against(game, sizes, lowest):
-            games.left_out[reason] += 1
-        elif (key := game_key(game)) in seen:
-            games.left_out["duplicate"] += 1
+        is_game = isinstance(game, GameRecord)
+        reason = _reason_against(game, sizes, lowest) if is_game else game.reason
+        if reason or (key := game_key(game)) in seen:
+            games.left_out[reason or "duplicate"] += 1
         else:
             seen.add(key)
-            is_held_out = key < holdout_frac * 2**64
-            (games.held_out if is_held_out else games.training).append(game)
+            (games.held_out if key < holdout_frac * 2**64 else games.training).append(game)
     return games
 
 
-def _reason_against(
-    game: GameRecord, sizes: Collection[int] | None, lowest: float | None
-) -> str | None:
+def _reason_against(game: GameRecord, sizes: Collection[int] | None, lowest: float | None) -> str:
     if sizes is not None and game.size not in sizes:
         return f"not {format_sizes(sizes)}"
     if len(game.moves) < game.size:
         return f"under {game.size} moves"
-    if lowest is None:
-        return None
     ranks = parse_rank(game.black_rank), parse_rank(game.white_rank)
-    if None in ranks:
+    if lowest is not None and None in ranks:
         return "rank unknown"
-    return "rank too low" if min(ranks) < lowest else None
+    return "rank too low" if lowest is not None and min(ranks) < lowest else ""
 
 
 def format_sizes(sizes: Collection[int]) -> str:
@@ -152,8 +137,7 @@ def game_key(record: GameRecord) -> int:
     table = symmetry_table(record.size)
     texts = [to[moves[:SAME_MOVES]].astype("<i2").tobytes() for to in table]
     if record.setup is not None:
-        stones = np.empty((len(table), area), np.int8)
-        np.put_along_axis(stones, table[:, :-1], record.setup[None], axis=1)
+        stones = record.setup[table[:, :-1].argsort(axis=1)]  # the way back of each symmetry
         texts = [row.tobytes() + text for row, text in zip(stones, texts, strict=True)]
     prefix = bytes((record.size, record.to_play))
     return int.from_bytes(hashlib.blake2b(prefix + min(texts), digest_size=8).digest(), "big")
@@ -168,13 +152,12 @@ def parse_rank(text: str) -> float | None:
     text = text.strip().lower().translate(_NUMERALS)
     if re.fullmatch(r"\d{3,4}\??", text):
         return (int(text.rstrip("?")) - 2000) / 100
-    match = _RANK.match(text)
-    if not match:
+    if not (match := _RANK.match(text)):
         return None
-    number, kind, rest = int(match[1]), match[2], match[3]
+    number, kind, rest = match.groups()
     if kind in "k級级":
-        return 1.0 - number
-    return number + 9.0 if kind == "p" or "p" in rest else float(number)
+        return 1.0 - int(number)
+    return float(number) + (9 if kind == "p" or "p" in rest else 0)
 
 
 def format_left_out(games: HumanGames) -> str:

@@ -11,10 +11,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path, PurePath
 
@@ -31,8 +31,7 @@ MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
-_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr"}
-_CHARSETS |= {b"sh": "shift_jis", b"sj": "shift_jis"}
+_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr", b"sh": "sjis", b"sj": "sjis"}
 _CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
 # Where a game begins for certain; "(;" alone may also begin a variation.
 _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
@@ -63,14 +62,13 @@ def load_games(
 ) -> Iterator[GameRecord | Skipped]:
     """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
 
-    Main line only. Folders are searched to the bottom, archives one level deep and in memory,
-    hidden files apart. Every game was played through on a `Board` under
-    `Rules("simple", suicide=True)`; what follows two passes is cut and reported as `Skipped`
-    after the game. `result` is None where the game ended on time or by forfeit: that says nothing
-    about the position. A komi that is not stated is the default of `Rules`, 0.5 with handicap.
-    Raises ValueError for a path that doesn't exist; with `strict` also for the first thing that
-    would be `Skipped`. `is_session`: a game as a client edits it, which may have no stone or move
-    yet, and goes on after two passes.
+    Main line only. Folders are searched to the bottom, archives one level deep, in memory; hidden
+    files are left alone. Every game was played through under `Rules("simple", suicide=True)`; what
+    follows two passes is `Skipped` after it. `result` is None where a game ended on time or by
+    forfeit: that says nothing about the position. Komi is by default that of `Rules`, 0.5 with
+    handicap. Raises ValueError for a path that doesn't exist, and if `strict` in place of the first
+    `Skipped`. is_session: a game as a client edits it, which may have no stone or move yet, and
+    goes on after two passes.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
@@ -84,23 +82,21 @@ def read_names(path: str | Path) -> list[str]:
     """Return Black's name, White's, the result and the event of a file's first game, or ""."""
     for _, data in _open(Path(path)):
         tree = next(_parse_collection(_transcode(data)), None)
-        root = tree.sequence[0] if tree else {}
-        return [_text(root, name) for name in ("PB", "PW", "RE", "EV")]
-    return [""] * 4
-
-
-# ---- files and archives: each file's name with its bytes, or with the reason as a str ----
+        return [_text(tree.sequence[0] if tree else {}, name) for name in ("PB", "PW", "RE", "EV")]
 
 
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
+    """Yield the name and the bytes of each file, or each in an archive, or why there are none."""
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder")
     for file in list_files(path):
         if not _is_hidden(file.relative_to(path)):
             try:
-                yield from _read(file)
-            except OSError:
-                yield str(file), "unreadable"
+                for member, open_member in _members(file):
+                    yield f"{file}:{member}" if member else str(file), _load(open_member)
+            except _ARCHIVE_ERRORS as error:
+                is_unreadable = isinstance(error, PermissionError)
+                yield str(file), "unreadable" if is_unreadable else "broken archive"
 
 
 def list_files(path: Path) -> list[Path]:
@@ -112,46 +108,34 @@ def _is_hidden(path: str | Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePath(path).parts)
 
 
-def _read(path: Path) -> Iterator[tuple[str, bytes | str]]:
+def _members(path: Path) -> Iterator[tuple[str, Callable]]:
+    """Yield the name of each file in an archive, or "" for a file that is none, and its opener."""
     with open(path, "rb") as file:
         head = file.read(512)
     opener = _OPENERS.get(head[:2], open)
+    if head.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not (info.is_dir() or _is_hidden(info.filename)):
+                    yield info.filename, partial(archive.open, info)
+    elif head[257:262] == b"ustar" or opener is not open and tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            for info in archive:
+                if info.isfile() and not _is_hidden(info.name):
+                    yield info.name, partial(archive.extractfile, info)
+    else:
+        yield "", partial(opener, path, "rb")
+
+
+def _load(open_member: Callable) -> bytes | str:
     try:
-        if head.startswith(b"PK"):
-            yield from _zip_members(path)
-        elif head[257:262] == b"ustar" or opener is not open and tarfile.is_tarfile(path):
-            yield from _tar_members(path)
-        else:
-            with opener(path, "rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-            yield str(path), data if len(data) <= MAX_FILE_BYTES else "too large"
-    except _ARCHIVE_ERRORS:
-        yield str(path), "broken archive"
-
-
-def _zip_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.is_dir() or _is_hidden(info.filename):
-                continue
-            is_encrypted, is_large = info.flag_bits & 1, info.file_size > MAX_FILE_BYTES
-            data = "encrypted" if is_encrypted else "too large" if is_large else "broken archive"
-            if not (is_encrypted or is_large):
-                with suppress(*_ARCHIVE_ERRORS):
-                    data = archive.read(info)  # as much as it states at most
-            yield f"{path}:{info.filename}", data
-
-
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes | str]]:
-    with tarfile.open(path) as archive:
-        for info in archive:
-            if info.isfile() and not _is_hidden(info.name):
-                is_large = info.size > MAX_FILE_BYTES
-                data = "too large" if is_large else archive.extractfile(info).read()
-                yield f"{path}:{info.name}", data
-
-
-# ---- one file: its games as root properties and moves, then as records ----
+        with open_member() as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except tarfile.TarError:
+        raise  # nothing is to be found after it
+    except _ARCHIVE_ERRORS as error:
+        return "encrypted" if type(error) is RuntimeError else "broken archive"
+    return data if len(data) <= MAX_FILE_BYTES else "too large"
 
 
 def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecord | Skipped]:
@@ -161,13 +145,9 @@ def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecor
     number = 0
     for number, tree in enumerate(_parse_collection(_transcode(data)), start=1):
         try:
-            record, is_cut = _build_record(tree, is_session)
+            yield from _read_game(tree, is_session)
         except ValueError as error:
             yield Skipped(f"{name} game {number}", str(error))
-        else:
-            yield record
-            if is_cut:
-                yield Skipped(f"{name} game {number}", "moves after the end")
     if number == 0:
         yield Skipped(name, "not SGF" if data.strip() else "empty file")
 
@@ -201,7 +181,10 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
 
 
 def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, list[bytes]]:
-    """Return the properties until the first move, and the moves' colours and points."""
+    """Return the properties until the first move, and the moves' colours and points.
+
+    First moves that are the stones of a handicap become set-up.
+    """
     root, colors, points = {}, "", []
     for node in sgf_grammar.main_sequence_iter(tree):
         if not points:
@@ -215,20 +198,24 @@ def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, lis
             if name == "B" or name == "W":
                 colors += name * len(values)
                 points += values
+    handicap = _text(root, "HA")
+    count = int(handicap[:4]) if handicap.isdecimal() and _SETUP.keys().isdisjoint(root) else 0
+    if 2 <= count <= MAX_SIZE**2:
+        if colors[: count + 1] not in ("B" * count, "B" * count + "W"):
+            raise ValueError("handicap without stones")
+        root["AB"], points, colors = points[:count], points[count:], colors[count:]
     return root, colors, points
 
 
-def _build_record(tree: Coarse_game_tree | None, is_session: bool) -> tuple[GameRecord, bool]:
-    """Return the game, and whether moves after two passes were cut off; ValueError(reason)."""
+def _read_game(tree: Coarse_game_tree | None, is_session: bool) -> Iterator[GameRecord]:
+    """Yield the game, if it can be used; what can't raises ValueError(reason), after it, too."""
     if tree is None:
         raise ValueError("broken SGF")
     root, colors, points = _main_line(tree)
     if _text(root, "GM") not in ("1", ""):
         raise ValueError("not Go")
     size = _parse_size(_text(root, "SZ"))
-    plies = [_parse_point(point, size) for point in points]
-    setup, num_free = _parse_setup(root, colors, plies, size)
-    colors, plies = colors[num_free:], plies[num_free:]
+    setup, plies = _parse_setup(root, size), [_parse_point(point, size) for point in points]
     if not plies and setup is None and not is_session:
         raise ValueError("no moves")
     if "BB" in colors or "WW" in colors:
@@ -249,10 +236,13 @@ def _build_record(tree: Coarse_game_tree | None, is_session: bool) -> tuple[Game
     )
     try:
         record.board(len(record.moves))
-    except ValueError as error:
-        reason = "illegal move" if isinstance(error, IllegalMove) else "bad set-up"
-        raise ValueError(reason) from None
-    return record, end < len(plies)
+    except IllegalMove:
+        raise ValueError("illegal move") from None
+    except ValueError:
+        raise ValueError("bad set-up") from None
+    yield record
+    if end < len(plies):
+        raise ValueError("moves after the end")
 
 
 def _text(root: dict[str, list[bytes]], name: str) -> str:
@@ -268,7 +258,6 @@ def _parse_text(value: bytes) -> str:
     return value.decode("latin-1")
 
 
-@lru_cache
 def _parse_size(text: str) -> int:
     sides = set(re.findall(r"\d+", text)) or {"19"}
     size = int(sides.pop()[:4])
@@ -283,38 +272,26 @@ def _parse_point(value: bytes, size: int) -> int:
         point = sgf_properties.interpret_go_point(b"".join(value.lower().split()), size)
     except ValueError:
         raise ValueError("point off the board") from None
-    return size * size if point is None else _to_move(*point, size)
+    if point is None:
+        return size * size
+    row, col = point  # sgfmill counts rows from below
+    return (size - 1 - row) * size + col
 
 
-def _to_move(row: int, col: int, size: int) -> int:
-    return (size - 1 - row) * size + col  # sgfmill counts rows from below
-
-
-def _parse_setup(
-    root: dict[str, list[bytes]], colors: str, plies: list[int], size: int
-) -> tuple[np.ndarray | None, int]:
-    """Return the set-up stones, and how many of the first moves are handicap stones."""
-    setup, num_free, handicap = np.zeros(size * size, np.int8), 0, _text(root, "HA")
-    names = [name for name in _SETUP if name in root]
-    presenter = sgf_properties.Presenter(size, "UTF-8")
-    for name in names:
+def _parse_setup(root: dict[str, list[bytes]], size: int) -> np.ndarray | None:
+    setup, presenter = np.zeros(size * size, np.int8), sgf_properties.Presenter(size, "UTF-8")
+    for name in [name for name in _SETUP if name in root]:
         try:
             points = presenter.interpret(name, [b"".join(v.lower().split()) for v in root[name]])
         except ValueError:
             raise ValueError("point off the board") from None
-        moves = [_to_move(*point, size) for point in points]
+        moves = [(size - 1 - row) * size + col for row, col in points]
         if _SETUP[name] and setup[moves].any():
             raise ValueError("bad set-up")
         setup[moves] = _SETUP[name]
-    if not names and handicap.isdecimal() and 2 <= int(handicap[:4]) <= size * size:
-        num_free = int(handicap)
-        if colors[: num_free + 1] not in ("B" * num_free, "B" * num_free + "W"):
-            raise ValueError("handicap without stones")
-        setup[plies[:num_free]] = BLACK
-    return (setup if setup.any() else None), num_free
+    return setup if setup.any() else None
 
 
-@lru_cache
 def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
     is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
     points = 0.5 if has_setup else Rules().komi
@@ -343,9 +320,8 @@ def parse_result(text: str) -> tuple[float | None, float | None]:
         return None, None
     sign = 1.0 if winner["black"] else -1.0
     points = _POINTS.fullmatch(winner["how"].strip())
-    if not points or not any(points.groups()):
-        return sign, None
-    margin = float((points[1] or "0").replace(",", ".")) + (0.5 if points[2] else 0)
+    whole, half = points.groups() if points else ("", "")
+    margin = float((whole or "0").replace(",", ".")) + (0.5 if half else 0)
     return sign, sign * margin if 0 < margin < 1000 else None
 
 
@@ -373,14 +349,13 @@ def format_sgf(
     in percent, of which Sabaki draws a graph (SBKV). `result` such as "B+R" says more than the
     record does; by default it is `format_result` of the record's.
     """
-    root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
     rules, is_japanese = record.rules, record.rules.scoring == "territory"
     name = "Japanese" if is_japanese else _RULES.get((rules.ko, rules.suicide), "Chinese")
-    root |= {"KM": f"{rules.komi:g}", "RU": name}
-    root |= {"RE": result or format_result(record.result, record.score), "SO": record.source}
+    root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
+    root |= {"KM": f"{rules.komi:g}", "RU": name, "SO": record.source, "EV": event}
+    root |= {"RE": result or format_result(record.result, record.score)}
     root |= {"PB": black, "PW": white, "BR": record.black_rank, "WR": record.white_rank}
-    nodes = [{name: [text] for name, text in (root | {"EV": event}).items() if text}]
-    nodes[0] |= _format_setup(record)
+    nodes = [{name: [text] for name, text in root.items() if text} | _format_setup(record)]
     for ply, move in enumerate(record.moves.tolist()):
         color = record.to_play if ply % 2 == 0 else 3 - record.to_play
         nodes.append({format_color(color): [format_point(move, record.size)]})
@@ -394,13 +369,13 @@ def format_sgf(
 
 
 def _format_setup(record: GameRecord) -> dict[str, list[str]]:
-    nodes = {"PL": [format_color(record.to_play)]}
-    if record.setup is None:
-        return nodes if record.to_play == WHITE else {}
-    for name in ("AB", "AW"):
-        if moves := np.flatnonzero(record.setup == _SETUP[name]).tolist():
-            nodes[name] = [format_point(move, record.size) for move in moves]
-    num_black = len(nodes.get("AB", ()))
-    if "AW" not in nodes and record.to_play == WHITE and num_black >= 2:  # where SGF's HA begins
-        nodes["HA"] = [str(num_black)]
-    return nodes
+    setup, is_white = record.setup, record.to_play == WHITE
+    if setup is None:
+        return {"PL": ["W"]} if is_white else {}
+    moves = {name: np.flatnonzero(setup == _SETUP[name]).tolist() for name in ("AB", "AW")}
+    node = {
+        name: [format_point(m, record.size) for m in moves[name]] for name in moves if moves[name]
+    }
+    if is_white and not moves["AW"] and len(moves["AB"]) >= 2:  # where SGF's HA begins
+        node["HA"] = [str(len(moves["AB"]))]
+    return node | {"PL": [format_color(record.to_play)]}

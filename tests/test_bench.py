@@ -32,7 +32,7 @@ def output() -> tuple[list[str], dict]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         for name, value in {
             "REPEATS": 1,
-            "NET_REPEATS": 1,
+            "SHORT_REPEATS": 1,
             "REPEAT_S": 0.0,
             "NETWORKS": ("b1c8",),
             "BATCHES": {"cpu": {9: (1,), 19: (1,)}},
@@ -46,9 +46,7 @@ def output() -> tuple[list[str], dict]:
             "TRAIN_STEPS": {"b1c8": 1},
             "GAMES": 2,
             "RUN_MINUTES": 0.002,
-            "TRAIN_REPEATS": 1,
             "GTP_VISITS": 16,
-            "GTP_REPEATS": 1,
         }.items():
             assert hasattr(bench, name)
             patch.setattr(bench, name, value)
@@ -67,7 +65,7 @@ def test_figures_have_documented_keys(output):
         assert re.search(rf"\b{stem}(_b\d|_\d+x|_\.|`)", RESULTS), key
         assert math.isfinite(figures[key]) and figures[key] >= 0, (key, figures[key])
     assert {"board_playouts_per_s_9x9", "net_evals_per_s_b1c8_19x19_b1"} < figures.keys()
-    assert {"selfplay_over_net", "train_samples_per_s_b1c8_9x9"} < figures.keys()
+    assert {"selfplay_over_net_b1c8", "train_samples_per_s_b1c8_9x9"} < figures.keys()
     assert {"window_samples_per_s_19x19", "render_positions_per_s_9x9"} < figures.keys()
     assert {"train_flops_over_matmul_b1c8", "learner_share"} < figures.keys()
 

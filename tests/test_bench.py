@@ -65,7 +65,7 @@ def test_figures_have_documented_keys(output):
         assert re.search(rf"\b{stem}(_b\d|_\d+x|_\.|`)", RESULTS), key
         assert math.isfinite(figures[key]) and figures[key] >= 0, (key, figures[key])
     assert {"board_playouts_per_s_9x9", "net_evals_per_s_b1c8_19x19_b1"} < figures.keys()
-    assert {"selfplay_over_net_b1c8", "train_samples_per_s_b1c8_9x9"} < figures.keys()
+    assert {"selfplay_over_net", "train_samples_per_s_b1c8_9x9"} < figures.keys()
     assert {"window_samples_per_s_19x19", "render_positions_per_s_9x9"} < figures.keys()
     assert {"train_flops_over_matmul_b1c8", "learner_share"} < figures.keys()
 

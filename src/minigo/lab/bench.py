@@ -138,8 +138,9 @@ class Bench:
         processor = models[0] if models else platform.processor() or platform.machine()
         if self.device.type == "cuda":
             processor += f", {torch.cuda.get_device_name(self.device)}"
+        python = platform.python_version()
         return {
-            "machine": f"{processor}, {len(list_cores())} cores, Python {platform.python_version()}",
+            "machine": f"{processor}, {len(list_cores())} cores, Python {python}",
             "versions": ", ".join(f"{name} {versions.get(name, 'missing')}" for name in packages),
             "evaluator": self._evaluator("b1c8", 9, 1).name,
             "settings": f"medians of {SHORT_REPEATS} to {REPEATS} repeats; see docs/results.md",
@@ -216,7 +217,8 @@ class Bench:
                 continue
             speeds, over_net = _run_selfplay(recipe, num_cores)
             yield {f"selfplay_{key}_{network}_9x9": speed for key, speed in speeds.items()}
-            yield {f"selfplay_over_net_{network}": over_net}
+            if network == RECIPE.network:
+                yield {"selfplay_processes": num_cores, "selfplay_over_net": over_net}
             if network == RECIPE.network and num_cores == 2:
                 single, _ = _run_selfplay(recipe, 1)
                 for part, key in (("", "simulations_per_s"), ("net_", "net_evals_per_s")):
@@ -231,7 +233,7 @@ class Bench:
         (net,) = measure(functools.partial(evaluator.evaluate, _random_positions(1024, 9)))
         return {
             f"selfplay_simulations_per_s_{recipe.network}_9x9": rate,
-            f"selfplay_over_net_{recipe.network}": rate / (1024 * net),
+            "selfplay_over_net": rate / (1024 * net),
         }
 
     def train(self) -> Iterator[Figures]:

@@ -11,13 +11,12 @@ torch = pytest.importorskip("torch")
 
 from minigo import checkpoint as module  # noqa: E402
 from minigo.checkpoint import (  # noqa: E402
-    describe,
     find_checkpoint,
     load_checkpoint,
     load_network,
     save_checkpoint,
 )
-from minigo.play.shipped import choose_network, trained_sizes  # noqa: E402
+from minigo.play.shipped import choose_network, describe, trained_sizes  # noqa: E402
 from test_network import make_network, make_planes  # noqa: E402
 
 INFO = {"step": 7, "recipe": {"size": 9, "network": "b2c16"}, "rates": [0.5, None]}

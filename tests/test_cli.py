@@ -193,7 +193,7 @@ def test_numbers_that_json_does_not_have_become_null(capsys):
 
 @pytest.mark.parametrize("error, status", [(KeyboardInterrupt(), 130), (ValueError("a\nb"), 2)])
 def test_exit_statuses(monkeypatch, capsys, error, status):
-    monkeypatch.setattr("minigo.checkpoint.describe", Mock(side_effect=error))
+    monkeypatch.setattr("minigo.play.shipped.describe", Mock(side_effect=error))
     assert main(["info"]) == status
     assert capsys.readouterr().err == ("minigo: a b\n" if status == 2 else "")
 

@@ -5,12 +5,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from minigo._board import NUM_PLANES  # noqa: E402
+from minigo.accelerate import merge  # noqa: E402
 from minigo.machine import choose_device, is_bfloat16_fast, is_int8_fast  # noqa: E402
 from minigo.network import (  # noqa: E402
     HEAD_CHANNELS,
     PolicyValueNet,
     fold,
-    merge,
     num_parameters,
     parse_network,
     pool,

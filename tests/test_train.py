@@ -9,9 +9,9 @@ from msgspec import structs
 
 torch = pytest.importorskip("torch")
 
-from minigo import learner as module  # noqa: E402
 from minigo import train as parts  # noqa: E402
 from minigo._board import NUM_PLANES  # noqa: E402
+from minigo.accelerate import compiled  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import TrainConfig  # noqa: E402
 from minigo.learner import Learner, TrainingDiverged, TrainReport  # noqa: E402
@@ -286,32 +286,32 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(tmp_path):
 
 
 def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(module.torch, "compile", lambda call: compiled.append(call) or call)
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda call: calls.append(call) or call)
     monkeypatch.setenv("CXX", "sh")  # is there
     for use_compiler in (False, True):
         cfg = structs.replace(CONFIG, compile=use_compiler)
         train(make_learner(cfg), make_batch(rng), num_steps=1)
-    assert len(compiled) == 1
+    assert len(calls) == 1
     monkeypatch.setenv("CXX", "no-compiler")
     with pytest.warns(UserWarning, match="no-compiler is installed: training isn't compiled"):
         make_learner(cfg)
-    assert len(compiled) == 1
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("device, variable", [("cpu", "CXX"), ("cuda", "CC")])
 def test_without_its_compiler_no_device_compiles(device, variable, monkeypatch):
-    monkeypatch.setattr(module.torch, "compile", lambda call: "compiled")
+    monkeypatch.setattr(torch, "compile", lambda call: "compiled")
     monkeypatch.setenv("CXX", "sh")
     monkeypatch.setenv("CC", "sh")
-    assert module._compile(len, torch.device(device)) == "compiled"
+    assert compiled(len, torch.device(device)) == "compiled"
     monkeypatch.setenv(variable, "no-compiler")
     with pytest.warns(UserWarning, match="no-compiler is installed: training isn't compiled"):
-        assert module._compile(len, torch.device(device)) is len
+        assert compiled(len, torch.device(device)) is len
     monkeypatch.delenv(variable)
     monkeypatch.setenv("PATH", "")
     with pytest.warns(UserWarning, match="no g"):
-        assert module._compile(len, torch.device(device)) is len
+        assert compiled(len, torch.device(device)) is len
 
 
 @pytest.mark.gpu

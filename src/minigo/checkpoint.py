@@ -14,7 +14,7 @@ import torch
 
 from ._board import PLANE_NAMES
 from .machine import write_whole
-from .network import PolicyValueNet, num_parameters
+from .network import PolicyValueNet
 
 _FORMAT = "minigo checkpoint 1"
 _FIELDS = {"network": str, "weights": dict, "info": dict, "state": (dict, type(None))}
@@ -134,21 +134,6 @@ def find_checkpoint(name: str | Path) -> Path:
 def list_shipped() -> dict[str, Path]:
     """Return the files of the networks that ship with minigo, by name."""
     return {path.stem: path for folder in _FOLDERS for path in sorted(folder.glob("*.pt"))}
-
-
-def describe(name: str | Path | None = None) -> dict:
-    """Say what a checkpoint is and how it was made; None: each of the shipped ones."""
-    if name is None:
-        return {shipped: describe(shipped) for shipped in list_shipped()}
-    checkpoint = load_checkpoint(name)
-    return {
-        "file": str(checkpoint.path),
-        "file_bytes": checkpoint.path.stat().st_size,
-        "network": checkpoint.network,
-        "parameters": num_parameters(load_network(checkpoint)),
-        "resumable": checkpoint.state is not None,
-        **checkpoint.info,
-    }
 
 
 def _read(path: Path) -> dict:

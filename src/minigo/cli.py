@@ -291,8 +291,8 @@ def _bench(sections, *, compile, device, json) -> None:
 
 def _info(checkpoint) -> Found:
     """Say what a checkpoint is and how it was made."""
-    from .checkpoint import describe
     from .lab.progress import describe_run
+    from .play.shipped import describe
 
     is_run = checkpoint and Path(checkpoint).is_dir()
     return describe_run(checkpoint) if is_run else describe(checkpoint)

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from ._board import Board
+from .accelerate import Graph, merge
 from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
-from .cuda import Graph
 from .machine import choose_device, is_bfloat16_fast, is_int8_fast
-from .network import PolicyValueNet, fold, merge, planes_of
+from .network import PolicyValueNet, fold, planes_of
 from .openvino_backend import OpenVinoBackend
 
 # Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`.

@@ -5,10 +5,7 @@ Imitation and self-play are two ways to feed it.
 
 import itertools
 import math
-import os
-import shutil
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +15,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .accelerate import Graph, compiled
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainConfig
-from .cuda import Graph
 from .machine import choose_device, is_bfloat16_fast, keep_big_buffers
 from .network import PolicyValueNet, planes_of
 from .train import GRAD_CLIP, HEADS, AveragedWeights, Muon, learning_rate, losses
@@ -59,7 +56,7 @@ class Learner:
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
         self.average = AveragedWeights(self.net)
         self.optimizer = Muon(self.net)
-        self._forward = _compile(self._outputs, self.device) if config.compile else self._outputs
+        self._forward = compiled(self._outputs, self.device) if config.compile else self._outputs
         shares = [1.0, *(getattr(config, f"{head}_weight") for head in HEADS[1:])]
         self._shares = torch.tensor(shares, device=self.device)
         self._sums = torch.zeros(2, len(HEADS), device=self.device)  # losses, known targets
@@ -169,17 +166,3 @@ class Learner:
             self.step = state["step"]
         except (KeyError, RuntimeError, ValueError):  # an older one's
             raise ValueError(f"{checkpoint.path} is no state of a run of this minigo") from None
-
-
-def _compile(function: Callable, device: torch.device) -> Callable:
-    """Compile a function of tensors, or warn that the machine lacks what it takes.
-
-    On a CPU that is a C++ compiler; on a GPU Triton needs one for C (its runtime/build.py).
-    """
-    variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc clang")
-    compilers = os.environ.get(variable, usual).split()
-    if any(map(shutil.which, compilers)):
-        return torch.compile(function)
-    missing = " or ".join(compilers)
-    warnings.warn(f"no {missing} is installed: training isn't compiled", stacklevel=2)
-    return function

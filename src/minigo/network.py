@@ -85,7 +85,7 @@ class Block(nn.Module):
 
     The pooled part, summarised over the whole board, is how a block sees what is far away. It is a
     convolution of its own, although it has the same input: compiled for a CPU, training is 1.4
-    times as fast as with one that is split (selfplay/LOG.md). A GPU gets one (`merge`).
+    times as fast as with one that is split (selfplay/LOG.md). A GPU gets one (`accelerate.merge`).
     """
 
     def __init__(self, channels: int, pooled: bool):
@@ -167,19 +167,6 @@ def fold(net: PolicyValueNet) -> PolicyValueNet:
         elif isinstance(module, Block | PolicyValueNet):
             module.norm = Affine(module.norm)
     return net.requires_grad_(False)
-
-
-def merge(net: PolicyValueNet) -> PolicyValueNet:
-    """Make one convolution of those that read the same in each block of a folded network."""
-    for block in net.blocks:
-        if block.pooled:
-            parts = block.first.conv, block.pooled.conv
-            block.first.conv = copy.deepcopy(parts[0])
-            for name in ("weight", "bias"):
-                joined = torch.cat([getattr(part, name) for part in parts])
-                setattr(block.first.conv, name, nn.Parameter(joined, requires_grad=False))
-            block.pooled = None
-    return net
 
 
 def num_parameters(net: nn.Module) -> int:

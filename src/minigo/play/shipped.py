@@ -1,6 +1,7 @@
 """Which of the networks that ship plays which board, and what a network knows of it."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from .._board import Board, random_playouts
 from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluator
-from ..network import PolicyValueNet
+from ..network import PolicyValueNet, num_parameters
 
 PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 
@@ -54,3 +55,18 @@ def predict_owner(board: Board, evaluator: Evaluator, info: dict) -> np.ndarray:
     turned = board.encode()[np.argsort(table)]
     owned = evaluator.evaluate(turned).ownership.reshape(len(table), -1)
     return sign_of(board.to_play) * np.take_along_axis(owned, table[:, :-1], axis=1).mean(axis=0)
+
+
+def describe(name: str | Path | None = None) -> dict:
+    """Say what a checkpoint is and how it was made; None: each of the shipped ones."""
+    if name is None:
+        return {shipped: describe(shipped) for shipped in list_shipped()}
+    checkpoint = load_checkpoint(name)
+    return {
+        "file": str(checkpoint.path),
+        "file_bytes": checkpoint.path.stat().st_size,
+        "network": checkpoint.network,
+        "parameters": num_parameters(load_network(checkpoint)),
+        "resumable": checkpoint.state is not None,
+        **checkpoint.info,
+    }

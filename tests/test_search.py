@@ -9,7 +9,7 @@ import pytest
 
 from minigo._board import Board
 from minigo.config import Rules, SearchConfig
-from minigo.search import Search, choose_move, considered_visits, prune_visits, root_noise
+from minigo.search import Search, choose_move, considered_visits, root_noise
 
 pytest.importorskip("torch")
 from minigo.evaluator import Evaluation  # noqa: E402
@@ -141,15 +141,6 @@ def test_root_noise_is_a_distribution_over_the_legal_moves():
     legal = np.array([True, False, True, True])
     noise = root_noise(legal, 10.83, np.random.default_rng(0))
     assert noise.sum() == pytest.approx(1) and noise[1] == 0 and (noise[legal] > 0).all()
-
-
-def test_pruning_keeps_the_best_move_and_drops_what_was_only_forced():
-    visits = np.array([80, 15, 4, 1])
-    values = np.array([0.5, 0.45, -0.9, -0.9])
-    priors = np.array([0.5, 0.3, 0.1, 0.1])
-    pruned = prune_visits(visits, values, priors)
-    assert pruned[0] == 80 and pruned[2] == pruned[3] == 0
-    assert 0 < pruned[1] <= 15
 
 
 def test_choose_move_follows_temperature():

@@ -571,29 +571,13 @@ def test_noise_is_of_one_root_only():
     for forest in (plain, noised):
         simulate(forest, 60, guess)
     assert summary(plain) != summary(noised)
-    assert noised.moves(0)["visits"][7] == 60
+    visits = noised.moves(0)["visits"][7]
+    assert visits > 40 > plain.moves(0)["visits"][7]
     noised.advance(0, 7)
     board.play(7)
-    assert summary(noised) == summary(searched(board, 60, guess))
+    assert summary(noised) == summary(searched(board, visits, guess))
     simulate(noised, 60, guess)
-    assert summary(noised) == summary(searched(board, 120, guess))
-
-
-@pytest.mark.parametrize("forced", (0.0, 2.0))
-def test_forced_playouts_visit_noised_moves_again(forced, monkeypatch):
-    monkeypatch.setattr(_tree, "FORCED_PLAYOUTS", forced)
-
-    def hate(planes):  # every move is bad but pass, which is played at once
-        logits, value, score = know_nothing(planes)
-        value[:] = 1 - 2 * (planes[:, PLANE_NAMES.index("last move was a pass"), 0, 0])
-        return logits, value, score
-
-    forest = searched(Board(5), 1, hate, WINNING)
-    noise = np.full(26, 1 / 26, dtype=np.float32)
-    forest.noise(0, noise, 0.25)
-    simulate(forest, 400, hate)
-    least = math.floor(math.sqrt(2 / 26 * 400)) - 1
-    assert (forest.moves(0)["visits"][:25].min() >= least) == (forced > 0)
+    assert summary(noised) == summary(searched(board, visits + 60, guess))
 
 
 @pytest.mark.parametrize("shape", (0, 25, 27))

@@ -58,7 +58,7 @@ cdef struct Leaf:
     int node
 
 cdef struct Constants:  # those at the top of `_tree.pyx`, and of SearchConfig
-    double c_puct, c_puct_log, c_puct_base, fpu_reduction, forced_playouts, c_visit, c_scale
+    double c_puct, c_puct_log, c_puct_base, fpu_reduction, c_visit, c_scale
     double score_utility
     int leaves
 

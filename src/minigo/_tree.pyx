@@ -22,7 +22,6 @@ C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, 
 C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
 C_PUCT_BASE = 500.0     # visits at which the growth sets in (KataGo)
 FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
-FORCED_PLAYOUTS = 2.0   # k of sqrt(k P N) at a noised root (KataGo, 3.2)
 C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
 MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
 
@@ -98,17 +97,15 @@ cdef int select_edge(
     U(s, a) = C(s) P(s, a) sqrt(N(s) - 1) / (1 + N(s, a)), where C(s) = c_puct + c_puct_log *
     log((N(s) + c_base) / c_base) (AlphaZero, with KataGo's constants). An edge not visited yet has
     Q = Q(s) - fpu_reduction * sqrt(sum of P over visited edges), so that only the one with the
-    largest prior counts. At a root with noise there is no reduction, and each visited move gets
-    sqrt(forced_playouts P(s, a) (N(s) - 1)) visits (KataGo, 3.2). Ties go to the first edge. A pass
-    that a pass answers with a win has no prior left: no network's belief stands against the count.
+    largest prior counts; at a root with noise there is no reduction (KataGo). Ties go to the first
+    edge. A pass that a pass answers with a win has no prior left: no network's belief stands
+    against the count.
     """
     cdef const Node* node = &arena.nodes[index]
-    cdef double parent_visits = node.visits - 1
     cdef double scale = (
         constants.c_puct
         + constants.c_puct_log * log((node.visits + constants.c_puct_base) / constants.c_puct_base)
-    ) * sqrt(parent_visits + 0.01)      # at the first simulation the prior decides
-    cdef double forced = constants.forced_playouts * parent_visits
+    ) * sqrt(node.visits - 1 + 0.01)      # at the first simulation the prior decides
     cdef double prior, visits, score, fpu, visited_prior = 0, fresh_prior = -1
     cdef double best_score = -INFINITY
     cdef int i, best = node.first_edge, fresh = -1
@@ -127,8 +124,6 @@ cdef int select_edge(
         visited_prior += prior
         visits = arena.nodes[edge.child].visits
         score = edge_value(arena, edge) + scale * prior / (1 + visits)
-        if noise != NULL and visits * visits < forced * prior:
-            score = INFINITY
         if score > best_score:
             best_score, best = score, i
     if fresh < 0:
@@ -398,7 +393,7 @@ cdef class Forest:
         self.num_moves = self.size * self.size + 1
         self.max_edges = MAX_EDGES
         self.constants = Constants(
-            C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION, FORCED_PLAYOUTS, C_VISIT, C_SCALE,
+            C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION, C_VISIT, C_SCALE,
             config.score_utility, config.leaves,
         )
         self.boards = [board.copy() for board in boards]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._board import Board
-from ._tree import C_PUCT, C_PUCT_BASE, C_PUCT_LOG, FORCED_PLAYOUTS, Forest
+from ._tree import Forest
 from .config import SearchConfig
 from .evaluator import Evaluation, Evaluator
 
@@ -45,7 +45,6 @@ class Search:
         num_moves = boards[0].size ** 2 + 1
         self._positions = np.empty((len(boards) * config.leaves, num_moves), np.int32)
         self._answer: Callable[[], Evaluation] | None = None  # of the batch that was begun
-        self._explored: set[int] = set()  # the trees whose root has Dirichlet noise
 
     def run(
         self,
@@ -105,18 +104,15 @@ class Search:
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:
-            self._explored.add(tree)
             self.forest.noise(tree, root_noise(legal, NOISE_ALPHA, self.rng), NOISE_FRAC)
 
     def play(self, tree: int, move: int) -> None:
         """Play a move at a root and keep its subtree. Raises IllegalMove."""
         self.forest.advance(tree, move)
-        self._explored.discard(tree)
 
     def reset(self, tree: int, board: Board) -> None:
         """Start a tree again at another position."""
         self.forest.reset(tree, board)
-        self._explored.discard(tree)
 
     def result(self, tree: int) -> SearchResult:
         """Return what the search knows about a root."""
@@ -131,8 +127,6 @@ class Search:
             return moves["prior"]
         if self.config.root == "gumbel":
             return self.forest.improved_policy(tree)
-        if tree in self._explored:
-            visits = prune_visits(visits, moves["value"], moves["prior"])
         return (visits / visits.sum()).astype(np.float32)
 
 
@@ -175,22 +169,3 @@ def considered_visits(num_considered: int, simulations: int) -> np.ndarray:
     schedule = np.array(table[:simulations], dtype=np.int32)
     schedule.flags.writeable = False  # it is shared
     return schedule
-
-
-def prune_visits(visits: np.ndarray, values: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """Take the visits out that only forced playouts explain (KataGo, 3.2).
-
-    From each move but the most visited, up to sqrt(k P N) visits are taken off while its PUCT
-    score stays below that move's; one left alone goes too. Scores use the prior without noise.
-    """
-    total = visits.sum()
-    c_puct = C_PUCT + C_PUCT_LOG * math.log((total + 1 + C_PUCT_BASE) / C_PUCT_BASE)
-    scale = c_puct * math.sqrt(total) * priors
-    best = int(visits.argmax())
-    gap = values[best] + scale[best] / (1 + visits[best]) - np.where(visits, values, -1)
-    needed = np.where(gap > 0, np.ceil(scale / np.maximum(gap, 1e-9) - 1), visits)
-    forced = np.ceil(np.sqrt(FORCED_PLAYOUTS * priors * total))
-    pruned = np.minimum(np.maximum(visits - forced, needed).clip(0), visits)
-    pruned[pruned <= 1] = 0
-    pruned[best] = visits[best]
-    return pruned

@@ -32,6 +32,26 @@ def planes_of(positions: np.ndarray) -> np.ndarray:
     return planes
 
 
+def check_forest(forest) -> None:
+    """Assert that the visits, values and priors of every node are the sums that they should be."""
+    fresh, waiting, expanded, terminal = range(4)  # NodeState in _tree.pxd
+    for tree in range(len(forest)):
+        nodes, edges = forest.arrays(tree)
+        visits, values, parents = nodes["visits"], nodes["value_sum"], nodes["parent"]
+        assert (nodes["state"] != waiting).all() and (nodes["pending"] == 0).all()
+        assert ((visits == 0) == (nodes["state"] == fresh)).all()
+        below = [np.bincount(parents[1:], x[1:], len(nodes)) for x in (visits, values)]
+        is_expanded = nodes["state"] == expanded
+        assert (visits == 1 + below[0])[is_expanded].all()
+        assert (abs(values - nodes["value"] + below[1]) < 1e-6 * visits)[is_expanded].all()
+        for index in np.flatnonzero(is_expanded).tolist():
+            first, num_edges = nodes[["first_edge", "num_edges"]][index]
+            children = edges["child"][first : first + num_edges]
+            children = children[children >= 0]
+            assert (parents[children] == index).all() and (visits[children] > 0).all()
+            assert abs(edges["prior"][first : first + num_edges].sum() - 1) < 1e-4
+
+
 def pytest_collection_modifyitems(items):
     gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
     if gpu_tests and not has_gpu():

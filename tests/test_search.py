@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from conftest import check_forest
 from minigo._board import Board
 from minigo.config import Rules, SearchConfig
 from minigo.search import Search, choose_move, considered_visits, root_noise
@@ -40,13 +41,13 @@ def test_every_tree_gets_its_own_number_of_simulations():
     search = make_search(3)
     search.run(np.array([1, 10, 0]))
     assert [search.forest.num_visits(tree) for tree in range(3)] == [1, 10, 0]
-    search.forest.check()
+    check_forest(search.forest)
 
 
 def test_leaves_inside_one_tree_are_batched_and_leave_no_virtual_loss():
     search = make_search(leaves=8)
     search.run(200)
-    search.forest.check()
+    check_forest(search.forest)
     assert search.forest.num_visits(0) == 200
 
 
@@ -103,7 +104,7 @@ def test_exploration_differs_by_seed_and_repeats_with_it(root):
     def visits(seed):
         search = make_search(seed=seed, root=root, simulations=32)
         explore(search)
-        search.forest.check()
+        check_forest(search.forest)
         return search.result(0).moves["visits"].tolist()
 
     assert visits(1) == visits(1) != visits(2)
@@ -177,7 +178,7 @@ def test_an_error_in_the_evaluator_leaves_the_trees_as_they_were(error, num_befo
     del search.evaluator.begin  # the class has a good one
     for each in (search, undisturbed):
         each.run(40)
-        each.forest.check()
+        check_forest(each.forest)
     assert facts(search) == facts(undisturbed)
     search.reset(0, Board(5))
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from conftest import planes_of
+from conftest import check_forest, planes_of
 from minigo import _tree
 from minigo._board import PLANE_NAMES, Board, IllegalMove
 from minigo._tree import MAX_EDGES, Forest
@@ -67,7 +67,7 @@ def simulate(forest: Forest, simulations, evaluate=know_nothing, leaves: int = 1
         if num_rows:
             forest.expand(*evaluate(planes_of(words[:num_rows])))
         num_evaluations += num_rows
-    forest.check()
+    check_forest(forest)
     return num_evaluations
 
 
@@ -100,7 +100,7 @@ def test_visits_of_a_node_are_one_and_those_of_its_moves(size, leaves):
     forest = Forest([Board(size)], SearchConfig(leaves=leaves))
     for simulations in [*range(1, 20), 200]:
         before = forest.num_visits(0)
-        simulate(forest, simulations, guess, leaves)  # check() looks at every node
+        simulate(forest, simulations, guess, leaves)  # check_forest() looks at every node
         assert forest.num_visits(0) == before + simulations == 1 + forest.moves(0)["visits"].sum()
 
 
@@ -158,7 +158,7 @@ def test_little_room_limit_the_leaves():
         num_rows = forest.select(budget, words)
         assert num_rows <= 2
         forest.expand(*guess(planes_of(words[:num_rows])))
-    forest.check()
+    check_forest(forest)
     assert [forest.num_visits(tree) for tree in range(3)] == [20, 20, 20]
 
 
@@ -246,7 +246,7 @@ def test_arrays_of_the_wrong_shape_are_refused():
         with pytest.raises(ValueError):
             forest.expand(*bad)
     forest.expand(logits, value, score)  # the leaf still waits for a good answer
-    forest.check()
+    check_forest(forest)
     assert forest.num_visits(0) == 1
 
 
@@ -274,7 +274,7 @@ def test_an_answer_that_is_no_number_is_refused_and_forgotten(where, number):
     answer[where].ravel()[:] = number
     with pytest.raises(ValueError, match="NaN"):
         forest.expand(*answer)
-    forest.check()
+    check_forest(forest)
     simulate(forest, 20, guess)
     assert forest.num_visits(0) == 40
 
@@ -459,7 +459,7 @@ def test_the_tree_of_the_move_played_is_kept(leaves):
         visits, _, value, win, score = forest.moves(0)[move]
         line = forest.principal_variation(0, move, 10)
         forest.advance(0, move)
-        forest.check()
+        check_forest(forest)
         assert forest.num_visits(0) == visits == 1 + forest.moves(0)["visits"].sum()
         assert root_of(forest)[1:] == pytest.approx((-value, -win, -score))
         if len(line) > 1:
@@ -515,14 +515,14 @@ def test_an_illegal_move_leaves_the_tree_as_it_was():
 
 def test_memory_is_given_back_when_a_branch_is_played():
     forest = Forest([Board(9)], SearchConfig())
-    assert forest.memory_bytes()[1] == 1
+    assert [len(array) for array in forest.arrays(0)] == [1, 0]
     simulate(forest, 300, guess)
-    num_bytes, num_nodes = forest.memory_bytes()
-    assert num_nodes == 300 and num_bytes > 300 * 80 * 8
+    nodes, edges = forest.arrays(0)
+    assert len(nodes) == 300 and edges.nbytes > 300 * 80 * 8
     forest.advance(0, forest.best_move(0))
-    assert forest.memory_bytes()[1] == forest.num_visits(0) < 300
+    assert len(forest.arrays(0)[0]) == forest.num_visits(0) < 300
     forest.reset(0, Board(9))
-    assert forest.memory_bytes()[1] == 1
+    assert len(forest.arrays(0)[0]) == 1
 
 
 # Priors, noise, Gumbel
@@ -628,7 +628,7 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
         forest.gumbel(0, gumbels, SCHEDULE)
     simulate(forest, 50, guess)
     forest.gumbel(0, gumbels, SCHEDULE)
-    forest.check()
+    check_forest(forest)
     assert root_of(forest) == pytest.approx(root_of(searched(Board(5), 1, guess, SearchConfig())))
     assert not forest.moves(0)["visits"].any()
 

@@ -79,4 +79,3 @@ cdef class Board:
 
     cdef int restart(self) except -1
     cdef bint allows(self, int move, int color) noexcept nogil
-    cdef int head_at(self, int move) except -1

@@ -7,7 +7,7 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -362,6 +362,7 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
     assert move == pos.size * pos.size or LEGAL == legality(
         pos, history, POINT_OF[pos.size][move], pos.to_play
     )
+    assert history.keys[history.count - 1] == position_key(pos.hash, pos.to_play)
     cdef int older = pos.newest, k, point
     pos.newest = (older if older else NUM_PREVIOUS + 1) - 1
     pos.stones[pos.newest] = pos.stones[older]
@@ -788,36 +789,27 @@ cdef class Board:
             view[move] = self.allows(move, self.pos.to_play)
         return legal
 
+    def points(self):
+        """Return (N + 2, N + 1) of the struct `Point`, a copy: with walls above, below and at the left."""
+        points = np.array(<Point[:self.pos.num_points - 1]>self.pos.points)
+        return points.reshape(self.pos.stride + 1, self.pos.stride)
+
     def stones(self):
         """Return (N, N) int8 of EMPTY, BLACK, WHITE."""
-        cdef int row, column
-        stones = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
+        cdef int move
+        stones = np.empty((self.pos.size, self.pos.size), np.int8)
         cdef int8_t[:, ::1] view = stones
-        for row in range(self.pos.size):
-            for column in range(self.pos.size):
-                view[row, column] = self.pos.points[(row + 1) * self.pos.stride + column + 1].color
+        for move in range(self.pos.size * self.pos.size):
+            (&view[0, 0])[move] = self.pos.points[POINT_OF[self.pos.size][move]].color
         return stones
 
-    cdef int head_at(self, int move) except -1:
-        """Return the head of the chain at a move; ValueError if there is no stone."""
-        cdef int size = self.pos.size
-        if not 0 <= move < size * size or self.pos.points[POINT_OF[size][move]].color == EMPTY:
-            raise ValueError(f"there is no stone at move {move}")
-        return self.pos.points[POINT_OF[size][move]].chain
-
-    def chain(self, int move):
-        """Return the points of the chain that `move` is a stone of, in ascending order."""
-        cdef int head = self.head_at(move), stone = head
-        points = []
-        for _ in range(self.pos.points[head].num_stones):
-            points.append(MOVE_OF[self.pos.size][stone])
-            stone = self.pos.points[stone].next
-        return sorted(points)
-
     def liberties(self, int move):
-        """Count the liberties of the chain at a point, exactly."""
+        """Count the liberties of the chain at a point, exactly; ValueError if there is no stone."""
         cdef short around[MAX_MOVES]
-        return find_around(self.pos, self.head_at(move), 1 << EMPTY, MAX_MOVES, around)
+        cdef int size = self.pos.size, point = POINT_OF[size][move] if 0 <= move < size * size else 0
+        if self.pos.points[point].chain == 0:
+            raise ValueError(f"there is no stone at move {move}")
+        return find_around(self.pos, self.pos.points[point].chain, 1 << EMPTY, MAX_MOVES, around)
 
     def area(self):
         """Return (N, N) int8: BLACK or WHITE where Tromp-Taylor counts a point, else EMPTY."""
@@ -855,44 +847,6 @@ cdef class Board:
         cdef int32_t[::1] view = words
         write_input(self.pos, &self.history, &view[0], legal)
         return words
-
-    def check(self):
-        """Recompute every cached field and raise AssertionError where one is wrong."""
-        cdef Position* pos = self.pos
-        cdef Stones stones
-        cdef Point here
-        cdef int move, point, head, stone
-        cdef uint64_t hash = 0
-        chains = {}     # (head, colour): stones and pseudo-liberties
-        memset(&stones, 0, sizeof(stones))
-        for move in range(pos.size * pos.size):
-            point = POINT_OF[pos.size][move]
-            here = pos.points[point]
-            near = [point - pos.stride, point - 1, point + 1, point + pos.stride]
-            num_near = sum([(1, 16, 256, 272)[pos.points[p].color] for p in near])
-            assert here.neighbors == num_near, f"neighbours of {move}"
-            if here.color == EMPTY:
-                assert here.chain == 0, f"chain of {move}"
-                continue
-            hash ^= ZOBRIST[here.color][point]
-            stones.sets[here.color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
-            assert here.held >> here.color & 1, f"held at {move}"
-            own = [pos.points[p].chain for p in near if pos.points[p].color == here.color]
-            assert set(own) <= {here.chain}, f"chains next to {move}"
-            members, liberties = chains.setdefault((here.chain, here.color), ([], []))
-            members.append(point)
-            liberties.extend([p for p in near if pos.points[p].color == EMPTY])
-        assert hash == pos.hash and memcmp(&stones, &pos.stones[pos.newest], sizeof(stones)) == 0
-        assert self.history.keys[self.history.count - 1] == position_key(pos.hash, pos.to_play)
-        for (head, _), (members, liberties) in chains.items():
-            circle, stone = [], head
-            for _ in range(pos.points[head].num_stones):
-                circle.append(stone)
-                stone = pos.points[stone].next
-            assert stone == head and sorted(circle) == members, f"stones of {head}"
-            assert liberties and pos.points[head].liberties == sum([liberty(p) for p in liberties])
-            assert in_atari(&pos.points[head]) == (len(set(liberties)) == 1)
-            assert self.liberties(MOVE_OF[pos.size][head]) == len(set(liberties))
 
 
 cdef int check_color(int color) except -1:

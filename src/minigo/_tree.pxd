@@ -31,7 +31,7 @@ cdef struct Node:
     int parent          # node index, NO_NODE at the root
     int first_edge
     int num_edges       # legal moves, pass included; 0 while FRESH or if TERMINAL
-    NodeState state
+    int state           # NodeState
     bint pass_loses     # a second pass, after one from here, would win for the opponent
 
 cdef struct Arena:

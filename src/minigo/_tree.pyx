@@ -345,28 +345,6 @@ cdef void forget_simulations(Arena* arena) noexcept nogil:
         arena.edges[i].child = NO_NODE
 
 
-cdef int check_node(const Arena* arena, int index) except -1:
-    """Assert that a node's visits, values and priors are the sums that they should be."""
-    cdef const Node* node = &arena.nodes[index]
-    cdef const Node* child
-    cdef int i, num_visits = 1
-    cdef double value_sum = node.value, prior_sum = 0
-    if node.state != EXPANDED:
-        assert node.state != WAITING and (node.visits == 0) == (node.state == FRESH)
-        return 0
-    for i in range(node.first_edge, node.first_edge + node.num_edges):
-        prior_sum += arena.edges[i].prior
-        if arena.edges[i].child != NO_NODE:
-            child = &arena.nodes[arena.edges[i].child]
-            num_visits += child.visits
-            value_sum -= child.value_sum
-            assert child.visits > 0 and child.parent == index, f"a child of node {index}"
-    assert node.visits == num_visits and node.pending == 0, f"visits of node {index}"
-    assert abs(node.value_sum - value_sum) < 1e-6 * num_visits, f"values of node {index}"
-    assert abs(prior_sum - 1) < 1e-4, f"priors of node {index}"
-    return 0
-
-
 cdef int copy_floats(float* target, values, int num_moves) except -1:
     """Copy one number a move."""
     cdef const float[::1] view = np.ascontiguousarray(values, dtype=np.float32)
@@ -625,19 +603,9 @@ cdef class Forest:
         policy = np.exp(logits - logits.max())
         return policy / policy.sum()
 
-    def memory_bytes(self):
-        """Return (bytes of nodes and edges in use, nodes in use) over all trees."""
-        cdef int i
-        cdef long num_edges = 0, num_nodes = 0
-        for i in range(self.num_trees):
-            num_nodes += self.trees[i].arena.num_nodes
-            num_edges += self.trees[i].arena.num_edges
-        return num_nodes * sizeof(Node) + num_edges * sizeof(Edge), num_nodes
-
-    def check(self):
-        """Recompute the visit identities; AssertionError in a debug build where one is wrong."""
-        cdef int i, node
-        for i in range(self.num_trees):
-            self.tree_at(i)
-            for node in range(self.trees[i].arena.num_nodes):
-                check_node(&self.trees[i].arena, node)
+    def arrays(self, int tree):
+        """Return copies of a tree's nodes and edges: arrays of the structs of `_tree.pxd`."""
+        cdef Arena* arena = &self.tree_at(tree).arena
+        reserve_edges(arena, 1)     # there is no view of nothing
+        edges = np.array(<Edge[:arena.num_edges + 1]>arena.edges)
+        return np.array(<Node[:arena.num_nodes]>arena.nodes), edges[:arena.num_edges]

@@ -161,7 +161,9 @@ def bench_tree() -> Iterator[Figures]:
         rng, boards = np.random.default_rng(1), [Board(size)] * TREES
         search = Search(ConstantEvaluator(size, TREES), SearchConfig(), boards, rng)
         (rate,) = measure(functools.partial(_move_all, search))
-        num_bytes, num_nodes = search.forest.memory_bytes()
+        arrays = [search.forest.arrays(tree) for tree in range(TREES)]
+        num_bytes = sum(nodes.nbytes + edges.nbytes for nodes, edges in arrays)
+        num_nodes = sum(len(nodes) for nodes, _ in arrays)
         yield {
             f"tree_simulations_per_s_{size}x{size}": TREES * SIMULATIONS * rate,
             f"tree_bytes_per_node_{size}x{size}": num_bytes / max(num_nodes, 1),

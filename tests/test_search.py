@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from conftest import check_forest
+from conftest import check_forest, from_diagram
 from minigo._board import Board
 from minigo.config import Rules, SearchConfig
 from minigo.search import Search, choose_move, considered_visits, root_noise
@@ -77,7 +77,7 @@ def test_there_is_a_move_however_late_it_is():
 
 
 def test_search_takes_the_capture():
-    board = Board.from_diagram("""
+    board = from_diagram("""
         . X O . .
         . X O X .
         . . X . .

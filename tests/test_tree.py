@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from conftest import check_forest, planes_of
+from conftest import check_forest, from_diagram, planes_of
 from minigo import _tree
 from minigo._board import PLANE_NAMES, Board, IllegalMove
 from minigo._tree import MAX_EDGES, Forest
@@ -189,7 +189,7 @@ def test_leaves_of_one_batch_are_different_positions():
 
 
 def test_trees_of_a_forest_do_not_touch_each_other():
-    boards = [Board(5), Board(5, Rules(komi=0.5)), Board.from_diagram(SEND_TWO, WHITE)]
+    boards = [Board(5), Board(5, Rules(komi=0.5)), from_diagram(SEND_TWO, WHITE)]
     together = Forest(boards, SearchConfig())
     simulate(together, np.array([50, 80, 20]), guess)
     for tree, simulations in enumerate((50, 80, 20)):
@@ -396,7 +396,7 @@ RACE = """
 @pytest.mark.parametrize(("color", "good"), [(BLACK, ("E2", "E1")), (WHITE, ("B2", "B1"))])
 @pytest.mark.parametrize("leaves", (1, 8))
 def test_a_capturing_race_is_won_by_search_alone(color, good, leaves):
-    board = Board.from_diagram(RACE, color, Rules(komi=0.5, suicide=False))
+    board = from_diagram(RACE, color, Rules(komi=0.5, suicide=False))
     forest = searched(board, 60_000, config=SearchConfig(score_utility=0.0, leaves=leaves))
     best = forest.best_move(0)
     assert best in [parse_vertex(vertex, 6) for vertex in good]
@@ -425,7 +425,7 @@ def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng, monkeypatch)
     monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
     rules, num_ko = Rules(ko), 0
     for _ in range(30):
-        board = Board.from_diagram(diagram, color, rules)
+        board = from_diagram(diagram, color, rules)
         referee = Referee(board.size, ko, rules.suicide, board.stones(), color)
         forest = Forest([board], SearchConfig())
         simulate(forest, 1500 if ko == "positional" else 300)
@@ -529,7 +529,7 @@ def test_memory_is_given_back_when_a_branch_is_played():
 
 
 def test_priors_are_a_softmax_over_the_legal_moves():
-    board = Board.from_diagram(KO, BLACK)
+    board = from_diagram(KO, BLACK)
     board.play(parse_vertex("C3", 4))
     forest = searched(board, 1, guess)
     logits = guess(root_planes(board))[0][0]
@@ -715,7 +715,7 @@ def test_search_signature():
     digest = hashlib.sha256()
     for leaves in (1, 4):
         config = SearchConfig(leaves=leaves)
-        forest = Forest([Board(5), Board.from_diagram(SEND_TWO, WHITE)], config)
+        forest = Forest([Board(5), from_diagram(SEND_TWO, WHITE)], config)
         for _ in range(3):
             simulate(forest, 200, guess_value, leaves)
             for tree in (0, 1):

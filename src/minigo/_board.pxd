@@ -8,8 +8,10 @@ cdef enum:
     WORDS = 7           # 64-bit words of a set of points
     NUM_PREVIOUS = 2    # earlier positions whose stones are kept for the input planes
     NUM_LAST = 4        # last moves kept for the input planes
-    PLANES = 20
-    KOMI = 18           # the plane of komi
+
+cpdef enum:
+    NUM_PLANES = 20
+    KOMI_PLANE = 18     # the only one that isn't of zeros and ones
 
 cdef enum:
     EMPTY, BLACK, WHITE, WALL
@@ -64,6 +66,7 @@ cdef struct History:
     int count
     int capacity
 
+cdef void* grow(void* array, size_t num_bytes) except NULL nogil
 cdef void copy_position(Position* target, const Position* source) noexcept nogil
 cdef int copy_history(History* target, const History* source) except -1 nogil
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil

@@ -15,44 +15,28 @@ from .config import Rules
 from .coords import check_size, format_vertex
 
 cdef extern from *:
-    """
-    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
-    """
-    int count_trailing_zeros(uint64_t bits) noexcept nogil
+    int count_trailing_zeros "__builtin_ctzll"(uint64_t) noexcept nogil    # of GCC and Clang
 
 cdef size_t HEADER_BYTES = sizeof(Position) - MAX_POINTS * sizeof(Point)
 cdef uint64_t ZOBRIST[3][MAX_POINTS]
 cdef uint64_t WHITE_TO_PLAY     # mixed into a situational key
 cdef short POINT_OF[20][MAX_MOVES]
 cdef short MOVE_OF[20][MAX_POINTS]
-cdef bint HAS_TABLES[20]
 
 KO_RULES = {"simple": SIMPLE, "positional": POSITIONAL, "situational": SITUATIONAL}
 
-NUM_PLANES = PLANES
-PLANE_NAMES = (
-    "own stones",
-    "opponent's stones",
-    "own stones one move ago",
-    "opponent's stones one move ago",
-    "own stones two moves ago",
-    "opponent's stones two moves ago",
-    "own chains with 1 liberty",
-    "own chains with 2 liberties",
-    "own chains with 3 or more liberties",
-    "opponent's chains with 1 liberty",
-    "opponent's chains with 2 liberties",
-    "opponent's chains with 3 or more liberties",
+PLANE_NAMES = (     # by number, for the player to move
+    "own stones", "opponent's stones",
+    "own stones one move ago", "opponent's stones one move ago",
+    "own stones two moves ago", "opponent's stones two moves ago",
+    *(f"own chains with {count}" for count in ("1 liberty", "2 liberties", "3 or more liberties")),
+    *(f"opponent's chains with {count}" for count in ("1 liberty", "2 liberties", "3 or more liberties")),
     "points that the ko rule forbids",
-    "last move",
-    "move before the last",
-    "third last move",
-    "fourth last move",
+    "last move", "move before the last", "third last move", "fourth last move",
     "last move was a pass",
     "komi for the player to move, in tens of points",
     "ones",
 )
-KOMI_PLANE = KOMI    # the only one that isn't of zeros and ones
 
 
 class IllegalMove(ValueError):
@@ -68,23 +52,16 @@ cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
     return z ^ (z >> 31)
 
 
-cdef int fill_tables(int size) except -1:
-    """Fill the tables of one board size, once."""
-    cdef int move
-    if HAS_TABLES[size]:
-        return 0
-    memset(MOVE_OF[size], 0xFF, sizeof(MOVE_OF[size]))
-    for move in range(size * size):
-        POINT_OF[size][move] = (move // size + 1) * (size + 1) + move % size + 1
-        MOVE_OF[size][POINT_OF[size][move]] = move
-    HAS_TABLES[size] = True
-    return 0
-
-
-cdef int fill_zobrist() except -1:
+cdef int fill_tables() except -1:
+    """Number the points and moves of every board size, and draw the numbers of the hash."""
     cdef uint64_t state = 2016
-    cdef int color, point
+    cdef int size, move, color, point
     global WHITE_TO_PLAY
+    memset(MOVE_OF, 0xFF, sizeof(MOVE_OF))
+    for size in range(20):
+        for move in range(size * size):
+            POINT_OF[size][move] = (move // size + 1) * (size + 1) + move % size + 1
+            MOVE_OF[size][POINT_OF[size][move]] = move
     for color in range(BLACK, WHITE + 1):
         for point in range(MAX_POINTS):
             ZOBRIST[color][point] = split_mix(&state)
@@ -92,26 +69,28 @@ cdef int fill_zobrist() except -1:
     return 0
 
 
-fill_zobrist()
+fill_tables()
 
 
-cdef int reserve_keys(History* history, int capacity) except -1 nogil:
-    """Make room for `capacity` keys."""
-    cdef uint64_t* keys
-    if capacity <= history.capacity:
-        return 0
-    keys = <uint64_t*>realloc(history.keys, capacity * sizeof(uint64_t))
-    if keys == NULL:
+cdef void* grow(void* array, size_t num_bytes) except NULL nogil:
+    """Return an array from malloc with another size, and what it holds."""
+    cdef void* grown = realloc(array, num_bytes)
+    if grown == NULL:
         with gil:
             raise MemoryError
-    history.keys = keys
-    history.capacity = capacity
+    return grown
+
+
+cdef inline int reserve_keys(History* history, int num_keys) except -1 nogil:
+    """Make room for so many keys, and some more."""
+    if num_keys > history.capacity:
+        history.keys = <uint64_t*>grow(history.keys, (2 * num_keys + 64) * sizeof(uint64_t))
+        history.capacity = 2 * num_keys + 64
     return 0
 
 
 cdef inline int append_key(History* history, uint64_t key) except -1 nogil:
-    if history.count == history.capacity:
-        reserve_keys(history, 2 * history.capacity + 64)
+    reserve_keys(history, history.count + 1)
     history.keys[history.count] = key
     history.count += 1
     return 0
@@ -152,7 +131,7 @@ cdef bint repeats(
 
 
 cdef int copy_history(History* target, const History* source) except -1 nogil:
-    reserve_keys(target, source.count + 64)
+    reserve_keys(target, source.count)
     memcpy(target.keys, source.keys, source.count * sizeof(uint64_t))
     target.count = source.count
     return 0
@@ -320,23 +299,18 @@ cdef uint64_t hash_after(const Position* pos, int point, int color, bint is_suic
     cdef const Point* points = pos.points
     cdef uint64_t hash = pos.hash
     cdef int taken_color = color if is_suicide else 3 - color
-    cdef int[4] taken
-    cdef int num_taken = 0, k, i, head, stone
+    cdef int k, i, head, stone
     cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if not is_suicide:
         hash ^= ZOBRIST[color][point]
     for k in range(4):
-        if points[point + offsets[k]].color != taken_color:
-            continue
         head = points[point + offsets[k]].chain
-        if not in_atari(&points[head]):
+        if points[point + offsets[k]].color != taken_color or not in_atari(&points[head]):
             continue
-        for i in range(num_taken):
-            if taken[i] == head:
-                break
+        for i in range(k):
+            if points[point + offsets[i]].chain == head:
+                break       # it is taken already
         else:
-            taken[num_taken] = head
-            num_taken += 1
             stone = head
             for _ in range(points[head].num_stones):
                 hash ^= ZOBRIST[taken_color][stone]
@@ -569,15 +543,15 @@ def unpack(const int32_t[:, ::1] words, float[:, :, :, ::1] planes):
     cdef int row, plane, move, area = planes.shape[2] * planes.shape[3]
     cdef float komi
     cdef float* target
-    if words.shape[0] != planes.shape[0] or words.shape[1] != area + 1 or planes.shape[1] != PLANES:
+    if words.shape[0] != planes.shape[0] or words.shape[1] != area + 1 or planes.shape[1] != NUM_PLANES:
         raise ValueError("words or planes have the wrong shape")
     with nogil:
         for row in range(words.shape[0]):
             memcpy(&komi, &words[row, area], sizeof(komi))
-            for plane in range(PLANES):
+            for plane in range(NUM_PLANES):
                 target = &planes[row, plane, 0, 0]
                 for move in range(area):
-                    target[move] = komi if plane == KOMI else words[row, move] >> plane & 1
+                    target[move] = komi if plane == KOMI_PLANE else words[row, move] >> plane & 1
 
 
 cdef class Board:
@@ -598,8 +572,7 @@ cdef class Board:
     def __init__(self, int size=9, rules=Rules(), int to_play=BLACK):
         cdef int move, point, num_walls, last = size - 1
         cdef Position* pos = self.pos
-        fill_tables(check_size(size))
-        pos.size, pos.stride = size, size + 1
+        pos.size, pos.stride = check_size(size), size + 1
         pos.num_points = (size + 1) * (size + 2) + 1
         pos.to_play = check_color(to_play)
         for point in range(pos.num_points):
@@ -625,20 +598,6 @@ cdef class Board:
         pos.num_moves = pos.num_passes = pos.ko = pos.fresh_key = 0
         self.history.count = 0
         return append_key(&self.history, position_key(pos.hash, pos.to_play))
-
-    @classmethod
-    def from_diagram(cls, text, to_play=BLACK, rules=Rules()):
-        """Read rows of `X` (Black), `O` (White) and `.`; stones without liberties are refused.
-
-        What `str(board)` writes, without labels; the size is the number of rows.
-        """
-        rows = [row.split() for row in text.split("\n") if row.split()]
-        if any(len(row) != len(rows) or set(row) - set("XO.") for row in rows):
-            raise ValueError(f"not a square diagram of X, O and .:\n{text}")
-        marks = [mark for row in rows for mark in row]
-        board = cls(len(rows), rules, to_play)
-        board.place(*([i for i, m in enumerate(marks) if m == color] for color in "XO"))
-        return board
 
     def __str__(self):
         marks = ".XO"
@@ -757,15 +716,13 @@ cdef class Board:
         cdef int i, k = 0
         words = np.empty((wanted.shape[0], self.pos.size * self.pos.size + 1), np.int32)
         cdef int32_t[:, ::1] view = words
-        with nogil:
-            for i in range(array.shape[0]):
-                if not self.allows(array[i], self.pos.to_play):
-                    with gil:
-                        raise illegal_move(self, array[i], self.pos.to_play)
-                if k < wanted.shape[0] and wanted[k] == i:
-                    write_input(self.pos, &self.history, &view[k, 0], legal)
-                    k += 1
-                play_known(self.pos, &self.history, array[i])
+        for i in range(array.shape[0]):
+            if not self.allows(array[i], self.pos.to_play):
+                raise illegal_move(self, array[i], self.pos.to_play)
+            if k < wanted.shape[0] and wanted[k] == i:
+                write_input(self.pos, &self.history, &view[k, 0], legal)
+                k += 1
+            play_known(self.pos, &self.history, array[i])
         if k < wanted.shape[0]:
             raise ValueError(f"ply {wanted[k]} of {array.shape[0]} moves")
         return words

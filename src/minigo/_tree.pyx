@@ -6,13 +6,13 @@ Bottom up: `add_node`, then one simulation (`select_leaf`, `start_leaf`, `expand
 """
 
 from libc.math cimport M_PI, INFINITY, NAN, atan, isfinite, log, sqrt
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from ._board cimport (
-    MAX_MOVES, Board, Position, copy_history, copy_position, play_known, score_of, write_input,
+    MAX_MOVES, Board, Position, copy_history, copy_position, grow, play_known, score_of, write_input,
 )
 
 STATISTICS = np.dtype(
@@ -26,20 +26,12 @@ C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Dan
 MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
 
 
-cdef void* grow(void* array, size_t num_bytes) except NULL nogil:
-    cdef void* grown = realloc(array, num_bytes)
-    if grown == NULL:
-        with gil:
-            raise MemoryError
-    return grown
-
-
 cdef int add_node(Arena* arena, int parent) except -1 nogil:
     """Append a FRESH node and return its index."""
     cdef Node* node
     if arena.num_nodes == arena.node_capacity:
-        arena.node_capacity = 2 * arena.node_capacity + 16
-        arena.nodes = <Node*>grow(arena.nodes, arena.node_capacity * sizeof(Node))
+        arena.nodes = <Node*>grow(arena.nodes, (2 * arena.num_nodes + 16) * sizeof(Node))
+        arena.node_capacity = 2 * arena.num_nodes + 16
     node = &arena.nodes[arena.num_nodes]
     memset(node, 0, sizeof(Node))
     node.parent = parent    # and its state is FRESH
@@ -49,9 +41,10 @@ cdef int add_node(Arena* arena, int parent) except -1 nogil:
 
 cdef int reserve_edges(Arena* arena, int num_more) except -1 nogil:
     """Make room for `num_more` edges."""
+    cdef int capacity = 2 * arena.edge_capacity + num_more
     if arena.num_edges + num_more > arena.edge_capacity:
-        arena.edge_capacity = 2 * arena.edge_capacity + num_more
-        arena.edges = <Edge*>grow(arena.edges, arena.edge_capacity * sizeof(Edge))
+        arena.edges = <Edge*>grow(arena.edges, capacity * sizeof(Edge))
+        arena.edge_capacity = capacity
     return 0
 
 

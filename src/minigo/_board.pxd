@@ -76,7 +76,7 @@ cdef int write_input(
 cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil
 
 cdef class Board:
-    cdef Position* pos
+    cdef Position pos
     cdef History history
     cdef object _rules
 

@@ -6,7 +6,7 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 """
 
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -560,18 +560,12 @@ cdef class Board:
     Moves after the end are accepted (`is_over` tells), so that a GTP client can go on.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        self.pos = <Position*>calloc(1, sizeof(Position))
-        if self.pos == NULL:
-            raise MemoryError
-
     def __dealloc__(self):
-        free(self.pos)
         free(self.history.keys)
 
     def __init__(self, int size=9, rules=Rules(), int to_play=BLACK):
         cdef int move, point, num_walls, last = size - 1
-        cdef Position* pos = self.pos
+        cdef Position* pos = &self.pos
         pos.size, pos.stride = check_size(size), size + 1
         pos.num_points = (size + 1) * (size + 2) + 1
         pos.to_play = check_color(to_play)
@@ -587,7 +581,7 @@ cdef class Board:
 
     cdef int restart(self) except -1:
         """Forget every earlier position and move: the present one is the first."""
-        cdef Position* pos = self.pos
+        cdef Position* pos = &self.pos
         cdef int point
         for point in range(pos.num_points):
             pos.points[point].held = 1 << pos.points[point].color
@@ -668,7 +662,7 @@ cdef class Board:
 
     def copy(self):
         cdef Board other = Board.__new__(Board)
-        copy_position(other.pos, self.pos)
+        copy_position(&other.pos, &self.pos)
         copy_history(&other.history, &self.history)
         other._rules = self._rules
         return other
@@ -689,12 +683,12 @@ cdef class Board:
                 point = POINT_OF[self.size][move]
                 if result.pos.points[point].color != EMPTY:
                     raise ValueError(f"there is a stone at {format_vertex(move, self.size)} already")
-                put_stone(result.pos, point, color, taken)
+                put_stone(&result.pos, point, color, taken)
         for move in range(self.size * self.size):
             point = POINT_OF[self.size][move]
             if result.pos.points[point].color != EMPTY and result.liberties(move) == 0:
                 raise ValueError(f"the stone at {format_vertex(move, self.size)} has no liberty")
-        copy_position(self.pos, result.pos)
+        copy_position(&self.pos, &result.pos)
         self.restart()
 
     def play(self, int move, int color=0):
@@ -703,7 +697,7 @@ cdef class Board:
         if not self.allows(move, color):
             raise illegal_move(self, move, color)
         self.to_play = color
-        play_known(self.pos, &self.history, move)
+        play_known(&self.pos, &self.history, move)
 
     def play_all(self, moves, plies=()):
         """Play several moves, the colours alternating. Raises IllegalMove at the first bad one.
@@ -720,9 +714,9 @@ cdef class Board:
             if not self.allows(array[i], self.pos.to_play):
                 raise illegal_move(self, array[i], self.pos.to_play)
             if k < wanted.shape[0] and wanted[k] == i:
-                write_input(self.pos, &self.history, &view[k, 0], legal)
+                write_input(&self.pos, &self.history, &view[k, 0], legal)
                 k += 1
-            play_known(self.pos, &self.history, array[i])
+            play_known(&self.pos, &self.history, array[i])
         if k < wanted.shape[0]:
             raise ValueError(f"ply {wanted[k]} of {array.shape[0]} moves")
         return words
@@ -732,7 +726,7 @@ cdef class Board:
         cdef int area = self.pos.size * self.pos.size
         if not 0 <= move < area:
             return move == area
-        return legality(self.pos, &self.history, POINT_OF[self.pos.size][move], color) == LEGAL
+        return legality(&self.pos, &self.history, POINT_OF[self.pos.size][move], color) == LEGAL
 
     def is_legal(self, int move, int color=0):
         return self.allows(move, check_color(color) if color else self.pos.to_play)
@@ -766,19 +760,19 @@ cdef class Board:
         cdef int size = self.pos.size, point = POINT_OF[size][move] if 0 <= move < size * size else 0
         if self.pos.points[point].chain == 0:
             raise ValueError(f"there is no stone at move {move}")
-        return find_around(self.pos, self.pos.points[point].chain, 1 << EMPTY, MAX_MOVES, around)
+        return find_around(&self.pos, self.pos.points[point].chain, 1 << EMPTY, MAX_MOVES, around)
 
     def area(self):
         """Return (N, N) int8: BLACK or WHITE where Tromp-Taylor counts a point, else EMPTY."""
         owner = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner
-        score_of(self.pos, &view[0, 0])
+        score_of(&self.pos, &view[0, 0])
         return owner
 
     def score(self):
         """Black's area minus White's, minus komi: > 0 means that Black has won."""
         cdef int8_t owner[MAX_MOVES]
-        return score_of(self.pos, owner)
+        return score_of(&self.pos, owner)
 
     def pass_alive(self):
         """Return (N, N) int8: the owner of each pass-alive stone and of its territory, else EMPTY.
@@ -789,8 +783,8 @@ cdef class Board:
         """
         owner = np.zeros((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner
-        mark_pass_alive(self.pos, BLACK, &view[0, 0])
-        mark_pass_alive(self.pos, WHITE, &view[0, 0])
+        mark_pass_alive(&self.pos, BLACK, &view[0, 0])
+        mark_pass_alive(&self.pos, WHITE, &view[0, 0])
         return owner
 
     def encode(self):
@@ -802,7 +796,7 @@ cdef class Board:
         cdef uint16_t legal[MAX_MOVES + 1]
         words = np.empty(self.pos.size * self.pos.size + 1, np.int32)
         cdef int32_t[::1] view = words
-        write_input(self.pos, &self.history, &view[0], legal)
+        write_input(&self.pos, &self.history, &view[0], legal)
         return words
 
 
@@ -817,7 +811,7 @@ cdef object illegal_move(Board board, int move, int color):
     cdef int size = board.pos.size
     if not 0 <= move <= size * size:
         return IllegalMove(f"move {move} is not on a {size}x{size} board")
-    cdef Legality verdict = legality(board.pos, &board.history, POINT_OF[size][move], color)
+    cdef Legality verdict = legality(&board.pos, &board.history, POINT_OF[size][move], color)
     reason = {OCCUPIED: "the point is taken", SUICIDE: "suicide", KO: f"{board.rules.ko} ko"}[verdict]
     name = "Black" if color == BLACK else "White"
     return IllegalMove(f"{name} may not play {format_vertex(move, size)}: {reason}")

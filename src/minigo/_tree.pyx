@@ -400,7 +400,7 @@ cdef class Forest:
 
     cdef int set_root(self, Tree* tree, Board board, int node) except -1:
         """Put the root at one of `boards`, with what is known of it in a node, if any."""
-        tree.position = board.pos
+        tree.position = &board.pos
         copy_history(&tree.history, &board.history)
         tree.num_root_keys = tree.history.count
         tree.has_noise = tree.has_gumbels = False   # those were for another root

@@ -46,6 +46,7 @@ cdef struct Position:
     int size
     int stride                  # size + 1: from a point to the one below
     int num_points              # bordered points of this size
+    int offsets[4]              # from a point to its neighbours
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
     int fresh                   # where the latest stone was put whose colour had never been there

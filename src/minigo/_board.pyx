@@ -164,11 +164,10 @@ cdef int find_around(
     """
     cdef uint64_t seen[WORDS]
     cdef int count = 0, stone = head, k, point
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     memset(seen, 0, sizeof(seen))
     for _ in range(pos.points[head].num_stones):
         for k in range(4):
-            point = stone + offsets[k]
+            point = stone + pos.offsets[k]
             if colors >> pos.points[point].color & 1 and not seen[point >> 6] >> (point & 63) & 1:
                 seen[point >> 6] |= <uint64_t>1 << (point & 63)
                 around[count] = point
@@ -201,14 +200,13 @@ cdef int remove_chain(Position* pos, int head) noexcept nogil:
     cdef int color = points[head].color, num_stones = points[head].num_stones
     cdef int stone = head, k
     cdef uint64_t* stones = pos.stones[pos.newest].sets[color - BLACK]
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     for _ in range(num_stones):
         points[stone].color = EMPTY
         points[stone].chain = 0
         pos.hash ^= ZOBRIST[color][stone]
         stones[stone >> 6] &= ~(<uint64_t>1 << (stone & 63))
         for k in range(4):
-            neighbor = &points[stone + offsets[k]]
+            neighbor = &points[stone + pos.offsets[k]]
             neighbor.neighbors += 1 - (1 << 4 * color)
             points[neighbor.chain].liberties += liberty(stone)
         stone = points[stone].next
@@ -227,7 +225,6 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     cdef int[4] own
     cdef int k, num_own = 0, num_taken = 0
     cdef uint64_t liberties = 0
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     stone.color = color
     stone.chain = stone.next = point
     stone.num_stones = 1
@@ -236,9 +233,9 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     pos.stones[pos.newest].sets[color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
     # No branches, since nobody could foresee them: a wrong guess costs more than all four.
     for k in range(4):
-        neighbor = &points[point + offsets[k]]
+        neighbor = &points[point + pos.offsets[k]]
         neighbor.neighbors += (1 << 4 * color) - 1
-        liberties += liberty(point + offsets[k]) & -<uint64_t>(neighbor.color == EMPTY)
+        liberties += liberty(point + pos.offsets[k]) & -<uint64_t>(neighbor.color == EMPTY)
         points[neighbor.chain].liberties -= liberty(point)
         own[num_own] = taken[num_taken] = neighbor.chain
         num_own += neighbor.color == color
@@ -250,16 +247,7 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     return num_taken
 
 
-cdef inline bint is_plain(const Position* pos, int point, int color) noexcept nogil:
-    """Tell whether a look at an empty point shows that `color` may play there, as at most of them.
-
-    It has a liberty, so no suicide and no simple ko, and no superko where that colour has never been.
-    """
-    cdef const Point* target = &pos.points[point]
-    return target.neighbors & 15 and (pos.ko_rule == SIMPLE or not target.held >> color & 1)
-
-
-cdef Legality legality(
+cdef inline Legality legality(
     const Position* pos, const History* history, int point, int color
 ) noexcept nogil:
     """Say whether `color` may play at `point`, or which rule forbids it."""
@@ -267,15 +255,15 @@ cdef Legality legality(
     cdef const Point* neighbor
     cdef int k
     cdef bint lives, captures = False, is_atari
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if points[point].color != EMPTY:
         return OCCUPIED
-    if is_plain(pos, point, color):
-        return LEGAL
+    # With a liberty it is no suicide and no simple ko; nor superko, where that colour has never been.
     lives = points[point].neighbors & 15
+    if lives and (pos.ko_rule == SIMPLE or not points[point].held >> color & 1):
+        return LEGAL
     if not lives:
         for k in range(4):
-            neighbor = &points[point + offsets[k]]
+            neighbor = &points[point + pos.offsets[k]]
             is_atari = in_atari(&points[neighbor.chain])
             lives |= (neighbor.color == color) & (not is_atari)
             captures |= (neighbor.color == 3 - color) & is_atari
@@ -300,15 +288,14 @@ cdef uint64_t hash_after(const Position* pos, int point, int color, bint is_suic
     cdef uint64_t hash = pos.hash
     cdef int taken_color = color if is_suicide else 3 - color
     cdef int k, i, head, stone
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if not is_suicide:
         hash ^= ZOBRIST[color][point]
     for k in range(4):
-        head = points[point + offsets[k]].chain
-        if points[point + offsets[k]].color != taken_color or not in_atari(&points[head]):
+        head = points[point + pos.offsets[k]].chain
+        if points[point + pos.offsets[k]].color != taken_color or not in_atari(&points[head]):
             continue
         for i in range(k):
-            if points[point + offsets[i]].chain == head:
+            if points[point + pos.offsets[i]].chain == head:
                 break       # it is taken already
         else:
             stone = head
@@ -371,7 +358,6 @@ cdef inline int find_regions(
     """
     cdef short stack[MAX_MOVES]
     cdef int num_regions = 0, num_stack, move, point, neighbor, color, around, k
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     memset(region_of, 0, MAX_POINTS * sizeof(uint16_t))
     for move in range(pos.size * pos.size):
         point = POINT_OF[pos.size][move]
@@ -385,7 +371,7 @@ cdef inline int find_regions(
             num_stack -= 1
             point = stack[num_stack]
             for k in range(4):
-                neighbor = point + offsets[k]
+                neighbor = point + pos.offsets[k]
                 color = pos.points[neighbor].color
                 if not colors >> color & 1:
                     around |= 1 << color
@@ -525,9 +511,6 @@ cdef int write_input(
     for move in range(area):
         point = POINT_OF[pos.size][move]
         moves[num_legal] = move     # stays if it is legal
-        if is_plain(pos, point, pos.to_play):
-            num_legal += pos.points[point].color == EMPTY
-            continue
         verdict = legality(pos, history, point, pos.to_play)
         num_legal += verdict == LEGAL
         words[move] |= (verdict == KO) << 12
@@ -568,6 +551,7 @@ cdef class Board:
         cdef Position* pos = &self.pos
         pos.size, pos.stride = check_size(size), size + 1
         pos.num_points = (size + 1) * (size + 2) + 1
+        pos.offsets = [-pos.stride, -1, 1, pos.stride]
         pos.to_play = check_color(to_play)
         for point in range(pos.num_points):
             pos.points[point].color = WALL

@@ -7,7 +7,7 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 
 from libc.stddef cimport size_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from .coords import check_size, format_vertex
 cdef extern from *:
     int count_trailing_zeros "__builtin_ctzll"(uint64_t) noexcept nogil    # of GCC and Clang
 
-cdef size_t HEADER_BYTES = sizeof(Position) - MAX_POINTS * sizeof(Point)
 cdef uint64_t ZOBRIST[3][MAX_POINTS]
 cdef uint64_t WHITE_TO_PLAY     # mixed into a situational key
 cdef short POINT_OF[20][MAX_MOVES]
@@ -29,8 +28,8 @@ PLANE_NAMES = (     # by number, for the player to move
     "own stones", "opponent's stones",
     "own stones one move ago", "opponent's stones one move ago",
     "own stones two moves ago", "opponent's stones two moves ago",
-    *(f"own chains with {count}" for count in ("1 liberty", "2 liberties", "3 or more liberties")),
-    *(f"opponent's chains with {count}" for count in ("1 liberty", "2 liberties", "3 or more liberties")),
+    *(f"{whose} chains with {count}" for whose in ("own", "opponent's")
+      for count in ("1 liberty", "2 liberties", "3 or more liberties")),
     "points that the ko rule forbids",
     "last move", "move before the last", "third last move", "fourth last move",
     "last move was a pass",
@@ -324,11 +323,10 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
         pos, history, POINT_OF[pos.size][move], pos.to_play
     )
     assert history.keys[history.count - 1] == position_key(pos.hash, pos.to_play)
-    cdef int older = pos.newest, k, point
+    cdef int older = pos.newest, point
     pos.newest = (older if older else NUM_PREVIOUS + 1) - 1
     pos.stones[pos.newest] = pos.stones[older]
-    for k in range(NUM_LAST - 1, 0, -1):
-        pos.last_moves[k] = pos.last_moves[k - 1]
+    memmove(&pos.last_moves[1], pos.last_moves, (NUM_LAST - 1) * sizeof(int))
     pos.last_moves[0] = move
     pos.ko = 0
     pos.num_moves += 1
@@ -346,7 +344,7 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
 
 
 cdef void copy_position(Position* target, const Position* source) noexcept nogil:
-    memcpy(target, source, HEADER_BYTES + source.num_points * sizeof(Point))
+    memcpy(target, source, sizeof(Position) - (MAX_POINTS - source.num_points) * sizeof(Point))
 
 
 cdef inline int find_regions(
@@ -571,8 +569,7 @@ cdef class Board:
             pos.points[point].held = 1 << pos.points[point].color
         for k in range(1 + NUM_PREVIOUS):
             pos.stones[k] = pos.stones[pos.newest]
-        for k in range(NUM_LAST):
-            pos.last_moves[k] = -1
+        memset(pos.last_moves, 0xFF, sizeof(pos.last_moves))    # -1
         pos.num_moves = pos.num_passes = pos.ko = pos.fresh_key = 0
         self.history.count = 0
         return append_key(&self.history, position_key(pos.hash, pos.to_play))
@@ -725,7 +722,7 @@ cdef class Board:
         return legal
 
     def points(self):
-        """Return (N + 2, N + 1) of the struct `Point`, a copy: with walls above, below and at the left."""
+        """Return (N + 2, N + 1) of the struct `Point`, a copy: the walls but those at the right, too."""
         points = np.array(<Point[:self.pos.num_points - 1]>self.pos.points)
         return points.reshape(self.pos.stride + 1, self.pos.stride)
 
@@ -761,9 +758,8 @@ cdef class Board:
     def pass_alive(self):
         """Return (N, N) int8: the owner of each pass-alive stone and of its territory, else EMPTY.
 
-        Alive even if the owner always passes (Benson 1976). Territory: the points, whatever lies
-        on them, of regions that a colour's pass-alive chains enclose and in which the opponent
-        can't live (every empty point next to such a chain).
+        Alive even if the owner always passes (Benson 1976). Territory: regions, whatever lies in
+        them, that a colour's pass-alive chains enclose and in which the opponent can't live.
         """
         owner = np.zeros((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from conftest import check_forest, from_diagram, planes_of
-from minigo import _tree
 from minigo._board import PLANE_NAMES, Board, IllegalMove
 from minigo._tree import MAX_EDGES, Forest
 from minigo.config import Rules, SearchConfig
@@ -162,18 +161,18 @@ def test_little_room_limit_the_leaves():
     assert [forest.num_visits(tree) for tree in range(3)] == [20, 20, 20]
 
 
-def test_the_words_of_a_leaf_are_those_of_its_position(monkeypatch):
-    monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
+def test_the_words_of_a_leaf_are_those_of_its_position():
     board = Board(3)
     board.play(4)
     forest = Forest([board], SearchConfig())
     words = make_words(forest, 1)
-    for moves in ([], [0], [1]):  # no knowledge: the first moves first
+    for moves in ([], [0], [1]):  # every move is bad: the next one
         forest.select(np.ones(1, dtype=np.int32), words)
         position = board.copy()
         position.play_all(moves)
         assert np.array_equal(words[0], position.encode())
-        forest.expand(*know_nothing(planes_of(words)))
+        logits, value, score = know_nothing(planes_of(words))
+        forest.expand(logits, value + len(moves), score)
 
 
 def test_leaves_of_one_batch_are_different_positions():
@@ -420,9 +419,8 @@ KO = """
 @pytest.mark.parametrize(
     ("diagram", "color"), [(KO, BLACK), (SEND_TWO, WHITE)], ids=("ko", "sending-two")
 )
-def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng, monkeypatch):
+def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng):
     """Walk down random branches: at every node exactly the legal moves have a prior."""
-    monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
     rules, num_ko = Rules(ko), 0
     for _ in range(30):
         board = from_diagram(diagram, color, rules)
@@ -555,7 +553,7 @@ def test_noise_changes_the_search_but_not_the_priors():
     forest = searched(Board(5), 1)
     noise = np.zeros(26, dtype=np.float32)
     noise[7] = 1
-    forest.noise(0, noise, 0.25)
+    forest.noise(0, noise)
     assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
     simulate(forest, 100)
     visits, priors = columns(forest, "visits", "prior")
@@ -567,12 +565,12 @@ def test_noise_is_of_one_root_only():
     board, noise = Board(5), np.zeros(26, dtype=np.float32)
     noise[7] = 1
     plain, noised = (searched(board, 1, guess) for _ in range(2))
-    noised.noise(0, noise, 1.0)
+    noised.noise(0, noise)
     for forest in (plain, noised):
         simulate(forest, 60, guess)
     assert summary(plain) != summary(noised)
     visits = noised.moves(0)["visits"][7]
-    assert visits > 40 > plain.moves(0)["visits"][7]
+    assert visits > plain.moves(0)["visits"][7]
     noised.advance(0, 7)
     board.play(7)
     assert summary(noised) == summary(searched(board, visits, guess))
@@ -584,7 +582,7 @@ def test_noise_is_of_one_root_only():
 def test_noise_and_gumbels_are_one_number_a_move(shape):
     forest = searched(Board(5), 1)
     with pytest.raises(ValueError):
-        forest.noise(0, np.zeros(shape, dtype=np.float32), 0.25)
+        forest.noise(0, np.zeros(shape, dtype=np.float32))
     with pytest.raises(ValueError):
         forest.gumbel(0, np.zeros(shape, dtype=np.float32), np.zeros(4, dtype=np.int32))
 
@@ -698,7 +696,7 @@ def test_the_same_input_gives_the_same_tree(rng):
     def run():
         forest = Forest([Board(5), Board(5, Rules(komi=2))], SearchConfig(leaves=3))
         simulate(forest, 1, guess, 3)
-        forest.noise(0, noise, 0.25)
+        forest.noise(0, noise)
         simulate(forest, 150, guess, 3)
         forest.advance(0, forest.best_move(0))
         simulate(forest, 50, guess, 3)
@@ -724,6 +722,9 @@ def test_search_signature():
     assert digest.hexdigest()[:16] == SIGNATURE
 
 
+C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION = 1.1, 0.45, 500, 0.2  # those of _tree.pyx
+
+
 class SlowNode:
     """A node of the second opinion: a search tree of dictionaries, one simulation at a time."""
 
@@ -746,14 +747,12 @@ class SlowNode:
 
     def puct(self, move: int) -> float:
         child = self.children.get(move)
-        c = _tree.C_PUCT + _tree.C_PUCT_LOG * math.log(
-            (self.visits + _tree.C_PUCT_BASE) / _tree.C_PUCT_BASE
-        )
+        c = C_PUCT + C_PUCT_LOG * math.log((self.visits + C_PUCT_BASE) / C_PUCT_BASE)
         u = c * self.prior[move] * math.sqrt(self.visits - 1 + 0.01)
         if child:
             return -child.value_sum / child.visits + u / (1 + child.visits)
         visited_prior = sum(self.prior[other] for other in self.children)
-        fpu = self.value_sum / self.visits - _tree.FPU_REDUCTION * math.sqrt(visited_prior)
+        fpu = self.value_sum / self.visits - FPU_REDUCTION * math.sqrt(visited_prior)
         return fpu + u
 
     def simulate(self) -> float:

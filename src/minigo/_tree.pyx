@@ -18,11 +18,12 @@ from ._board cimport (
 STATISTICS = np.dtype(
     [("visits", "i4"), *((name, "f4") for name in ("prior", "value", "win", "score"))]
 )
-C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
-C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
-C_PUCT_BASE = 500.0     # visits at which the growth sets in (KataGo)
-FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
-C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
+cdef double C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
+cdef double C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
+cdef double C_PUCT_BASE = 500       # visits at which the growth sets in (KataGo)
+cdef double FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
+cdef double NOISE_FRAC = 0.25       # share of the noise in a noised root's prior (AlphaZero)
+cdef double C_VISIT = 50, C_SCALE = 1   # sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
 MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
 
 
@@ -82,23 +83,21 @@ cdef inline double edge_value(const Arena* arena, const Edge* edge) noexcept nog
     return -(child.value_sum + child.pending) / child.visits
 
 
-cdef int select_edge(
-    const Arena* arena, int index, const Constants* constants, const float* noise, double frac
-) noexcept nogil:
+cdef int select_edge(const Tree* tree, int index) noexcept nogil:
     """Return the index of the edge of a node that maximises Q(s, a) + U(s, a).
 
-    U(s, a) = C(s) P(s, a) sqrt(N(s) - 1) / (1 + N(s, a)), where C(s) = c_puct + c_puct_log *
-    log((N(s) + c_base) / c_base) (AlphaZero, with KataGo's constants). An edge not visited yet has
-    Q = Q(s) - fpu_reduction * sqrt(sum of P over visited edges), so that only the one with the
-    largest prior counts; at a root with noise there is no reduction (KataGo). Ties go to the first
-    edge. A pass that a pass answers with a win has no prior left: no network's belief stands
-    against the count.
+    U(s, a) = C(s) P(s, a) sqrt(N(s) - 1) / (1 + N(s, a)), where C(s) = C_PUCT + C_PUCT_LOG *
+    log((N(s) + C_PUCT_BASE) / C_PUCT_BASE) (AlphaZero, with KataGo's constants). An edge not
+    visited yet has Q = Q(s) - FPU_REDUCTION * sqrt(sum of P over visited edges), so that only the
+    one with the largest prior counts; at a root with noise there is no reduction (KataGo). Ties go
+    to the first edge. A pass that a pass answers with a win has no prior left: no network's belief
+    stands against the count.
     """
+    cdef const Arena* arena = &tree.arena
     cdef const Node* node = &arena.nodes[index]
-    cdef double scale = (
-        constants.c_puct
-        + constants.c_puct_log * log((node.visits + constants.c_puct_base) / constants.c_puct_base)
-    ) * sqrt(node.visits - 1 + 0.01)      # at the first simulation the prior decides
+    cdef bint has_noise = index == 0 and tree.root == NOISED
+    cdef double c = C_PUCT + C_PUCT_LOG * log((node.visits + C_PUCT_BASE) / C_PUCT_BASE)
+    cdef double scale = c * sqrt(node.visits - 1 + 0.01)    # at the first simulation the prior decides
     cdef double prior, visits, score, fpu, visited_prior = 0, fresh_prior = -1
     cdef double best_score = -INFINITY
     cdef int i, best = node.first_edge, fresh = -1
@@ -108,8 +107,8 @@ cdef int select_edge(
         prior = edge.prior
         if node.pass_loses and i == node.first_edge + node.num_edges - 1:
             prior = 0
-        elif noise != NULL:
-            prior += frac * (noise[edge.move] - prior)
+        elif has_noise:
+            prior += NOISE_FRAC * (tree.random[edge.move] - prior)
         if edge.child == NO_NODE:
             if prior > fresh_prior:
                 fresh_prior, fresh = prior, i
@@ -122,19 +121,24 @@ cdef int select_edge(
     if fresh < 0:
         return best
     fpu = node.value_sum / (node.visits - node.pending)
-    if noise == NULL:
-        fpu -= constants.fpu_reduction * sqrt(visited_prior)
+    if not has_noise:
+        fpu -= FPU_REDUCTION * sqrt(visited_prior)
     score = fpu + scale * fresh_prior
     return fresh if score > best_score or (score == best_score and fresh < best) else best
 
 
-cdef double mixed_value(const Arena* arena) noexcept nogil:
-    """Return what stands in for Q of root moves not visited (Danihelka et al. 2022, eq. 33)."""
+cdef double mixed_value(const Arena* arena, int* most_visits) noexcept nogil:
+    """Return what stands in for Q of root moves not visited (Danihelka et al. 2022, eq. 33).
+
+    most_visits: set to those of the root's most visited edge.
+    """
     cdef const Node* root = &arena.nodes[0]
     cdef double prior_sum = 0, weighted = 0
     cdef int i
+    most_visits[0] = 0
     for i in range(root.num_edges):
         if arena.edges[i].child != NO_NODE:
+            most_visits[0] = max(most_visits[0], arena.nodes[arena.edges[i].child].visits)
             prior_sum += arena.edges[i].prior
             weighted += arena.edges[i].prior * edge_value(arena, &arena.edges[i])
     if prior_sum <= 0:
@@ -147,75 +151,65 @@ cdef inline int edge_visits(const Arena* arena, const Edge* edge) noexcept nogil
     return arena.nodes[edge.child].visits if edge.child != NO_NODE else 0
 
 
-cdef int max_visits(const Arena* arena) noexcept nogil:
-    """Return the visits of the root's most visited edge."""
-    cdef int i, most = 0
-    for i in range(arena.nodes[0].num_edges):
-        most = max(most, edge_visits(arena, &arena.edges[i]))
-    return most
-
-
 cdef double completed_logit(
-    const Arena* arena, const Edge* edge, double mixed, int most_visits, const Constants* constants
+    const Arena* arena, const Edge* edge, double mixed, int most_visits
 ) noexcept nogil:
-    """Return logit + sigma(completed Q), sigma(q) = (c_visit + max N) c_scale q, q in [0, 1]."""
+    """Return logit + sigma(completed Q), with Q in [0, 1]."""
     cdef double q = (1 + (edge_value(arena, edge) if edge.child != NO_NODE else mixed)) / 2
-    return log(edge.prior + 1e-30) + (constants.c_visit + most_visits) * constants.c_scale * q
+    return log(edge.prior + 1e-30) + (C_VISIT + most_visits) * C_SCALE * q
 
 
-cdef int select_gumbel(
-    const Tree* tree, const Constants* constants, int least, int most
-) noexcept nogil:
+cdef int select_gumbel(const Tree* tree, int num_visits) noexcept nogil:
     """Return the edge of the best gumbel + logit + sigma(Q) among root moves of so many visits.
 
-    -1 if there is none. Without Gumbel numbers a pass, the last edge, that a pass refutes is out.
+    -1 if there is none. num_visits -1: among those that may be played, which are the most visited
+    ones; without Gumbel numbers all of 1/TRUSTED as many, but for a pass that a pass refutes.
     """
     cdef const Arena* arena = &tree.arena
-    cdef double mixed = mixed_value(arena), score, best_score = -INFINITY
-    cdef int i, best = -1, most_visits = max_visits(arena), num_edges = arena.nodes[0].num_edges
-    if not tree.has_gumbels:
-        num_edges -= arena.nodes[0].pass_loses
+    cdef int i, most_visits, best = -1, num_edges = arena.nodes[0].num_edges
+    cdef double mixed = mixed_value(arena, &most_visits), score, best_score = -INFINITY
+    cdef int least = num_visits, most = num_visits
+    if num_visits < 0:
+        least = most = most_visits
+    if tree.root != GUMBEL:
+        least = (most + TRUSTED - 1) // TRUSTED
+        num_edges -= arena.nodes[0].pass_loses      # pass is the last
     for i in range(num_edges):
         if least <= edge_visits(arena, &arena.edges[i]) <= most:
-            score = completed_logit(arena, &arena.edges[i], mixed, most_visits, constants)
-            if tree.has_gumbels:
-                score += tree.gumbels[arena.edges[i].move]
+            score = completed_logit(arena, &arena.edges[i], mixed, most_visits)
+            if tree.root == GUMBEL:
+                score += tree.random[arena.edges[i].move]
             if score > best_score:
                 best_score, best = score, i
     return best
 
 
-cdef int choose_edge(
-    const Tree* tree, int index, const Position* position, const Constants* constants
-) noexcept nogil:
+cdef int choose_edge(const Tree* tree, int index, const Position* position) noexcept nogil:
     """Return the edge on which a simulation leaves a node.
 
     A pass that would end the game comes first, if nobody looked at it yet: what the rules count
     there is certain and costs no evaluation. But a Gumbel root has its schedule; all else is PUCT.
     """
     cdef const Node* node = &tree.arena.nodes[index]
-    cdef int edge = node.first_edge + node.num_edges - 1, wanted    # pass is the last
-    cdef bint has_schedule = index == 0 and tree.has_gumbels
+    cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
+    cdef bint has_schedule = index == 0 and tree.root == GUMBEL
     if position.num_passes and tree.arena.edges[edge].child == NO_NODE and not has_schedule:
         return edge
     if has_schedule and node.visits <= tree.num_scheduled:
-        wanted = tree.schedule[node.visits - 1]
-        edge = select_gumbel(tree, constants, wanted, wanted)
+        edge = select_gumbel(tree, tree.schedule[node.visits - 1])
         if edge >= 0:
             return edge
-    if index == 0 and tree.has_noise:
-        return select_edge(&tree.arena, index, constants, tree.noise, tree.noise_frac)
-    return select_edge(&tree.arena, index, constants, NULL, 0)
+    return select_edge(tree, index)
 
 
-cdef int select_leaf(Tree* tree, Position* position, const Constants* constants) except -1 nogil:
+cdef int select_leaf(Tree* tree, Position* position) except -1 nogil:
     """Go down to a node that isn't expanded, `position` and the tree's history with it."""
     cdef Arena* arena = &tree.arena
     cdef int node = 0, edge
     copy_position(position, tree.position)
     tree.history.count = tree.num_root_keys
     while arena.nodes[node].state == EXPANDED:
-        edge = choose_edge(tree, node, position, constants)
+        edge = choose_edge(tree, node, position)
         play_known(position, &tree.history, arena.edges[edge].move)
         if arena.edges[edge].child == NO_NODE:
             arena.edges[edge].child = add_node(arena, node)
@@ -363,10 +357,7 @@ cdef class Forest:
         self.size = boards[0].size
         self.num_moves = self.size * self.size + 1
         self.max_edges = MAX_EDGES
-        self.constants = Constants(
-            C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION, C_VISIT, C_SCALE,
-            config.score_utility, config.leaves,
-        )
+        self.score_utility, self.leaves = config.score_utility, config.leaves
         self.boards = [board.copy() for board in boards]
         self.trees = <Tree*>calloc(len(boards), sizeof(Tree))
         self.waiting = <Leaf*>calloc(len(boards) * config.leaves, sizeof(Leaf))
@@ -403,7 +394,7 @@ cdef class Forest:
         tree.position = &board.pos
         copy_history(&tree.history, &board.history)
         tree.num_root_keys = tree.history.count
-        tree.has_noise = tree.has_gumbels = False   # those were for another root
+        tree.root = PLAIN   # the random numbers were for another root
         copy_subtree(&self.spare, &tree.arena, node)
         tree.arena, self.spare = self.spare, tree.arena
         return 0
@@ -438,17 +429,17 @@ cdef class Forest:
         with nogil:
             for i in range(self.num_trees):
                 tree = &self.trees[i]
-                most_rows = min(self.num_waiting + self.constants.leaves, words.shape[0])
+                most_rows = min(self.num_waiting + self.leaves, words.shape[0])
                 if tree.arena.num_edges >= self.max_edges:
                     budget[i] = 0
                 while budget[i] > 0 and self.num_waiting < most_rows:
-                    node = select_leaf(tree, &self.scratch, &self.constants)
+                    node = select_leaf(tree, &self.scratch)
                     if tree.arena.nodes[node].state == WAITING:
                         break
                     add_pending(&tree.arena, node, 1)
                     budget[i] -= 1
                     if self.scratch.num_passes >= 2:
-                        finish_terminal(tree, node, &self.scratch, self.constants.score_utility)
+                        finish_terminal(tree, node, &self.scratch, self.score_utility)
                         continue
                     start_leaf(tree, node, &self.scratch, &words[self.num_waiting, 0])
                     self.waiting[self.num_waiting] = Leaf(i, node)
@@ -465,7 +456,6 @@ cdef class Forest:
         cdef const float[:, ::1] weights
         cdef const float[::1] largest
         cdef int i, num_rows = self.num_waiting
-        cdef double share = self.constants.score_utility
         if logits.shape != (num_rows, self.num_moves) or (
             not value.shape[0] == score.shape[0] == num_rows
         ):
@@ -483,7 +473,7 @@ cdef class Forest:
             for i in range(num_rows):
                 expand_leaf(
                     &self.trees[self.waiting[i].tree].arena, self.waiting[i].node, &weights[i, 0],
-                    value[i], score[i], utility_of(value[i], score[i], self.size, share),
+                    value[i], score[i], utility_of(value[i], score[i], self.size, self.score_utility),
                 )
 
     def discard(self):
@@ -536,9 +526,7 @@ cdef class Forest:
         Pass where there are no moves.
         """
         cdef Tree* t = self.tree_at(tree)
-        cdef int most = max_visits(&t.arena)
-        cdef int least = most if t.has_gumbels else (most + TRUSTED - 1) // TRUSTED
-        cdef int edge = select_gumbel(t, &self.constants, least, most)
+        cdef int edge = select_gumbel(t, -1)
         return self.num_moves - 1 if edge < 0 else t.arena.edges[edge].move
 
     def principal_variation(self, int tree, int move, int max_length):
@@ -556,11 +544,11 @@ cdef class Forest:
                 moves.append(arena.edges[best].move)
         return moves
 
-    def noise(self, int tree, noise, float frac):
+    def noise(self, int tree, noise):
         """Mix (A,) noise into the root's prior until the next move."""
         cdef Tree* t = self.tree_at(tree)
-        copy_floats(t.noise, noise, self.num_moves)
-        t.has_noise, t.noise_frac = True, frac
+        copy_floats(t.random, noise, self.num_moves)
+        t.root = NOISED
 
     def gumbel(self, int tree, gumbels, schedule):
         """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.
@@ -574,25 +562,23 @@ cdef class Forest:
         cdef int i
         if t.arena.nodes[0].state != EXPANDED:
             raise ValueError("Gumbel numbers need a root that is evaluated")
-        copy_floats(t.gumbels, gumbels, self.num_moves)
+        copy_floats(t.random, gumbels, self.num_moves)
         t.num_scheduled = visits.shape[0]
         t.schedule = <int*>grow(t.schedule, (t.num_scheduled + 1) * sizeof(int))
         for i in range(t.num_scheduled):
             t.schedule[i] = visits[i]
-        t.has_gumbels, t.has_noise = True, False
+        t.root = GUMBEL
         forget_simulations(&t.arena)
 
     def improved_policy(self, int tree):
         """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al., eq. 11)."""
         cdef Arena* arena = &self.tree_at(tree).arena
-        cdef double mixed = mixed_value(arena)
-        cdef int i, most_visits = max_visits(arena)
+        cdef int i, most_visits
+        cdef double mixed = mixed_value(arena, &most_visits)
         logits = np.full(self.num_moves, -np.inf, dtype=np.float32)
         cdef float[::1] view = logits
         for i in range(arena.nodes[0].num_edges):
-            view[arena.edges[i].move] = completed_logit(
-                arena, &arena.edges[i], mixed, most_visits, &self.constants
-            )
+            view[arena.edges[i].move] = completed_logit(arena, &arena.edges[i], mixed, most_visits)
         policy = np.exp(logits - logits.max())
         return policy / policy.sum()
 

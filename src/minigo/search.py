@@ -16,7 +16,6 @@ from ._tree import Forest
 from .config import SearchConfig
 from .evaluator import Evaluation, Evaluator
 
-NOISE_FRAC = 0.25  # share of Dirichlet noise in a noised root's prior (AlphaZero)
 NOISE_ALPHA = 10.83  # spread over the legal moves (KataGo, section 3)
 
 
@@ -104,7 +103,7 @@ class Search:
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:
-            self.forest.noise(tree, root_noise(legal, NOISE_ALPHA, self.rng), NOISE_FRAC)
+            self.forest.noise(tree, root_noise(legal, NOISE_ALPHA, self.rng))
 
     def play(self, tree: int, move: int) -> None:
         """Play a move at a root and keep its subtree. Raises IllegalMove."""

@@ -634,7 +634,7 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
 def test_improved_policy_is_that_of_the_paper():
     board = Board(3)
     forest = searched(board, 1, guess)
-    forest.gumbel(0, np.random.default_rng(1).gumbel(size=10), SCHEDULE)
+    forest.gumbel(0, np.random.default_rng(1).gumbel(size=10).astype(np.float32), SCHEDULE)
     simulate(forest, len(SCHEDULE), guess)
     visits, values, priors = columns(forest, "visits", "value", "prior")
     visited, (raw_value,) = visits > 0, guess(root_planes(board))[1]

@@ -75,4 +75,5 @@ cdef class Forest:
     cdef Arena spare            # where the next subtree is copied to
 
     cdef Tree* tree_at(self, int tree) except NULL
+    cdef Tree* randomise(self, int tree, const float[::1] numbers, RootKind root) except NULL
     cdef int set_root(self, Tree* tree, Board board, int node) except -1

@@ -7,7 +7,7 @@ Bottom up: `add_node`, then one simulation (`select_leaf`, `start_leaf`, `expand
 
 from libc.math cimport M_PI, INFINITY, NAN, atan, isfinite, log, sqrt
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from ._board cimport (
     MAX_MOVES, Board, Position, copy_history, copy_position, grow, play_known, score_of, write_input,
 )
 
-STATISTICS = np.dtype(
-    [("visits", "i4"), *((name, "f4") for name in ("prior", "value", "win", "score"))]
-)
+STATISTICS = np.dtype([("visits", "i4")] + [(name, "f4") for name in ("prior", "value", "win", "score")])
 cdef double C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
 cdef double C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
 cdef double C_PUCT_BASE = 500       # visits at which the growth sets in (KataGo)
@@ -27,15 +25,16 @@ cdef double C_VISIT = 50, C_SCALE = 1   # sigma(q) = (C_VISIT + max N) C_SCALE q
 MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
 
 
-cdef int add_node(Arena* arena, int parent) except -1 nogil:
-    """Append a FRESH node and return its index."""
-    cdef Node* node
+cdef Node FRESH_NODE    # as memory is at first: all zero
+
+
+cdef int add_node(Arena* arena, const Node* node, int parent) except -1 nogil:
+    """Append a copy of a node, under another parent, and return its index."""
     if arena.num_nodes == arena.node_capacity:
         arena.nodes = <Node*>grow(arena.nodes, (2 * arena.num_nodes + 16) * sizeof(Node))
         arena.node_capacity = 2 * arena.num_nodes + 16
-    node = &arena.nodes[arena.num_nodes]
-    memset(node, 0, sizeof(Node))
-    node.parent = parent    # and its state is FRESH
+    arena.nodes[arena.num_nodes] = node[0]
+    arena.nodes[arena.num_nodes].parent = parent
     arena.num_nodes += 1
     return arena.num_nodes - 1
 
@@ -51,13 +50,9 @@ cdef int reserve_edges(Arena* arena, int num_more) except -1 nogil:
 
 cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 nogil:
     """Fill `target` with what is under a node of `source`, breadth first; NO_NODE: a new tree."""
-    cdef int i = 0, k, child, first, num_edges
+    cdef int i = 0, k, first, num_edges
     target.num_nodes = target.num_edges = 0
-    add_node(target, NO_NODE)
-    if root == NO_NODE:
-        return 0
-    target.nodes[0] = source.nodes[root]
-    target.nodes[0].parent = NO_NODE
+    add_node(target, &FRESH_NODE if root == NO_NODE else &source.nodes[root], NO_NODE)
     while i < target.num_nodes:
         first, num_edges = target.nodes[i].first_edge, target.nodes[i].num_edges
         reserve_edges(target, num_edges)
@@ -66,10 +61,7 @@ cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 no
         target.num_edges += num_edges
         for k in range(target.nodes[i].first_edge, target.num_edges):
             if target.edges[k].child != NO_NODE:
-                child = add_node(target, i)
-                target.nodes[child] = source.nodes[target.edges[k].child]
-                target.nodes[child].parent = i
-                target.edges[k].child = child
+                target.edges[k].child = add_node(target, &source.nodes[target.edges[k].child], i)
         i += 1
     return 0
 
@@ -162,17 +154,16 @@ cdef double completed_logit(
 cdef int select_gumbel(const Tree* tree, int num_visits) noexcept nogil:
     """Return the edge of the best gumbel + logit + sigma(Q) among root moves of so many visits.
 
-    -1 if there is none. num_visits -1: among those that may be played, which are the most visited
-    ones; without Gumbel numbers all of 1/TRUSTED as many, but for a pass that a pass refutes.
+    -1 if there is none. num_visits -1: among those that may be played, the most visited ones, without
+    Gumbel numbers all of 1/TRUSTED as many but a refuted pass. sigma(Q) trusts values more than visits
+    do (Danihelka et al. 2022, section 5): some 50 Elo at 64 simulations (selfplay/LOG.md).
     """
     cdef const Arena* arena = &tree.arena
     cdef int i, most_visits, best = -1, num_edges = arena.nodes[0].num_edges
     cdef double mixed = mixed_value(arena, &most_visits), score, best_score = -INFINITY
-    cdef int least = num_visits, most = num_visits
-    if num_visits < 0:
-        least = most = most_visits
+    cdef int most = num_visits if num_visits >= 0 else most_visits
+    cdef int least = most if tree.root == GUMBEL else (most + TRUSTED - 1) // TRUSTED
     if tree.root != GUMBEL:
-        least = (most + TRUSTED - 1) // TRUSTED
         num_edges -= arena.nodes[0].pass_loses      # pass is the last
     for i in range(num_edges):
         if least <= edge_visits(arena, &arena.edges[i]) <= most:
@@ -192,13 +183,13 @@ cdef int choose_edge(const Tree* tree, int index, const Position* position) noex
     """
     cdef const Node* node = &tree.arena.nodes[index]
     cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
-    cdef bint has_schedule = index == 0 and tree.root == GUMBEL
-    if position.num_passes and tree.arena.edges[edge].child == NO_NODE and not has_schedule:
+    if index == 0 and tree.root == GUMBEL:
+        if node.visits <= tree.num_scheduled:
+            edge = select_gumbel(tree, tree.schedule[node.visits - 1])
+            if edge >= 0:
+                return edge
+    elif position.num_passes and tree.arena.edges[edge].child == NO_NODE:
         return edge
-    if has_schedule and node.visits <= tree.num_scheduled:
-        edge = select_gumbel(tree, tree.schedule[node.visits - 1])
-        if edge >= 0:
-            return edge
     return select_edge(tree, index)
 
 
@@ -212,7 +203,7 @@ cdef int select_leaf(Tree* tree, Position* position) except -1 nogil:
         edge = choose_edge(tree, node, position)
         play_known(position, &tree.history, arena.edges[edge].move)
         if arena.edges[edge].child == NO_NODE:
-            arena.edges[edge].child = add_node(arena, node)
+            arena.edges[edge].child = add_node(arena, &FRESH_NODE, node)
         node = arena.edges[edge].child
     return node
 
@@ -297,9 +288,7 @@ cdef void expand_leaf(
     for i in range(leaf.num_edges):
         edges[i].prior *= total
     leaf.state = EXPANDED
-    leaf.value = value
-    leaf.win = win
-    leaf.score = score
+    leaf.value, leaf.win, leaf.score = value, win, score
     backup(arena, node)
 
 
@@ -321,32 +310,10 @@ cdef int find_child(const Arena* arena, int move) noexcept nogil:
     return NO_NODE
 
 
-cdef void forget_simulations(Arena* arena) noexcept nogil:
-    """Keep of an expanded root only its own evaluation."""
-    cdef Node* root = &arena.nodes[0]
-    cdef int i
-    arena.num_nodes, arena.num_edges = 1, root.num_edges
-    root.visits, root.value_sum = 1, root.value
-    root.win_sum, root.score_sum = root.win, root.score
-    for i in range(root.num_edges):
-        arena.edges[i].child = NO_NODE
-
-
-cdef int copy_floats(float* target, values, int num_moves) except -1:
-    """Copy one number a move."""
-    cdef const float[::1] view = np.ascontiguousarray(values, dtype=np.float32)
-    if view.shape[0] != num_moves:
-        raise ValueError(f"{view.shape[0]} numbers for {num_moves} moves")
-    memcpy(target, &view[0], num_moves * sizeof(float))
-    return 0
-
-
 cdef class Forest:
     """Trees that are searched together: one per position, all of one board size.
 
-    A tree stops growing at `max_edges`: MAX_EDGES, whatever the others hold, so that it is searched
-    as it would be alone. Visits that are asked for bound the memory of many trees long before; who
-    searches them by time alone gives each its share.
+    Each stops growing at `max_edges`, at first MAX_EDGES: it is searched as it would be alone.
     """
 
     def __cinit__(self, boards, config):
@@ -518,13 +485,7 @@ cdef class Forest:
         return self.tree_at(tree).arena.nodes[0].visits
 
     def best_move(self, int tree):
-        """Return the root move of the largest logit + sigma(Q), if it has 1/8 of the most visits.
-
-        sigma is that of a Gumbel root (Danihelka et al. 2022, section 5), which trusts values more
-        than visits do: some 50 Elo at 64 simulations (selfplay/LOG.md). With Gumbel numbers
-        theirs count, too, among the most visited; without any visit the largest prior.
-        Pass where there are no moves.
-        """
+        """Return the move to play (`select_gumbel`); unvisited the likeliest, without moves pass."""
         cdef Tree* t = self.tree_at(tree)
         cdef int edge = select_gumbel(t, -1)
         return self.num_moves - 1 if edge < 0 else t.arena.edges[edge].move
@@ -544,31 +505,40 @@ cdef class Forest:
                 moves.append(arena.edges[best].move)
         return moves
 
-    def noise(self, int tree, noise):
-        """Mix (A,) noise into the root's prior until the next move."""
+    cdef Tree* randomise(self, int tree, const float[::1] numbers, RootKind root) except NULL:
+        """Give a root a number for each move; return its tree."""
         cdef Tree* t = self.tree_at(tree)
-        copy_floats(t.random, noise, self.num_moves)
-        t.root = NOISED
+        if numbers.shape[0] != self.num_moves:
+            raise ValueError(f"{numbers.shape[0]} numbers for {self.num_moves} moves")
+        memcpy(t.random, &numbers[0], self.num_moves * sizeof(float))
+        t.root = root
+        return t
 
-    def gumbel(self, int tree, gumbels, schedule):
+    def noise(self, int tree, const float[::1] noise):
+        """Mix (A,) noise into the root's prior until the next move."""
+        self.randomise(tree, noise, NOISED)
+
+    def gumbel(self, int tree, const float[::1] gumbels, const int[::1] schedule):
         """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.
 
         schedule: (n,) int32: simulation i goes to the best move that has schedule[i] visits
         (sequential halving, as a table). The root starts again from its own evaluation, which it
         must have: ValueError.
         """
-        cdef Tree* t = self.tree_at(tree)
-        cdef const int[::1] visits = np.ascontiguousarray(schedule, dtype=np.int32)
+        cdef Node* root = &self.tree_at(tree).arena.nodes[0]
+        cdef Tree* t
         cdef int i
-        if t.arena.nodes[0].state != EXPANDED:
+        if root.state != EXPANDED:
             raise ValueError("Gumbel numbers need a root that is evaluated")
-        copy_floats(t.random, gumbels, self.num_moves)
-        t.num_scheduled = visits.shape[0]
+        t = self.randomise(tree, gumbels, GUMBEL)
+        t.num_scheduled = schedule.shape[0]
         t.schedule = <int*>grow(t.schedule, (t.num_scheduled + 1) * sizeof(int))
         for i in range(t.num_scheduled):
-            t.schedule[i] = visits[i]
-        t.root = GUMBEL
-        forget_simulations(&t.arena)
+            t.schedule[i] = schedule[i]
+        t.arena.num_nodes, t.arena.num_edges = 1, root.num_edges
+        root.visits, root.value_sum, root.win_sum, root.score_sum = 1, root.value, root.win, root.score
+        for i in range(root.num_edges):
+            t.arena.edges[i].child = NO_NODE
 
     def improved_policy(self, int tree):
         """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al., eq. 11)."""

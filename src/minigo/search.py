@@ -99,7 +99,7 @@ class Search:
             return
         legal = self.boards[tree].legal_moves()
         if self.config.root == "gumbel":
-            gumbels = self.rng.gumbel(size=len(legal))
+            gumbels = self.rng.gumbel(size=len(legal)).astype(np.float32)
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:

@@ -55,7 +55,7 @@ def test_a_tree_is_kept_between_moves():
     search = make_search()
     search.run(200)
     result = search.result(0)
-    search.play(0, result.move)
+    search.forest.advance(0, result.move)
     assert search.forest.num_visits(0) == result.moves["visits"][result.move] > 1
     assert search.boards[0].num_moves == 1
 
@@ -140,7 +140,7 @@ def test_considered_visits_halve():
 
 def test_root_noise_is_a_distribution_over_the_legal_moves():
     legal = np.array([True, False, True, True])
-    noise = root_noise(legal, 10.83, np.random.default_rng(0))
+    noise = root_noise(legal, np.random.default_rng(0))
     assert noise.sum() == pytest.approx(1) and noise[1] == 0 and (noise[legal] > 0).all()
 
 
@@ -180,7 +180,7 @@ def test_an_error_in_the_evaluator_leaves_the_trees_as_they_were(error, num_befo
         each.run(40)
         check_forest(each.forest)
     assert facts(search) == facts(undisturbed)
-    search.reset(0, Board(5))
+    search.forest.reset(0, Board(5))
 
 
 def facts(search) -> list[str]:

@@ -174,10 +174,11 @@ def _move_all(search: Search) -> None:
     search.run(SIMULATIONS)
     for tree, board in enumerate(search.boards):
         if board.is_over:
-            search.reset(tree, Board(board.size))
+            search.forest.reset(tree, Board(board.size))
         else:
             visits = search.forest.moves(tree)["visits"]
-            search.play(tree, int(search.rng.choice(np.flatnonzero(visits == visits.max()))))
+            best = np.flatnonzero(visits == visits.max())
+            search.forest.advance(tree, int(search.rng.choice(best)))
 
 
 def bench_net(device: torch.device) -> Iterator[Figures]:
@@ -445,7 +446,7 @@ def bench_gtp() -> Iterator[Figures]:
 
 
 def _search_anew(search: Search) -> None:
-    search.reset(0, Board(search.boards[0].size))
+    search.forest.reset(0, Board(search.boards[0].size))
     search.run(GTP_VISITS)
 
 

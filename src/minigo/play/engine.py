@@ -186,7 +186,7 @@ class Engine:
         if search is None or (search.evaluator, search.config.leaves) != (evaluator, leaves):
             search = Search(evaluator, SearchConfig(leaves=leaves), [board], self._rng)
         elif not self._follow(search, board):
-            search.reset(0, board)
+            search.forest.reset(0, board)
         self._search, self._root = search, self.board
         return search
 
@@ -198,7 +198,7 @@ class Engine:
         for later in self.boards[self.boards.index(self._root) + 1 :]:
             if later.to_play == root.to_play:  # a colour moves twice in a row
                 return False
-            search.play(0, later.last_move)
+            search.forest.advance(0, later.last_move)
         return (root.to_play, root.num_passes) == (board.to_play, board.num_passes)
 
     def _limits(self, color: int) -> tuple[int, float]:

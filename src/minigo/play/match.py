@@ -271,7 +271,7 @@ class NetworkSide:
 
     def start(self, game: Game) -> None:
         """Take up a game, in its slot."""
-        self.search.reset(game.slot, game.board)
+        self.search.forest.reset(game.slot, game.board)
 
     def move(self, games: list[Game]) -> None:
         """Play a move in each game; all are searched as one batch."""
@@ -296,7 +296,7 @@ class NetworkSide:
 
     def observe(self, game: Game) -> None:
         """Take in the last move of a game."""
-        self.search.play(game.slot, game.moves[-1])
+        self.search.forest.advance(game.slot, game.moves[-1])
 
 
 class Blinded:

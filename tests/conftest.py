@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigo._board import NUM_PLANES, Board, unpack
+from minigo._tree import Forest
+from minigo.config import Rules
+from minigo.coords import BLACK
+
 # One thread for PyTorch, here and in the programs that tests start: tiny networks need no more,
 # and several processes with a thread per core hold each other up.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -24,12 +29,38 @@ def rng() -> np.random.Generator:
 
 def planes_of(positions: np.ndarray) -> np.ndarray:
     """Return the planes (B, C, N, N) of positions (B, A)."""
-    from minigo._board import NUM_PLANES, unpack
-
     size = math.isqrt(positions.shape[1])
     planes = np.empty((len(positions), NUM_PLANES, size, size), np.float32)
     unpack(positions, planes)
     return planes
+
+
+def from_diagram(text: str, to_play: int = BLACK, rules: Rules | None = None) -> Board:
+    """Set up a board: rows of `X` (Black), `O` (White) and `.`, as `str(board)` writes them."""
+    marks = text.split()
+    board = Board(math.isqrt(len(marks)), rules or Rules(), to_play)
+    board.place(*([i for i, mark in enumerate(marks) if mark == color] for color in "XO"))
+    return board
+
+
+def check_forest(forest: Forest) -> None:
+    """Assert that the visits, values and priors of every node are the sums that they should be."""
+    fresh, waiting, expanded, terminal = range(4)  # NodeState in _tree.pxd
+    for tree in range(len(forest)):
+        nodes, edges = forest.arrays(tree)
+        visits, values, parents = nodes["visits"], nodes["value_sum"], nodes["parent"]
+        assert (nodes["state"] != waiting).all() and (nodes["pending"] == 0).all()
+        assert ((visits == 0) == (nodes["state"] == fresh)).all()
+        below = [np.bincount(parents[1:], x[1:], len(nodes)) for x in (visits, values)]
+        is_expanded = nodes["state"] == expanded
+        assert (visits == 1 + below[0])[is_expanded].all()
+        assert (abs(values - nodes["value"] + below[1]) < 1e-6 * visits)[is_expanded].all()
+        for index in np.flatnonzero(is_expanded).tolist():
+            first, num_edges = nodes[["first_edge", "num_edges"]][index]
+            children = edges["child"][first : first + num_edges]
+            children = children[children >= 0]
+            assert (parents[children] == index).all() and (visits[children] > 0).all()
+            assert abs(edges["prior"][first : first + num_edges].sum() - 1) < 1e-4
 
 
 def pytest_collection_modifyitems(items):

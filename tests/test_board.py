@@ -7,9 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 import conftest
+from conftest import from_diagram
 from minigo._board import NUM_PLANES, PLANE_NAMES, Board, IllegalMove, random_playouts, unpack
 from minigo.config import Rules
-from minigo.coords import BLACK, EMPTY, WHITE, parse_vertex, symmetry_table
+from minigo.coords import BLACK, EMPTY, WALL, WHITE, parse_vertex, symmetry_table
 from reference import (
     Referee,
     count_area,
@@ -39,11 +40,49 @@ def side_by_side(text: str) -> list[str]:
     return ["\n".join(column) for column in zip(*rows, strict=True)]
 
 
+def check(board: Board) -> None:
+    """Compute from the stones all that a board stores of its points and chains."""
+    points, words, stride = board.points().ravel(), board.encode().tolist(), board.size + 1
+    color, head, next_stone, neighbors = (
+        points[name].tolist() for name in ("color", "chain", "next", "neighbors")
+    )
+    chains = {}  # (head, colour): stones and pseudo-liberties
+    for point in np.flatnonzero(points["color"] != WALL).tolist():
+        near = [point - stride, point - 1, point + 1, point + stride]
+        assert neighbors[point] == sum([(1, 16, 256, 272)[color[p]] for p in near])
+        if color[point] == EMPTY:
+            assert head[point] == words[move_at(point, stride)] & 3 == 0
+            continue
+        assert words[move_at(point, stride)] & 3 == 1 + (color[point] != board.to_play)
+        assert points["held"][point] >> color[point] & 1
+        assert {head[p] for p in near if color[p] == color[point]} <= {head[point]}
+        stones, liberties = chains.setdefault((head[point], color[point]), ([], []))
+        stones.append(point)
+        liberties += [p for p in near if color[p] == EMPTY]
+    for (stone, chain_color), (stones, liberties) in chains.items():
+        move, num_liberties, first, circle = move_at(stone, stride), len(set(liberties)), stone, []
+        for _ in range(points["num_stones"][first]):
+            circle.append(stone)
+            stone = next_stone[stone]
+        assert stone == first and sorted(circle) == stones
+        sums = sum([(1 << 48) + (p << 28) + p * p for p in liberties])
+        assert points["liberties"][first] == sums > 0
+        assert board.liberties(move) == num_liberties
+        plane = (5 if chain_color == board.to_play else 8) + min(num_liberties, 3)
+        assert words[move] >> plane & 1  # where one liberty is told by the sums alone
+    assert board.hash == from_diagram(str(board)).hash
+
+
+def move_at(point: int, stride: int) -> int:
+    """Return the move of a bordered point."""
+    return point - stride - point // stride
+
+
 def play(board: Board, vertices: str) -> Board:
-    """Play moves such as "C3 pass", the colours alternating; check() the board after each."""
+    """Play moves such as "C3 pass", the colours alternating; check the board after each."""
     for vertex in vertices.split():
         board.play(parse_vertex(vertex, board.size))
-        board.check()
+        check(board)
     return board
 
 
@@ -57,7 +96,7 @@ def refuses(board: Board, vertex: str, reason: str, color: int = 0) -> bool:
     before = (str(board), board.to_play, board.num_moves, board.hash, board.ko)
     with pytest.raises(IllegalMove, match=reason):
         board.play(move, color)
-    board.check()
+    check(board)
     after = (str(board), board.to_play, board.num_moves, board.hash, board.ko)
     return before == after and not board.is_legal(move, color)
 
@@ -88,26 +127,30 @@ def test_an_occupied_point_is_illegal():
 
 
 def test_a_chain_is_solidly_connected_and_knows_its_liberties():
-    board = Board.from_diagram("""
+    board = from_diagram("""
         X X . O .
         . X O . .
         . . X . .
         X . . O O
         X . . O .""")
-    assert board.chain(0) == board.chain(6) == [0, 1, 6]
+    assert chain(board, 0) == chain(board, 6) == [0, 1, 6]
     assert board.liberties(0) == 3  # one of them next to two stones
-    assert board.chain(12) == [12] and board.liberties(12) == 3
+    assert chain(board, 12) == [12] and board.liberties(12) == 3
     assert board.liberties(7) == 2
-    assert board.chain(18) == [18, 19, 23] and board.liberties(18) == 5
-    board.check()
+    assert chain(board, 18) == [18, 19, 23] and board.liberties(18) == 5
+    check(board)
 
 
-def test_chain_and_liberties_of_an_empty_point_are_refused():
-    board = Board(5)
+def chain(board: Board, move: int) -> list[int]:
+    """Return the points that have the same head as a stone."""
+    heads = board.points()["chain"][1:-1, 1:].ravel()
+    return np.flatnonzero(heads == heads[move]).tolist()
+
+
+def test_liberties_of_an_empty_point_are_refused():
     for move in (0, 25, -1, 26):
-        for look_at in (board.chain, board.liberties):
-            with pytest.raises(ValueError, match=str(move)):
-                look_at(move)
+        with pytest.raises(ValueError, match=str(move)):
+            Board(5).liberties(move)
 
 
 def test_chains_without_liberties_are_captured():
@@ -117,7 +160,7 @@ def test_chains_without_liberties_are_captured():
         X O O X .   X . . X .
         . X X . .   . X X . .
         . . . . .   . . . . .""")
-    board = play(Board.from_diagram(before), "C4")
+    board = play(from_diagram(before), "C4")
     assert str(board) == after and board.prisoners == (0, 5) and board.ko == -1
 
 
@@ -129,7 +172,7 @@ def test_capture_comes_before_suicide(rules):
         X . . . .   X . . . .
         . . . . .   . . . . .
         . . . . .   . . . . .""")
-    board = play(Board.from_diagram(before, rules=rules), "A5")
+    board = play(from_diagram(before, rules=rules), "A5")
     assert str(board) == after  # no liberty of its own, but it takes two
     assert board.liberties(0) == 2
 
@@ -152,13 +195,13 @@ TWO_STONES = """
 @pytest.mark.parametrize("ko", KO_RULES)
 @pytest.mark.parametrize("diagram", (ONE_STONE, TWO_STONES), ids=("one", "two"))
 def test_suicide_forbidden(diagram, ko):
-    board = Board.from_diagram(diagram, WHITE, Rules(ko, suicide=False))
+    board = from_diagram(diagram, WHITE, Rules(ko, suicide=False))
     assert refuses(board, "A4", "White may not play A4: suicide")
 
 
 @pytest.mark.parametrize("ko", ("simple", "situational"))
 def test_suicide_of_one_stone_passes_the_turn(ko):
-    board = Board.from_diagram(ONE_STONE, WHITE, Rules(ko, suicide=True))
+    board = from_diagram(ONE_STONE, WHITE, Rules(ko, suicide=True))
     play(board, "A4")  # the position is old, that Black is to move in it is not
     assert same(str(board), ONE_STONE)
     assert (board.to_play, board.num_moves, board.num_passes) == (BLACK, 1, 0)
@@ -166,15 +209,15 @@ def test_suicide_of_one_stone_passes_the_turn(ko):
 
 
 def test_suicide_of_one_stone_repeats_the_position():
-    board = Board.from_diagram(ONE_STONE, WHITE, Rules("positional", suicide=True))
+    board = from_diagram(ONE_STONE, WHITE, Rules("positional", suicide=True))
     assert refuses(board, "A4", "positional ko")
-    board = Board.from_diagram(ONE_STONE, BLACK, Rules("situational", suicide=True))
+    board = from_diagram(ONE_STONE, BLACK, Rules("situational", suicide=True))
     assert refuses(play(board, "pass"), "A4", "situational ko")
 
 
 @pytest.mark.parametrize("ko", KO_RULES)
 def test_suicide_of_several_stones_takes_them_off(ko):
-    board = Board.from_diagram(TWO_STONES, WHITE, Rules(ko, suicide=True))
+    board = from_diagram(TWO_STONES, WHITE, Rules(ko, suicide=True))
     play(board, "A4")
     assert same(str(board), TWO_STONES.replace("O", "."))
     assert board.prisoners == (0, 2) and board.ko == -1 and board.to_play == BLACK
@@ -189,7 +232,7 @@ def test_a_stone_without_liberties_of_its_own_lives_on_its_neighbours(color, num
         . . . . .
         . . . . .
         . . . . ."""
-    board = play(Board.from_diagram(diagram, color, Rules(suicide=False)), "A5")
+    board = play(from_diagram(diagram, color, Rules(suicide=False)), "A5")
     assert board.stones()[0, 0] == color and board.liberties(0) == num_liberties
 
 
@@ -205,27 +248,27 @@ KO, TAKEN, RETAKEN = side_by_side("""
 
 @pytest.mark.parametrize("rules", EVERY_RULES)
 def test_retaking_a_ko_at_once_is_illegal(rules):
-    board = play(Board.from_diagram(KO, rules=rules), "C4")
+    board = play(from_diagram(KO, rules=rules), "C4")
     assert str(board) == TAKEN and board.ko == parse_vertex("B4", 5)
     assert refuses(board, "B4", f"White may not play B4: {rules.ko} ko")
 
 
 @pytest.mark.parametrize("rules", EVERY_RULES)
 def test_retaking_a_ko_after_a_threat_is_legal(rules):
-    board = play(Board.from_diagram(KO, rules=rules), "C4 E1 D1 B4")
+    board = play(from_diagram(KO, rules=rules), "C4 E1 D1 B4")
     assert str(board) == RETAKEN
     assert board.ko == parse_vertex("C4", 5) and not can_play(board, "C4")
 
 
 @pytest.mark.parametrize("rules", EVERY_RULES)
 def test_a_ko_can_be_filled(rules):
-    board = play(Board.from_diagram(KO, rules=rules), "C4 E1 B4")
+    board = play(from_diagram(KO, rules=rules), "C4 E1 B4")
     assert board.ko == -1 and board.liberties(parse_vertex("B4", 5)) == 3
 
 
 def test_a_pass_lifts_a_simple_ko_but_no_superko():
     for rules in EVERY_RULES:
-        board = play(Board.from_diagram(KO, rules=rules), "C4 pass pass")
+        board = play(from_diagram(KO, rules=rules), "C4 pass pass")
         assert board.is_over and board.ko == -1
         assert can_play(board, "B4") == (rules.ko == "simple")
 
@@ -240,7 +283,7 @@ SEND_TWO = """
 
 def test_sending_two_returning_one():
     for rules in EVERY_RULES:
-        board = play(Board.from_diagram(SEND_TWO, WHITE, rules), "A1 C1")
+        board = play(from_diagram(SEND_TWO, WHITE, rules), "A1 C1")
         assert same(str(board).splitlines()[-1], ". . X O .")
         assert board.ko == -1  # where two are taken is none
         if rules.ko == "positional":
@@ -251,16 +294,16 @@ def test_sending_two_returning_one():
 
 
 def test_superko_through_a_pass():
-    board = Board.from_diagram(SEND_TWO, WHITE, Rules("situational"))
+    board = from_diagram(SEND_TWO, WHITE, Rules("situational"))
     play(board, "A1 C1 B1 pass")  # a pass may repeat a situation
     assert same(str(board), SEND_TWO) and board.to_play == WHITE
     assert refuses(board, "A1", "situational ko")
-    board = Board.from_diagram(SEND_TWO, WHITE, Rules("simple"))
+    board = from_diagram(SEND_TWO, WHITE, Rules("simple"))
     play(board, "A1 C1 B1 pass A1 C1 B1 pass A1")  # so it goes on forever
 
 
 def test_a_pass_makes_a_situation():
-    board = Board.from_diagram(SEND_TWO, BLACK, Rules("situational"))
+    board = from_diagram(SEND_TWO, BLACK, Rules("situational"))
     play(board, "pass A1 C1")
     assert refuses(board, "B1", "situational ko")  # Black was to move there before he passed
 
@@ -277,7 +320,7 @@ TRIPLE_KO = """
 
 def test_triple_ko():
     for rules in EVERY_RULES:
-        board = Board.from_diagram(TRIPLE_KO, rules=rules)
+        board = from_diagram(TRIPLE_KO, rules=rules)
         play(board, "C6 B4 C2 B6 C4")
         if rules.ko == "simple":
             play(board, "B2 C6 B4 C2 B6 C4 B2")
@@ -288,7 +331,7 @@ def test_triple_ko():
 
 
 def test_superko_remembers_thousands_of_moves():
-    board = play(Board.from_diagram(KO), "C4")
+    board = play(from_diagram(KO), "C4")
     for _ in range(5000):
         board.play(25)
     assert board.num_moves == 5001 and board.num_passes == 5000
@@ -297,17 +340,17 @@ def test_superko_remembers_thousands_of_moves():
 
 
 def test_rules_can_change_and_the_history_stays():
-    board = play(Board.from_diagram(SEND_TWO, WHITE, Rules("simple")), "A1 C1")
+    board = play(from_diagram(SEND_TWO, WHITE, Rules("simple")), "A1 C1")
     assert can_play(board, "B1")
     board.rules = Rules("positional")
     assert refuses(board, "B1", "positional ko")
     board.rules = Rules("situational")
-    board.check()
+    check(board)
     assert can_play(board, "B1")  # White was to move in that position
-    board = play(Board.from_diagram(KO, rules=Rules("simple")), "C4 pass pass")
+    board = play(from_diagram(KO, rules=Rules("simple")), "C4 pass pass")
     board.rules = Rules("situational")
     assert refuses(board, "B4", "situational ko")
-    board = play(Board.from_diagram(SEND_TWO, BLACK, Rules("situational")), "pass A1 C1")
+    board = play(from_diagram(SEND_TWO, BLACK, Rules("situational")), "pass A1 C1")
     board.rules = Rules("positional")
     assert refuses(board, "B1", "positional ko")
 
@@ -323,7 +366,7 @@ def test_snapback(rules):
         . O O O .   . O O O .   . O O O .
         O X X X O   O X X X O   O . . . O
         O X . . O   O X . X O   O . O . O""")
-    board = play(Board.from_diagram(before, WHITE, rules), "C1 D1")
+    board = play(from_diagram(before, WHITE, rules), "C1 D1")
     assert str(board) == taken and board.liberties(23) == 1
     assert board.ko == -1  # one stone was taken, but more will be taken back
     play(board, "C1")
@@ -340,14 +383,14 @@ SEKI = """
 
 def test_whoever_moves_first_in_a_seki_loses_it():
     for color in (BLACK, WHITE):
-        board = play(Board.from_diagram(SEKI, color), "A3 E3")
+        board = play(from_diagram(SEKI, color), "A3 E3")
         alive = 3 - color
         assert board.liberties(parse_vertex("E3", 5)) > 0
         assert (board.stones() != color).all() and board.area().ravel().tolist() == [alive] * 25
 
 
 def test_shared_liberties_of_a_seki_are_nobodys():
-    board = Board.from_diagram(SEKI, rules=Rules(komi=0.5))
+    board = from_diagram(SEKI, rules=Rules(komi=0.5))
     assert same(show(board.area()), SEKI) and board.score() == 0.5
 
 
@@ -360,7 +403,7 @@ def test_bent_four_in_the_corner_is_played_out():
         . . . . . . .   . . . . . . .
         . . . . . . .   . . . . . . .
         . . . . . . .   . . . . . . .""")
-    board = Board.from_diagram(before, rules=Rules("simple"))
+    board = from_diagram(before, rules=Rules("simple"))
     area = board.area()
     assert area[0, 3] == area[1, 0] == EMPTY and area[0, 4] == WHITE  # as it lies, not as dead
     assert (board.pass_alive() == EMPTY).all()
@@ -396,13 +439,13 @@ AREA, OWNED = side_by_side("""
 
 
 def test_area_is_stones_and_the_empty_points_that_reach_one_colour():
-    assert show(Board.from_diagram(AREA).area()) == OWNED
+    assert show(from_diagram(AREA).area()) == OWNED
 
 
 @pytest.mark.parametrize("komi", (-3, 0, 0.5, 7, 7.5, 375.5))
 def test_komi_is_whites_and_can_change(komi):
     assert play(Board(5, Rules(komi=komi)), "A1").score() == 25 - komi
-    board = Board.from_diagram(AREA)
+    board = from_diagram(AREA)
     board.rules = replace(board.rules, komi=komi)
     assert board.rules.komi == komi and board.score() == 10 - 8 - komi
 
@@ -454,12 +497,12 @@ PASS_ALIVE = {
 @pytest.mark.parametrize("name", PASS_ALIVE)
 def test_pass_alive(name, suicide):
     before, alive = side_by_side(PASS_ALIVE[name])
-    assert show(Board.from_diagram(before, rules=Rules(suicide=suicide)).pass_alive()) == alive
+    assert show(from_diagram(before, rules=Rules(suicide=suicide)).pass_alive()) == alive
 
 
 @pytest.mark.parametrize("suicide", (False, True))
 def test_a_seki_is_not_pass_alive(suicide):
-    board = Board.from_diagram(SEKI, rules=Rules(suicide=suicide))
+    board = from_diagram(SEKI, rules=Rules(suicide=suicide))
     assert (board.pass_alive() == EMPTY).all()
 
 
@@ -470,7 +513,7 @@ def test_suicide_can_empty_an_eye_and_so_kill():
         O X X X   O . . .
         X X X O   . . . O
         X X . O   . . O O""")
-    board = Board.from_diagram(before, WHITE, Rules("simple", suicide=False))
+    board = from_diagram(before, WHITE, Rules("simple", suicide=False))
     assert (board.pass_alive() == BLACK).all()
     board.rules = Rules("simple", suicide=True)
     assert (board.pass_alive() == EMPTY).all()
@@ -492,7 +535,7 @@ def test_handicap_stones_and_white_to_play():
 
 
 def test_set_up_starts_the_history():
-    board = play(Board.from_diagram(KO), "C4")
+    board = play(from_diagram(KO), "C4")
     board.place([parse_vertex("E1", 5)])
     assert (board.num_moves, board.num_passes, board.last_move, board.ko) == (0, 0, -1, -1)
     play(board, "B4")  # takes back what was taken before the set-up
@@ -522,7 +565,7 @@ def test_a_bad_set_up_is_refused(black, white, reason):
     with pytest.raises(ValueError, match=reason):
         board.place(black, white)
     assert same(str(board), "X . . . . . . . .") and board.num_moves == 1
-    board.check()
+    check(board)
 
 
 @pytest.mark.parametrize("rules", EVERY_RULES)
@@ -530,26 +573,26 @@ def test_out_of_turn_play(rules):
     board = Board(5, rules)
     for vertex, color in (("C3", WHITE), ("D4", WHITE), ("B2", BLACK), ("A1", BLACK)):
         board.play(parse_vertex(vertex, 5), color)
-        board.check()
+        check(board)
         assert board.to_play == 3 - color
     assert same(str(board), ". . . . .  . . . O .  . . O . .  . X . . .  X . . . .")
     assert board.num_moves == 4
 
 
 def test_a_ko_binds_the_player_who_lost_the_stone_only():
-    board = play(Board.from_diagram(KO, rules=Rules("simple")), "C4")
+    board = play(from_diagram(KO, rules=Rules("simple")), "C4")
     assert not can_play(board, "B4") and not can_play(board, "B4", WHITE)
     assert can_play(board, "B4", BLACK)
     board.play(parse_vertex("B4", 5), BLACK)
-    board.check()
+    check(board)
     assert board.to_play == WHITE and board.ko == -1
 
 
 @pytest.mark.parametrize("rules", EVERY_RULES)
 def test_the_player_to_move_can_be_changed(rules):
-    board = play(Board.from_diagram(KO, rules=rules), "C4")
+    board = play(from_diagram(KO, rules=rules), "C4")
     board.to_play = BLACK
-    board.check()
+    check(board)
     assert board.to_play == BLACK and board.ko == -1 and board.num_moves == 1
     assert str(play(board.copy(), "E1")).split()[-1] == "X"
     board.to_play = WHITE  # superko remembers the set-up position
@@ -557,13 +600,13 @@ def test_the_player_to_move_can_be_changed(rules):
 
 
 def test_the_side_that_begins_a_set_up_position_is_the_one_assigned():
-    board = Board.from_diagram(SEND_TWO, BLACK, Rules("situational"))
+    board = from_diagram(SEND_TWO, BLACK, Rules("situational"))
     board.to_play = WHITE
     play(board, "A1 C1 B1")  # Black has not been to move in that position
 
 
 def test_a_copy_goes_its_own_way_with_the_same_history():
-    board = play(Board.from_diagram(KO, rules=Rules("positional", komi=0.5)), "C4")
+    board = play(from_diagram(KO, rules=Rules("positional", komi=0.5)), "C4")
     other = board.copy()
     assert str(other) == str(board) and other.hash == board.hash and other.rules == board.rules
     assert (other.num_moves, other.last_move, other.ko) == (1, 7, 6)
@@ -602,7 +645,7 @@ def test_play_all_is_play_many_times():
     for move in (-1, 26):
         with pytest.raises(IllegalMove, match=str(move)):
             board.play_all([move])
-    board.check()
+    check(board)
 
 
 def test_colours_to_play_are_black_and_white():
@@ -628,10 +671,10 @@ def test_sizes_are_2_to_19(size):
 def test_a_diagram_and_back_is_the_same(size, rng):
     for _ in range(20):
         board = random_board(size, rng)
-        again = Board.from_diagram(str(board), board.to_play, board.rules)
+        again = from_diagram(str(board), board.to_play, board.rules)
         assert str(again) == str(board) and again.hash == board.hash
         assert again.to_play == board.to_play
-        again.check()
+        check(again)
 
 
 def random_board(size: int, rng) -> Board:
@@ -639,17 +682,6 @@ def random_board(size: int, rng) -> Board:
     for _ in range(rng.integers(2 * size * size)):
         board.play(rng.choice(np.flatnonzero(board.legal_moves())))
     return board
-
-
-TOO_LARGE = "\n".join(["." + " ." * 19] * 20)
-
-
-@pytest.mark.parametrize(
-    "text", ("", "X", ". .", ". X . O .", ". x\n. .", ". .\n. ?", "..\n..", "O X\nX .", TOO_LARGE)
-)
-def test_what_is_no_diagram_is_refused(text):
-    with pytest.raises(ValueError):
-        Board.from_diagram(text)
 
 
 # The network's input
@@ -709,7 +741,7 @@ def expected_planes(referee: Referee, earlier: list[bytes], moves: list[int], ko
 def test_every_plane_is_what_the_referee_sees(diagram, rules, rng):
     num_ko_points = 0
     for _ in range(8):
-        board = Board.from_diagram(diagram, rules=rules)
+        board = from_diagram(diagram, rules=rules)
         size, moves = board.size, []
         referee = Referee(size, rules.ko, rules.suicide, board.stones())
         earlier = [referee.stones] * 2
@@ -728,7 +760,7 @@ def test_every_plane_is_what_the_referee_sees(diagram, rules, rng):
 
 
 def test_planes_of_a_set_up_position_have_no_past():
-    board = Board.from_diagram(KO, WHITE)
+    board = from_diagram(KO, WHITE)
     planes = dict(zip(PLANE_NAMES, planes_of(board), strict=True))
     for ago in (" one move ago", " two moves ago"):
         for stones in ("own stones", "opponent's stones"):
@@ -840,7 +872,8 @@ def test_the_referee_counts_the_same(size, length):
 
 def agree(board: Board, referee: Referee, is_full: bool) -> dict[int, str]:
     """Compare a board with the referee; return his verdicts on all moves or the illegal."""
-    board.check()
+    if is_full and board.num_moves % 3 == 0:  # what is wrong stays so
+        check(board)
     assert board.stones().tobytes() == referee.stones, str(board)
     assert board.to_play == referee.to_play and list(board.prisoners) == referee.prisoners
     liberties = count_liberties(referee.stones, board.size)
@@ -871,8 +904,8 @@ def agree_at_leisure(board: Board, referee: Referee) -> None:
     assert board.pass_alive().tobytes() == referee.pass_alive(), str(board)
     for point in range(board.size**2):
         if referee.stones[point] != EMPTY:
-            chain = find_chain(referee.stones, point, board.size)[0]
-            assert board.chain(point) == sorted(chain)
+            points = find_chain(referee.stones, point, board.size)[0]
+            assert chain(board, point) == sorted(points)
         for color in colors_that_may_play(board):
             assert board.is_legal(point, color) == referee.is_legal(point, color)
 
@@ -934,7 +967,7 @@ def test_random_games_agree_with_the_referee(size, rules, rng):
 def test_random_ko_fights_agree_with_the_referee(diagram, vertices, rules, rng):
     num_superko = 0
     for game in range(60):
-        board = Board.from_diagram(diagram, 1 + game % 2, rules)
+        board = from_diagram(diagram, 1 + game % 2, rules)
         referee = Referee(board.size, rules.ko, rules.suicide, board.stones(), board.to_play)
         moves = [parse_vertex(vertex, board.size) for vertex in vertices.split()]
         for _ in range(25):
@@ -980,7 +1013,7 @@ def test_random_playouts_end_and_are_fair(size, ko):
 
 
 def test_random_playouts_tell_dead_stones_from_living_ones():
-    board = Board.from_diagram("""
+    board = from_diagram("""
         . X . X . O .
         X X X X X O O
         . O . . X O .

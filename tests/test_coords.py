@@ -12,7 +12,6 @@ from minigo.coords import (
     format_color,
     format_point,
     format_vertex,
-    opponent,
     parse_color,
     parse_vertex,
     symmetry_table,
@@ -66,7 +65,6 @@ def test_colors():
     assert [parse_color(text) for text in ("b", "B", "black", "Black")] == [BLACK] * 4
     assert [parse_color(text) for text in ("w", "W", "white", "WHITE")] == [WHITE] * 4
     assert (format_color(BLACK), format_color(WHITE)) == ("B", "W")
-    assert (opponent(BLACK), opponent(WHITE)) == (WHITE, BLACK)
     for text in ("", "x", "bw", "blanc"):
         with pytest.raises(ValueError, match="is not a colour"):
             parse_color(text)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import minigo
-from minigo._board import Board
+from conftest import from_diagram
 from minigo.config import PlayConfig, Rules
 from minigo.coords import BLACK
 from minigo.play import gtp
@@ -500,7 +500,7 @@ SEKI = """
 
 def test_a_seki_is_neither_dead_nor_territory(session):
     engine = session.engine
-    engine.boards = [Board.from_diagram(SEKI)]
+    engine.boards = [from_diagram(SEKI)]
     owner = np.array([0, 1, -1])[engine.board.stones().ravel()]
     engine.owner = lambda color: owner
     seki = session.respond("final_status_list seki")[2:].split("\n")
@@ -574,7 +574,7 @@ DEAD_AND_ALIVE = """
 
 
 def test_where_the_network_never_learned_ownership_random_games_tell(player):
-    player.engine.boards = [Board.from_diagram(DEAD_AND_ALIVE)]  # it was trained on 5x5
+    player.engine.boards = [from_diagram(DEAD_AND_ALIVE)]  # it was trained on 5x5
     assert player.respond("final_status_list dead") == "= B5\nG1\n\n"
     owner = player.engine.owner(1)
     assert owner[1] == 1 and owner[15] > 0.7 and owner[48] == -1

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from conftest import check_forest, from_diagram
 from minigo._board import Board
 from minigo.config import Rules, SearchConfig
-from minigo.search import Search, choose_move, considered_visits, prune_visits, root_noise
+from minigo.search import Search, choose_move, considered_visits, root_noise
 
 pytest.importorskip("torch")
 from minigo.evaluator import Evaluation  # noqa: E402
@@ -40,13 +41,13 @@ def test_every_tree_gets_its_own_number_of_simulations():
     search = make_search(3)
     search.run(np.array([1, 10, 0]))
     assert [search.forest.num_visits(tree) for tree in range(3)] == [1, 10, 0]
-    search.forest.check()
+    check_forest(search.forest)
 
 
 def test_leaves_inside_one_tree_are_batched_and_leave_no_virtual_loss():
     search = make_search(leaves=8)
     search.run(200)
-    search.forest.check()
+    check_forest(search.forest)
     assert search.forest.num_visits(0) == 200
 
 
@@ -54,7 +55,7 @@ def test_a_tree_is_kept_between_moves():
     search = make_search()
     search.run(200)
     result = search.result(0)
-    search.play(0, result.move)
+    search.forest.advance(0, result.move)
     assert search.forest.num_visits(0) == result.moves["visits"][result.move] > 1
     assert search.boards[0].num_moves == 1
 
@@ -76,7 +77,7 @@ def test_there_is_a_move_however_late_it_is():
 
 
 def test_search_takes_the_capture():
-    board = Board.from_diagram("""
+    board = from_diagram("""
         . X O . .
         . X O X .
         . . X . .
@@ -103,7 +104,7 @@ def test_exploration_differs_by_seed_and_repeats_with_it(root):
     def visits(seed):
         search = make_search(seed=seed, root=root, simulations=32)
         explore(search)
-        search.forest.check()
+        check_forest(search.forest)
         return search.result(0).moves["visits"].tolist()
 
     assert visits(1) == visits(1) != visits(2)
@@ -139,17 +140,8 @@ def test_considered_visits_halve():
 
 def test_root_noise_is_a_distribution_over_the_legal_moves():
     legal = np.array([True, False, True, True])
-    noise = root_noise(legal, 10.83, np.random.default_rng(0))
+    noise = root_noise(legal, np.random.default_rng(0))
     assert noise.sum() == pytest.approx(1) and noise[1] == 0 and (noise[legal] > 0).all()
-
-
-def test_pruning_keeps_the_best_move_and_drops_what_was_only_forced():
-    visits = np.array([80, 15, 4, 1])
-    values = np.array([0.5, 0.45, -0.9, -0.9])
-    priors = np.array([0.5, 0.3, 0.1, 0.1])
-    pruned = prune_visits(visits, values, priors)
-    assert pruned[0] == 80 and pruned[2] == pruned[3] == 0
-    assert 0 < pruned[1] <= 15
 
 
 def test_choose_move_follows_temperature():
@@ -186,9 +178,9 @@ def test_an_error_in_the_evaluator_leaves_the_trees_as_they_were(error, num_befo
     del search.evaluator.begin  # the class has a good one
     for each in (search, undisturbed):
         each.run(40)
-        each.forest.check()
+        check_forest(each.forest)
     assert facts(search) == facts(undisturbed)
-    search.reset(0, Board(5))
+    search.forest.reset(0, Board(5))
 
 
 def facts(search) -> list[str]:

@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from conftest import planes_of
-from minigo import _tree
+from conftest import check_forest, from_diagram, planes_of
 from minigo._board import PLANE_NAMES, Board, IllegalMove
 from minigo._tree import MAX_EDGES, Forest
 from minigo.config import Rules, SearchConfig
@@ -67,7 +66,7 @@ def simulate(forest: Forest, simulations, evaluate=know_nothing, leaves: int = 1
         if num_rows:
             forest.expand(*evaluate(planes_of(words[:num_rows])))
         num_evaluations += num_rows
-    forest.check()
+    check_forest(forest)
     return num_evaluations
 
 
@@ -100,7 +99,7 @@ def test_visits_of_a_node_are_one_and_those_of_its_moves(size, leaves):
     forest = Forest([Board(size)], SearchConfig(leaves=leaves))
     for simulations in [*range(1, 20), 200]:
         before = forest.num_visits(0)
-        simulate(forest, simulations, guess, leaves)  # check() looks at every node
+        simulate(forest, simulations, guess, leaves)  # check_forest() looks at every node
         assert forest.num_visits(0) == before + simulations == 1 + forest.moves(0)["visits"].sum()
 
 
@@ -158,22 +157,22 @@ def test_little_room_limit_the_leaves():
         num_rows = forest.select(budget, words)
         assert num_rows <= 2
         forest.expand(*guess(planes_of(words[:num_rows])))
-    forest.check()
+    check_forest(forest)
     assert [forest.num_visits(tree) for tree in range(3)] == [20, 20, 20]
 
 
-def test_the_words_of_a_leaf_are_those_of_its_position(monkeypatch):
-    monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
+def test_the_words_of_a_leaf_are_those_of_its_position():
     board = Board(3)
     board.play(4)
     forest = Forest([board], SearchConfig())
     words = make_words(forest, 1)
-    for moves in ([], [0], [1]):  # no knowledge: the first moves first
+    for moves in ([], [0], [1]):  # every move is bad: the next one
         forest.select(np.ones(1, dtype=np.int32), words)
         position = board.copy()
         position.play_all(moves)
         assert np.array_equal(words[0], position.encode())
-        forest.expand(*know_nothing(planes_of(words)))
+        logits, value, score = know_nothing(planes_of(words))
+        forest.expand(logits, value + len(moves), score)
 
 
 def test_leaves_of_one_batch_are_different_positions():
@@ -189,7 +188,7 @@ def test_leaves_of_one_batch_are_different_positions():
 
 
 def test_trees_of_a_forest_do_not_touch_each_other():
-    boards = [Board(5), Board(5, Rules(komi=0.5)), Board.from_diagram(SEND_TWO, WHITE)]
+    boards = [Board(5), Board(5, Rules(komi=0.5)), from_diagram(SEND_TWO, WHITE)]
     together = Forest(boards, SearchConfig())
     simulate(together, np.array([50, 80, 20]), guess)
     for tree, simulations in enumerate((50, 80, 20)):
@@ -246,7 +245,7 @@ def test_arrays_of_the_wrong_shape_are_refused():
         with pytest.raises(ValueError):
             forest.expand(*bad)
     forest.expand(logits, value, score)  # the leaf still waits for a good answer
-    forest.check()
+    check_forest(forest)
     assert forest.num_visits(0) == 1
 
 
@@ -274,7 +273,7 @@ def test_an_answer_that_is_no_number_is_refused_and_forgotten(where, number):
     answer[where].ravel()[:] = number
     with pytest.raises(ValueError, match="NaN"):
         forest.expand(*answer)
-    forest.check()
+    check_forest(forest)
     simulate(forest, 20, guess)
     assert forest.num_visits(0) == 40
 
@@ -396,7 +395,7 @@ RACE = """
 @pytest.mark.parametrize(("color", "good"), [(BLACK, ("E2", "E1")), (WHITE, ("B2", "B1"))])
 @pytest.mark.parametrize("leaves", (1, 8))
 def test_a_capturing_race_is_won_by_search_alone(color, good, leaves):
-    board = Board.from_diagram(RACE, color, Rules(komi=0.5, suicide=False))
+    board = from_diagram(RACE, color, Rules(komi=0.5, suicide=False))
     forest = searched(board, 60_000, config=SearchConfig(score_utility=0.0, leaves=leaves))
     best = forest.best_move(0)
     assert best in [parse_vertex(vertex, 6) for vertex in good]
@@ -420,12 +419,11 @@ KO = """
 @pytest.mark.parametrize(
     ("diagram", "color"), [(KO, BLACK), (SEND_TWO, WHITE)], ids=("ko", "sending-two")
 )
-def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng, monkeypatch):
+def test_the_ko_rule_holds_inside_the_tree(diagram, color, ko, rng):
     """Walk down random branches: at every node exactly the legal moves have a prior."""
-    monkeypatch.setattr(_tree, "FPU_REDUCTION", 0.0)
     rules, num_ko = Rules(ko), 0
     for _ in range(30):
-        board = Board.from_diagram(diagram, color, rules)
+        board = from_diagram(diagram, color, rules)
         referee = Referee(board.size, ko, rules.suicide, board.stones(), color)
         forest = Forest([board], SearchConfig())
         simulate(forest, 1500 if ko == "positional" else 300)
@@ -459,7 +457,7 @@ def test_the_tree_of_the_move_played_is_kept(leaves):
         visits, _, value, win, score = forest.moves(0)[move]
         line = forest.principal_variation(0, move, 10)
         forest.advance(0, move)
-        forest.check()
+        check_forest(forest)
         assert forest.num_visits(0) == visits == 1 + forest.moves(0)["visits"].sum()
         assert root_of(forest)[1:] == pytest.approx((-value, -win, -score))
         if len(line) > 1:
@@ -515,21 +513,21 @@ def test_an_illegal_move_leaves_the_tree_as_it_was():
 
 def test_memory_is_given_back_when_a_branch_is_played():
     forest = Forest([Board(9)], SearchConfig())
-    assert forest.memory_bytes()[1] == 1
+    assert [len(array) for array in forest.arrays(0)] == [1, 0]
     simulate(forest, 300, guess)
-    num_bytes, num_nodes = forest.memory_bytes()
-    assert num_nodes == 300 and num_bytes > 300 * 80 * 8
+    nodes, edges = forest.arrays(0)
+    assert len(nodes) == 300 and edges.nbytes > 300 * 80 * 8
     forest.advance(0, forest.best_move(0))
-    assert forest.memory_bytes()[1] == forest.num_visits(0) < 300
+    assert len(forest.arrays(0)[0]) == forest.num_visits(0) < 300
     forest.reset(0, Board(9))
-    assert forest.memory_bytes()[1] == 1
+    assert len(forest.arrays(0)[0]) == 1
 
 
 # Priors, noise, Gumbel
 
 
 def test_priors_are_a_softmax_over_the_legal_moves():
-    board = Board.from_diagram(KO, BLACK)
+    board = from_diagram(KO, BLACK)
     board.play(parse_vertex("C3", 4))
     forest = searched(board, 1, guess)
     logits = guess(root_planes(board))[0][0]
@@ -555,7 +553,7 @@ def test_noise_changes_the_search_but_not_the_priors():
     forest = searched(Board(5), 1)
     noise = np.zeros(26, dtype=np.float32)
     noise[7] = 1
-    forest.noise(0, noise, 0.25)
+    forest.noise(0, noise)
     assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
     simulate(forest, 100)
     visits, priors = columns(forest, "visits", "prior")
@@ -567,40 +565,24 @@ def test_noise_is_of_one_root_only():
     board, noise = Board(5), np.zeros(26, dtype=np.float32)
     noise[7] = 1
     plain, noised = (searched(board, 1, guess) for _ in range(2))
-    noised.noise(0, noise, 1.0)
+    noised.noise(0, noise)
     for forest in (plain, noised):
         simulate(forest, 60, guess)
     assert summary(plain) != summary(noised)
-    assert noised.moves(0)["visits"][7] == 60
+    visits = noised.moves(0)["visits"][7]
+    assert visits > plain.moves(0)["visits"][7]
     noised.advance(0, 7)
     board.play(7)
-    assert summary(noised) == summary(searched(board, 60, guess))
+    assert summary(noised) == summary(searched(board, visits, guess))
     simulate(noised, 60, guess)
-    assert summary(noised) == summary(searched(board, 120, guess))
-
-
-@pytest.mark.parametrize("forced", (0.0, 2.0))
-def test_forced_playouts_visit_noised_moves_again(forced, monkeypatch):
-    monkeypatch.setattr(_tree, "FORCED_PLAYOUTS", forced)
-
-    def hate(planes):  # every move is bad but pass, which is played at once
-        logits, value, score = know_nothing(planes)
-        value[:] = 1 - 2 * (planes[:, PLANE_NAMES.index("last move was a pass"), 0, 0])
-        return logits, value, score
-
-    forest = searched(Board(5), 1, hate, WINNING)
-    noise = np.full(26, 1 / 26, dtype=np.float32)
-    forest.noise(0, noise, 0.25)
-    simulate(forest, 400, hate)
-    least = math.floor(math.sqrt(2 / 26 * 400)) - 1
-    assert (forest.moves(0)["visits"][:25].min() >= least) == (forced > 0)
+    assert summary(noised) == summary(searched(board, visits + 60, guess))
 
 
 @pytest.mark.parametrize("shape", (0, 25, 27))
 def test_noise_and_gumbels_are_one_number_a_move(shape):
     forest = searched(Board(5), 1)
     with pytest.raises(ValueError):
-        forest.noise(0, np.zeros(shape, dtype=np.float32), 0.25)
+        forest.noise(0, np.zeros(shape, dtype=np.float32))
     with pytest.raises(ValueError):
         forest.gumbel(0, np.zeros(shape, dtype=np.float32), np.zeros(4, dtype=np.int32))
 
@@ -644,7 +626,7 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
         forest.gumbel(0, gumbels, SCHEDULE)
     simulate(forest, 50, guess)
     forest.gumbel(0, gumbels, SCHEDULE)
-    forest.check()
+    check_forest(forest)
     assert root_of(forest) == pytest.approx(root_of(searched(Board(5), 1, guess, SearchConfig())))
     assert not forest.moves(0)["visits"].any()
 
@@ -652,7 +634,7 @@ def test_a_gumbel_root_starts_from_its_own_evaluation():
 def test_improved_policy_is_that_of_the_paper():
     board = Board(3)
     forest = searched(board, 1, guess)
-    forest.gumbel(0, np.random.default_rng(1).gumbel(size=10), SCHEDULE)
+    forest.gumbel(0, np.random.default_rng(1).gumbel(size=10).astype(np.float32), SCHEDULE)
     simulate(forest, len(SCHEDULE), guess)
     visits, values, priors = columns(forest, "visits", "value", "prior")
     visited, (raw_value,) = visits > 0, guess(root_planes(board))[1]
@@ -714,7 +696,7 @@ def test_the_same_input_gives_the_same_tree(rng):
     def run():
         forest = Forest([Board(5), Board(5, Rules(komi=2))], SearchConfig(leaves=3))
         simulate(forest, 1, guess, 3)
-        forest.noise(0, noise, 0.25)
+        forest.noise(0, noise)
         simulate(forest, 150, guess, 3)
         forest.advance(0, forest.best_move(0))
         simulate(forest, 50, guess, 3)
@@ -731,13 +713,16 @@ def test_search_signature():
     digest = hashlib.sha256()
     for leaves in (1, 4):
         config = SearchConfig(leaves=leaves)
-        forest = Forest([Board(5), Board.from_diagram(SEND_TWO, WHITE)], config)
+        forest = Forest([Board(5), from_diagram(SEND_TWO, WHITE)], config)
         for _ in range(3):
             simulate(forest, 200, guess_value, leaves)
             for tree in (0, 1):
                 digest.update(forest.moves(tree)["visits"].tobytes())
                 forest.advance(tree, forest.best_move(tree))
     assert digest.hexdigest()[:16] == SIGNATURE
+
+
+C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION = 1.1, 0.45, 500, 0.2  # those of _tree.pyx
 
 
 class SlowNode:
@@ -762,14 +747,12 @@ class SlowNode:
 
     def puct(self, move: int) -> float:
         child = self.children.get(move)
-        c = _tree.C_PUCT + _tree.C_PUCT_LOG * math.log(
-            (self.visits + _tree.C_PUCT_BASE) / _tree.C_PUCT_BASE
-        )
+        c = C_PUCT + C_PUCT_LOG * math.log((self.visits + C_PUCT_BASE) / C_PUCT_BASE)
         u = c * self.prior[move] * math.sqrt(self.visits - 1 + 0.01)
         if child:
             return -child.value_sum / child.visits + u / (1 + child.visits)
         visited_prior = sum(self.prior[other] for other in self.children)
-        fpu = self.value_sum / self.visits - _tree.FPU_REDUCTION * math.sqrt(visited_prior)
+        fpu = self.value_sum / self.visits - FPU_REDUCTION * math.sqrt(visited_prior)
         return fpu + u
 
     def simulate(self) -> float:

@@ -8,8 +8,10 @@ cdef enum:
     WORDS = 7           # 64-bit words of a set of points
     NUM_PREVIOUS = 2    # earlier positions whose stones are kept for the input planes
     NUM_LAST = 4        # last moves kept for the input planes
-    PLANES = 20
-    KOMI = 18           # the plane of komi
+
+cpdef enum:
+    NUM_PLANES = 20
+    KOMI_PLANE = 18     # the only one that isn't of zeros and ones
 
 cdef enum:
     EMPTY, BLACK, WHITE, WALL
@@ -44,6 +46,7 @@ cdef struct Position:
     int size
     int stride                  # size + 1: from a point to the one below
     int num_points              # bordered points of this size
+    int offsets[4]              # from a point to its neighbours
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
     int fresh                   # where the latest stone was put whose colour had never been there
@@ -64,6 +67,7 @@ cdef struct History:
     int count
     int capacity
 
+cdef void* grow(void* array, size_t num_bytes) except NULL nogil
 cdef void copy_position(Position* target, const Position* source) noexcept nogil
 cdef int copy_history(History* target, const History* source) except -1 nogil
 cdef int play_known(Position* pos, History* history, int move) except -1 nogil
@@ -73,10 +77,9 @@ cdef int write_input(
 cdef double score_of(const Position* pos, int8_t* owner) noexcept nogil
 
 cdef class Board:
-    cdef Position* pos
+    cdef Position pos
     cdef History history
     cdef object _rules
 
     cdef int restart(self) except -1
     cdef bint allows(self, int move, int color) noexcept nogil
-    cdef int head_at(self, int move) except -1

@@ -6,8 +6,8 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 """
 
 from libc.stddef cimport size_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
@@ -15,44 +15,27 @@ from .config import Rules
 from .coords import check_size, format_vertex
 
 cdef extern from *:
-    """
-    #define count_trailing_zeros __builtin_ctzll  /* GCC and Clang */
-    """
-    int count_trailing_zeros(uint64_t bits) noexcept nogil
+    int count_trailing_zeros "__builtin_ctzll"(uint64_t) noexcept nogil    # of GCC and Clang
 
-cdef size_t HEADER_BYTES = sizeof(Position) - MAX_POINTS * sizeof(Point)
 cdef uint64_t ZOBRIST[3][MAX_POINTS]
 cdef uint64_t WHITE_TO_PLAY     # mixed into a situational key
 cdef short POINT_OF[20][MAX_MOVES]
 cdef short MOVE_OF[20][MAX_POINTS]
-cdef bint HAS_TABLES[20]
 
 KO_RULES = {"simple": SIMPLE, "positional": POSITIONAL, "situational": SITUATIONAL}
 
-NUM_PLANES = PLANES
-PLANE_NAMES = (
-    "own stones",
-    "opponent's stones",
-    "own stones one move ago",
-    "opponent's stones one move ago",
-    "own stones two moves ago",
-    "opponent's stones two moves ago",
-    "own chains with 1 liberty",
-    "own chains with 2 liberties",
-    "own chains with 3 or more liberties",
-    "opponent's chains with 1 liberty",
-    "opponent's chains with 2 liberties",
-    "opponent's chains with 3 or more liberties",
+PLANE_NAMES = (     # by number, for the player to move
+    "own stones", "opponent's stones",
+    "own stones one move ago", "opponent's stones one move ago",
+    "own stones two moves ago", "opponent's stones two moves ago",
+    *(f"{whose} chains with {count}" for whose in ("own", "opponent's")
+      for count in ("1 liberty", "2 liberties", "3 or more liberties")),
     "points that the ko rule forbids",
-    "last move",
-    "move before the last",
-    "third last move",
-    "fourth last move",
+    "last move", "move before the last", "third last move", "fourth last move",
     "last move was a pass",
     "komi for the player to move, in tens of points",
     "ones",
 )
-KOMI_PLANE = KOMI    # the only one that isn't of zeros and ones
 
 
 class IllegalMove(ValueError):
@@ -68,23 +51,16 @@ cdef uint64_t split_mix(uint64_t* state) noexcept nogil:
     return z ^ (z >> 31)
 
 
-cdef int fill_tables(int size) except -1:
-    """Fill the tables of one board size, once."""
-    cdef int move
-    if HAS_TABLES[size]:
-        return 0
-    memset(MOVE_OF[size], 0xFF, sizeof(MOVE_OF[size]))
-    for move in range(size * size):
-        POINT_OF[size][move] = (move // size + 1) * (size + 1) + move % size + 1
-        MOVE_OF[size][POINT_OF[size][move]] = move
-    HAS_TABLES[size] = True
-    return 0
-
-
-cdef int fill_zobrist() except -1:
+cdef int fill_tables() except -1:
+    """Number the points and moves of every board size, and draw the numbers of the hash."""
     cdef uint64_t state = 2016
-    cdef int color, point
+    cdef int size, move, color, point
     global WHITE_TO_PLAY
+    memset(MOVE_OF, 0xFF, sizeof(MOVE_OF))
+    for size in range(20):
+        for move in range(size * size):
+            POINT_OF[size][move] = (move // size + 1) * (size + 1) + move % size + 1
+            MOVE_OF[size][POINT_OF[size][move]] = move
     for color in range(BLACK, WHITE + 1):
         for point in range(MAX_POINTS):
             ZOBRIST[color][point] = split_mix(&state)
@@ -92,26 +68,28 @@ cdef int fill_zobrist() except -1:
     return 0
 
 
-fill_zobrist()
+fill_tables()
 
 
-cdef int reserve_keys(History* history, int capacity) except -1 nogil:
-    """Make room for `capacity` keys."""
-    cdef uint64_t* keys
-    if capacity <= history.capacity:
-        return 0
-    keys = <uint64_t*>realloc(history.keys, capacity * sizeof(uint64_t))
-    if keys == NULL:
+cdef void* grow(void* array, size_t num_bytes) except NULL nogil:
+    """Return an array from malloc with another size, and what it holds."""
+    cdef void* grown = realloc(array, num_bytes)
+    if grown == NULL:
         with gil:
             raise MemoryError
-    history.keys = keys
-    history.capacity = capacity
+    return grown
+
+
+cdef inline int reserve_keys(History* history, int num_keys) except -1 nogil:
+    """Make room for so many keys, and some more."""
+    if num_keys > history.capacity:
+        history.keys = <uint64_t*>grow(history.keys, (2 * num_keys + 64) * sizeof(uint64_t))
+        history.capacity = 2 * num_keys + 64
     return 0
 
 
 cdef inline int append_key(History* history, uint64_t key) except -1 nogil:
-    if history.count == history.capacity:
-        reserve_keys(history, 2 * history.capacity + 64)
+    reserve_keys(history, history.count + 1)
     history.keys[history.count] = key
     history.count += 1
     return 0
@@ -152,7 +130,7 @@ cdef bint repeats(
 
 
 cdef int copy_history(History* target, const History* source) except -1 nogil:
-    reserve_keys(target, source.count + 64)
+    reserve_keys(target, source.count)
     memcpy(target.keys, source.keys, source.count * sizeof(uint64_t))
     target.count = source.count
     return 0
@@ -185,11 +163,10 @@ cdef int find_around(
     """
     cdef uint64_t seen[WORDS]
     cdef int count = 0, stone = head, k, point
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     memset(seen, 0, sizeof(seen))
     for _ in range(pos.points[head].num_stones):
         for k in range(4):
-            point = stone + offsets[k]
+            point = stone + pos.offsets[k]
             if colors >> pos.points[point].color & 1 and not seen[point >> 6] >> (point & 63) & 1:
                 seen[point >> 6] |= <uint64_t>1 << (point & 63)
                 around[count] = point
@@ -222,14 +199,13 @@ cdef int remove_chain(Position* pos, int head) noexcept nogil:
     cdef int color = points[head].color, num_stones = points[head].num_stones
     cdef int stone = head, k
     cdef uint64_t* stones = pos.stones[pos.newest].sets[color - BLACK]
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     for _ in range(num_stones):
         points[stone].color = EMPTY
         points[stone].chain = 0
         pos.hash ^= ZOBRIST[color][stone]
         stones[stone >> 6] &= ~(<uint64_t>1 << (stone & 63))
         for k in range(4):
-            neighbor = &points[stone + offsets[k]]
+            neighbor = &points[stone + pos.offsets[k]]
             neighbor.neighbors += 1 - (1 << 4 * color)
             points[neighbor.chain].liberties += liberty(stone)
         stone = points[stone].next
@@ -248,7 +224,6 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     cdef int[4] own
     cdef int k, num_own = 0, num_taken = 0
     cdef uint64_t liberties = 0
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     stone.color = color
     stone.chain = stone.next = point
     stone.num_stones = 1
@@ -257,9 +232,9 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     pos.stones[pos.newest].sets[color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
     # No branches, since nobody could foresee them: a wrong guess costs more than all four.
     for k in range(4):
-        neighbor = &points[point + offsets[k]]
+        neighbor = &points[point + pos.offsets[k]]
         neighbor.neighbors += (1 << 4 * color) - 1
-        liberties += liberty(point + offsets[k]) & -<uint64_t>(neighbor.color == EMPTY)
+        liberties += liberty(point + pos.offsets[k]) & -<uint64_t>(neighbor.color == EMPTY)
         points[neighbor.chain].liberties -= liberty(point)
         own[num_own] = taken[num_taken] = neighbor.chain
         num_own += neighbor.color == color
@@ -271,16 +246,7 @@ cdef int put_stone(Position* pos, int point, int color, int* taken) noexcept nog
     return num_taken
 
 
-cdef inline bint is_plain(const Position* pos, int point, int color) noexcept nogil:
-    """Tell whether a look at an empty point shows that `color` may play there, as at most of them.
-
-    It has a liberty, so no suicide and no simple ko, and no superko where that colour has never been.
-    """
-    cdef const Point* target = &pos.points[point]
-    return target.neighbors & 15 and (pos.ko_rule == SIMPLE or not target.held >> color & 1)
-
-
-cdef Legality legality(
+cdef inline Legality legality(
     const Position* pos, const History* history, int point, int color
 ) noexcept nogil:
     """Say whether `color` may play at `point`, or which rule forbids it."""
@@ -288,15 +254,15 @@ cdef Legality legality(
     cdef const Point* neighbor
     cdef int k
     cdef bint lives, captures = False, is_atari
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     if points[point].color != EMPTY:
         return OCCUPIED
-    if is_plain(pos, point, color):
-        return LEGAL
+    # With a liberty it is no suicide and no simple ko; nor superko, where that colour has never been.
     lives = points[point].neighbors & 15
+    if lives and (pos.ko_rule == SIMPLE or not points[point].held >> color & 1):
+        return LEGAL
     if not lives:
         for k in range(4):
-            neighbor = &points[point + offsets[k]]
+            neighbor = &points[point + pos.offsets[k]]
             is_atari = in_atari(&points[neighbor.chain])
             lives |= (neighbor.color == color) & (not is_atari)
             captures |= (neighbor.color == 3 - color) & is_atari
@@ -320,23 +286,17 @@ cdef uint64_t hash_after(const Position* pos, int point, int color, bint is_suic
     cdef const Point* points = pos.points
     cdef uint64_t hash = pos.hash
     cdef int taken_color = color if is_suicide else 3 - color
-    cdef int[4] taken
-    cdef int num_taken = 0, k, i, head, stone
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
+    cdef int k, i, head, stone
     if not is_suicide:
         hash ^= ZOBRIST[color][point]
     for k in range(4):
-        if points[point + offsets[k]].color != taken_color:
+        head = points[point + pos.offsets[k]].chain
+        if points[point + pos.offsets[k]].color != taken_color or not in_atari(&points[head]):
             continue
-        head = points[point + offsets[k]].chain
-        if not in_atari(&points[head]):
-            continue
-        for i in range(num_taken):
-            if taken[i] == head:
-                break
+        for i in range(k):
+            if points[point + pos.offsets[i]].chain == head:
+                break       # it is taken already
         else:
-            taken[num_taken] = head
-            num_taken += 1
             stone = head
             for _ in range(points[head].num_stones):
                 hash ^= ZOBRIST[taken_color][stone]
@@ -362,11 +322,11 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
     assert move == pos.size * pos.size or LEGAL == legality(
         pos, history, POINT_OF[pos.size][move], pos.to_play
     )
-    cdef int older = pos.newest, k, point
+    assert history.keys[history.count - 1] == position_key(pos.hash, pos.to_play)
+    cdef int older = pos.newest, point
     pos.newest = (older if older else NUM_PREVIOUS + 1) - 1
     pos.stones[pos.newest] = pos.stones[older]
-    for k in range(NUM_LAST - 1, 0, -1):
-        pos.last_moves[k] = pos.last_moves[k - 1]
+    memmove(&pos.last_moves[1], pos.last_moves, (NUM_LAST - 1) * sizeof(int))
     pos.last_moves[0] = move
     pos.ko = 0
     pos.num_moves += 1
@@ -384,7 +344,7 @@ cdef int play_known(Position* pos, History* history, int move) except -1 nogil:
 
 
 cdef void copy_position(Position* target, const Position* source) noexcept nogil:
-    memcpy(target, source, HEADER_BYTES + source.num_points * sizeof(Point))
+    memcpy(target, source, sizeof(Position) - (MAX_POINTS - source.num_points) * sizeof(Point))
 
 
 cdef inline int find_regions(
@@ -396,7 +356,6 @@ cdef inline int find_regions(
     """
     cdef short stack[MAX_MOVES]
     cdef int num_regions = 0, num_stack, move, point, neighbor, color, around, k
-    cdef int[4] offsets = [-pos.stride, -1, 1, pos.stride]
     memset(region_of, 0, MAX_POINTS * sizeof(uint16_t))
     for move in range(pos.size * pos.size):
         point = POINT_OF[pos.size][move]
@@ -410,7 +369,7 @@ cdef inline int find_regions(
             num_stack -= 1
             point = stack[num_stack]
             for k in range(4):
-                neighbor = point + offsets[k]
+                neighbor = point + pos.offsets[k]
                 color = pos.points[neighbor].color
                 if not colors >> color & 1:
                     around |= 1 << color
@@ -550,9 +509,6 @@ cdef int write_input(
     for move in range(area):
         point = POINT_OF[pos.size][move]
         moves[num_legal] = move     # stays if it is legal
-        if is_plain(pos, point, pos.to_play):
-            num_legal += pos.points[point].color == EMPTY
-            continue
         verdict = legality(pos, history, point, pos.to_play)
         num_legal += verdict == LEGAL
         words[move] |= (verdict == KO) << 12
@@ -568,15 +524,15 @@ def unpack(const int32_t[:, ::1] words, float[:, :, :, ::1] planes):
     cdef int row, plane, move, area = planes.shape[2] * planes.shape[3]
     cdef float komi
     cdef float* target
-    if words.shape[0] != planes.shape[0] or words.shape[1] != area + 1 or planes.shape[1] != PLANES:
+    if words.shape[0] != planes.shape[0] or words.shape[1] != area + 1 or planes.shape[1] != NUM_PLANES:
         raise ValueError("words or planes have the wrong shape")
     with nogil:
         for row in range(words.shape[0]):
             memcpy(&komi, &words[row, area], sizeof(komi))
-            for plane in range(PLANES):
+            for plane in range(NUM_PLANES):
                 target = &planes[row, plane, 0, 0]
                 for move in range(area):
-                    target[move] = komi if plane == KOMI else words[row, move] >> plane & 1
+                    target[move] = komi if plane == KOMI_PLANE else words[row, move] >> plane & 1
 
 
 cdef class Board:
@@ -585,21 +541,15 @@ cdef class Board:
     Moves after the end are accepted (`is_over` tells), so that a GTP client can go on.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        self.pos = <Position*>calloc(1, sizeof(Position))
-        if self.pos == NULL:
-            raise MemoryError
-
     def __dealloc__(self):
-        free(self.pos)
         free(self.history.keys)
 
     def __init__(self, int size=9, rules=Rules(), int to_play=BLACK):
         cdef int move, point, num_walls, last = size - 1
-        cdef Position* pos = self.pos
-        fill_tables(check_size(size))
-        pos.size, pos.stride = size, size + 1
+        cdef Position* pos = &self.pos
+        pos.size, pos.stride = check_size(size), size + 1
         pos.num_points = (size + 1) * (size + 2) + 1
+        pos.offsets = [-pos.stride, -1, 1, pos.stride]
         pos.to_play = check_color(to_play)
         for point in range(pos.num_points):
             pos.points[point].color = WALL
@@ -613,31 +563,16 @@ cdef class Board:
 
     cdef int restart(self) except -1:
         """Forget every earlier position and move: the present one is the first."""
-        cdef Position* pos = self.pos
+        cdef Position* pos = &self.pos
         cdef int point
         for point in range(pos.num_points):
             pos.points[point].held = 1 << pos.points[point].color
         for k in range(1 + NUM_PREVIOUS):
             pos.stones[k] = pos.stones[pos.newest]
-        for k in range(NUM_LAST):
-            pos.last_moves[k] = -1
+        memset(pos.last_moves, 0xFF, sizeof(pos.last_moves))    # -1
         pos.num_moves = pos.num_passes = pos.ko = pos.fresh_key = 0
         self.history.count = 0
         return append_key(&self.history, position_key(pos.hash, pos.to_play))
-
-    @classmethod
-    def from_diagram(cls, text, to_play=BLACK, rules=Rules()):
-        """Read rows of `X` (Black), `O` (White) and `.`; stones without liberties are refused.
-
-        What `str(board)` writes, without labels; the size is the number of rows.
-        """
-        rows = [row.split() for row in text.split("\n") if row.split()]
-        if any(len(row) != len(rows) or set(row) - set("XO.") for row in rows):
-            raise ValueError(f"not a square diagram of X, O and .:\n{text}")
-        marks = [mark for row in rows for mark in row]
-        board = cls(len(rows), rules, to_play)
-        board.place(*([i for i, m in enumerate(marks) if m == color] for color in "XO"))
-        return board
 
     def __str__(self):
         marks = ".XO"
@@ -708,7 +643,7 @@ cdef class Board:
 
     def copy(self):
         cdef Board other = Board.__new__(Board)
-        copy_position(other.pos, self.pos)
+        copy_position(&other.pos, &self.pos)
         copy_history(&other.history, &self.history)
         other._rules = self._rules
         return other
@@ -729,12 +664,12 @@ cdef class Board:
                 point = POINT_OF[self.size][move]
                 if result.pos.points[point].color != EMPTY:
                     raise ValueError(f"there is a stone at {format_vertex(move, self.size)} already")
-                put_stone(result.pos, point, color, taken)
+                put_stone(&result.pos, point, color, taken)
         for move in range(self.size * self.size):
             point = POINT_OF[self.size][move]
             if result.pos.points[point].color != EMPTY and result.liberties(move) == 0:
                 raise ValueError(f"the stone at {format_vertex(move, self.size)} has no liberty")
-        copy_position(self.pos, result.pos)
+        copy_position(&self.pos, &result.pos)
         self.restart()
 
     def play(self, int move, int color=0):
@@ -743,7 +678,7 @@ cdef class Board:
         if not self.allows(move, color):
             raise illegal_move(self, move, color)
         self.to_play = color
-        play_known(self.pos, &self.history, move)
+        play_known(&self.pos, &self.history, move)
 
     def play_all(self, moves, plies=()):
         """Play several moves, the colours alternating. Raises IllegalMove at the first bad one.
@@ -756,15 +691,13 @@ cdef class Board:
         cdef int i, k = 0
         words = np.empty((wanted.shape[0], self.pos.size * self.pos.size + 1), np.int32)
         cdef int32_t[:, ::1] view = words
-        with nogil:
-            for i in range(array.shape[0]):
-                if not self.allows(array[i], self.pos.to_play):
-                    with gil:
-                        raise illegal_move(self, array[i], self.pos.to_play)
-                if k < wanted.shape[0] and wanted[k] == i:
-                    write_input(self.pos, &self.history, &view[k, 0], legal)
-                    k += 1
-                play_known(self.pos, &self.history, array[i])
+        for i in range(array.shape[0]):
+            if not self.allows(array[i], self.pos.to_play):
+                raise illegal_move(self, array[i], self.pos.to_play)
+            if k < wanted.shape[0] and wanted[k] == i:
+                write_input(&self.pos, &self.history, &view[k, 0], legal)
+                k += 1
+            play_known(&self.pos, &self.history, array[i])
         if k < wanted.shape[0]:
             raise ValueError(f"ply {wanted[k]} of {array.shape[0]} moves")
         return words
@@ -774,7 +707,7 @@ cdef class Board:
         cdef int area = self.pos.size * self.pos.size
         if not 0 <= move < area:
             return move == area
-        return legality(self.pos, &self.history, POINT_OF[self.pos.size][move], color) == LEGAL
+        return legality(&self.pos, &self.history, POINT_OF[self.pos.size][move], color) == LEGAL
 
     def is_legal(self, int move, int color=0):
         return self.allows(move, check_color(color) if color else self.pos.to_play)
@@ -788,60 +721,50 @@ cdef class Board:
             view[move] = self.allows(move, self.pos.to_play)
         return legal
 
+    def points(self):
+        """Return (N + 2, N + 1) of the struct `Point`, a copy: the walls but those at the right, too."""
+        points = np.array(<Point[:self.pos.num_points - 1]>self.pos.points)
+        return points.reshape(self.pos.stride + 1, self.pos.stride)
+
     def stones(self):
         """Return (N, N) int8 of EMPTY, BLACK, WHITE."""
-        cdef int row, column
-        stones = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
+        cdef int move
+        stones = np.empty((self.pos.size, self.pos.size), np.int8)
         cdef int8_t[:, ::1] view = stones
-        for row in range(self.pos.size):
-            for column in range(self.pos.size):
-                view[row, column] = self.pos.points[(row + 1) * self.pos.stride + column + 1].color
+        for move in range(self.pos.size * self.pos.size):
+            (&view[0, 0])[move] = self.pos.points[POINT_OF[self.pos.size][move]].color
         return stones
 
-    cdef int head_at(self, int move) except -1:
-        """Return the head of the chain at a move; ValueError if there is no stone."""
-        cdef int size = self.pos.size
-        if not 0 <= move < size * size or self.pos.points[POINT_OF[size][move]].color == EMPTY:
-            raise ValueError(f"there is no stone at move {move}")
-        return self.pos.points[POINT_OF[size][move]].chain
-
-    def chain(self, int move):
-        """Return the points of the chain that `move` is a stone of, in ascending order."""
-        cdef int head = self.head_at(move), stone = head
-        points = []
-        for _ in range(self.pos.points[head].num_stones):
-            points.append(MOVE_OF[self.pos.size][stone])
-            stone = self.pos.points[stone].next
-        return sorted(points)
-
     def liberties(self, int move):
-        """Count the liberties of the chain at a point, exactly."""
+        """Count the liberties of the chain at a point, exactly; ValueError if there is no stone."""
         cdef short around[MAX_MOVES]
-        return find_around(self.pos, self.head_at(move), 1 << EMPTY, MAX_MOVES, around)
+        cdef int size = self.pos.size, point = POINT_OF[size][move] if 0 <= move < size * size else 0
+        if self.pos.points[point].chain == 0:
+            raise ValueError(f"there is no stone at move {move}")
+        return find_around(&self.pos, self.pos.points[point].chain, 1 << EMPTY, MAX_MOVES, around)
 
     def area(self):
         """Return (N, N) int8: BLACK or WHITE where Tromp-Taylor counts a point, else EMPTY."""
         owner = np.empty((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner
-        score_of(self.pos, &view[0, 0])
+        score_of(&self.pos, &view[0, 0])
         return owner
 
     def score(self):
         """Black's area minus White's, minus komi: > 0 means that Black has won."""
         cdef int8_t owner[MAX_MOVES]
-        return score_of(self.pos, owner)
+        return score_of(&self.pos, owner)
 
     def pass_alive(self):
         """Return (N, N) int8: the owner of each pass-alive stone and of its territory, else EMPTY.
 
-        Alive even if the owner always passes (Benson 1976). Territory: the points, whatever lies
-        on them, of regions that a colour's pass-alive chains enclose and in which the opponent
-        can't live (every empty point next to such a chain).
+        Alive even if the owner always passes (Benson 1976). Territory: regions, whatever lies in
+        them, that a colour's pass-alive chains enclose and in which the opponent can't live.
         """
         owner = np.zeros((self.pos.size, self.pos.size), dtype=np.int8)
         cdef int8_t[:, ::1] view = owner
-        mark_pass_alive(self.pos, BLACK, &view[0, 0])
-        mark_pass_alive(self.pos, WHITE, &view[0, 0])
+        mark_pass_alive(&self.pos, BLACK, &view[0, 0])
+        mark_pass_alive(&self.pos, WHITE, &view[0, 0])
         return owner
 
     def encode(self):
@@ -853,46 +776,8 @@ cdef class Board:
         cdef uint16_t legal[MAX_MOVES + 1]
         words = np.empty(self.pos.size * self.pos.size + 1, np.int32)
         cdef int32_t[::1] view = words
-        write_input(self.pos, &self.history, &view[0], legal)
+        write_input(&self.pos, &self.history, &view[0], legal)
         return words
-
-    def check(self):
-        """Recompute every cached field and raise AssertionError where one is wrong."""
-        cdef Position* pos = self.pos
-        cdef Stones stones
-        cdef Point here
-        cdef int move, point, head, stone
-        cdef uint64_t hash = 0
-        chains = {}     # (head, colour): stones and pseudo-liberties
-        memset(&stones, 0, sizeof(stones))
-        for move in range(pos.size * pos.size):
-            point = POINT_OF[pos.size][move]
-            here = pos.points[point]
-            near = [point - pos.stride, point - 1, point + 1, point + pos.stride]
-            num_near = sum([(1, 16, 256, 272)[pos.points[p].color] for p in near])
-            assert here.neighbors == num_near, f"neighbours of {move}"
-            if here.color == EMPTY:
-                assert here.chain == 0, f"chain of {move}"
-                continue
-            hash ^= ZOBRIST[here.color][point]
-            stones.sets[here.color - BLACK][point >> 6] |= <uint64_t>1 << (point & 63)
-            assert here.held >> here.color & 1, f"held at {move}"
-            own = [pos.points[p].chain for p in near if pos.points[p].color == here.color]
-            assert set(own) <= {here.chain}, f"chains next to {move}"
-            members, liberties = chains.setdefault((here.chain, here.color), ([], []))
-            members.append(point)
-            liberties.extend([p for p in near if pos.points[p].color == EMPTY])
-        assert hash == pos.hash and memcmp(&stones, &pos.stones[pos.newest], sizeof(stones)) == 0
-        assert self.history.keys[self.history.count - 1] == position_key(pos.hash, pos.to_play)
-        for (head, _), (members, liberties) in chains.items():
-            circle, stone = [], head
-            for _ in range(pos.points[head].num_stones):
-                circle.append(stone)
-                stone = pos.points[stone].next
-            assert stone == head and sorted(circle) == members, f"stones of {head}"
-            assert liberties and pos.points[head].liberties == sum([liberty(p) for p in liberties])
-            assert in_atari(&pos.points[head]) == (len(set(liberties)) == 1)
-            assert self.liberties(MOVE_OF[pos.size][head]) == len(set(liberties))
 
 
 cdef int check_color(int color) except -1:
@@ -906,7 +791,7 @@ cdef object illegal_move(Board board, int move, int color):
     cdef int size = board.pos.size
     if not 0 <= move <= size * size:
         return IllegalMove(f"move {move} is not on a {size}x{size} board")
-    cdef Legality verdict = legality(board.pos, &board.history, POINT_OF[size][move], color)
+    cdef Legality verdict = legality(&board.pos, &board.history, POINT_OF[size][move], color)
     reason = {OCCUPIED: "the point is taken", SUICIDE: "suicide", KO: f"{board.rules.ko} ko"}[verdict]
     name = "Black" if color == BLACK else "White"
     return IllegalMove(f"{name} may not play {format_vertex(move, size)}: {reason}")

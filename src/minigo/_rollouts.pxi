@@ -67,7 +67,7 @@ def random_playouts(Board start, int num_playouts, uint64_t seed):
     without one, he passes. Two passes end a game, and so do 3 N * N moves.
     """
     cdef Board board = start.copy()
-    cdef Position* pos = board.pos
+    cdef Position* pos = &board.pos
     cdef Empties empties, first_empties
     cdef int8_t owner[MAX_MOVES]
     cdef const short* move_of = MOVE_OF[pos.size]
@@ -83,7 +83,7 @@ def random_playouts(Board start, int num_playouts, uint64_t seed):
             first_empties.count += 1
     with nogil:
         for _ in range(num_playouts):
-            copy_position(pos, start.pos)
+            copy_position(pos, &start.pos)
             board.history.count = start.history.count
             empties = first_empties
             while pos.num_passes < 2 and pos.num_moves < last:

@@ -14,6 +14,9 @@ cdef enum NodeState:
     EXPANDED    # evaluated: its edges have priors
     TERMINAL    # the game is over here
 
+cdef enum RootKind:
+    PLAIN, NOISED, GUMBEL
+
 cdef struct Edge:
     float prior         # P(s, a); sums to 1 over the node's edges once it is EXPANDED
     int child           # node index, NO_NODE until visited; N(s, a) and W(s, a) are in that node
@@ -31,7 +34,7 @@ cdef struct Node:
     int parent          # node index, NO_NODE at the root
     int first_edge
     int num_edges       # legal moves, pass included; 0 while FRESH or if TERMINAL
-    NodeState state
+    int state           # NodeState
     bint pass_loses     # a second pass, after one from here, would win for the opponent
 
 cdef struct Arena:
@@ -45,22 +48,14 @@ cdef struct Tree:
     History history                 # its keys, and while selecting those of the path
     int num_root_keys
     Arena arena
-    bint has_noise
-    float noise[MAX_MOVES + 1]      # by move, mixed into the root's prior by this share:
-    float noise_frac
-    bint has_gumbels
-    float gumbels[MAX_MOVES + 1]    # by move
-    int* schedule                   # visits of the root move that simulation i goes to
+    RootKind root
+    float random[MAX_MOVES + 1]     # by move: noise of a NOISED root, or Gumbel numbers
+    int* schedule                   # visits of the move that simulation i of a GUMBEL root goes to
     int num_scheduled
 
 cdef struct Leaf:
     int tree
     int node
-
-cdef struct Constants:  # those at the top of `_tree.pyx`, and of SearchConfig
-    double c_puct, c_puct_log, c_puct_base, fpu_reduction, forced_playouts, c_visit, c_scale
-    double score_utility
-    int leaves
 
 cdef struct Statistics:     # of a root move, or of the root: a row of what `moves` returns
     int visits
@@ -70,7 +65,8 @@ cdef class Forest:
     cdef readonly list boards
     cdef public int max_edges   # of each tree
     cdef int size, num_moves    # N, A
-    cdef Constants constants
+    cdef int leaves             # those of SearchConfig
+    cdef double score_utility
     cdef Tree* trees
     cdef int num_trees
     cdef Leaf* waiting          # those of the last `select`, in the order of its rows
@@ -79,4 +75,5 @@ cdef class Forest:
     cdef Arena spare            # where the next subtree is copied to
 
     cdef Tree* tree_at(self, int tree) except NULL
+    cdef Tree* randomise(self, int tree, const float[::1] numbers, RootKind root) except NULL
     cdef int set_root(self, Tree* tree, Board board, int node) except -1

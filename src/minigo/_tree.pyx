@@ -6,65 +6,53 @@ Bottom up: `add_node`, then one simulation (`select_leaf`, `start_leaf`, `expand
 """
 
 from libc.math cimport M_PI, INFINITY, NAN, atan, isfinite, log, sqrt
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 import numpy as np
 
 from ._board cimport (
-    MAX_MOVES, Board, Position, copy_history, copy_position, play_known, score_of, write_input,
+    MAX_MOVES, Board, Position, copy_history, copy_position, grow, play_known, score_of, write_input,
 )
 
-STATISTICS = np.dtype(
-    [("visits", "i4"), *((name, "f4") for name in ("prior", "value", "win", "score"))]
-)
-C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
-C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
-C_PUCT_BASE = 500.0     # visits at which the growth sets in (KataGo)
-FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
-FORCED_PLAYOUTS = 2.0   # k of sqrt(k P N) at a noised root (KataGo, 3.2)
-C_VISIT, C_SCALE = 50.0, 1.0    # of sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
+STATISTICS = np.dtype([("visits", "i4")] + [(name, "f4") for name in ("prior", "value", "win", "score")])
+cdef double C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
+cdef double C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
+cdef double C_PUCT_BASE = 500       # visits at which the growth sets in (KataGo)
+cdef double FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
+cdef double NOISE_FRAC = 0.25       # share of the noise in a noised root's prior (AlphaZero)
+cdef double C_VISIT = 50, C_SCALE = 1   # sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
 MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
 
 
-cdef void* grow(void* array, size_t num_bytes) except NULL nogil:
-    cdef void* grown = realloc(array, num_bytes)
-    if grown == NULL:
-        with gil:
-            raise MemoryError
-    return grown
+cdef Node FRESH_NODE    # as memory is at first: all zero
 
 
-cdef int add_node(Arena* arena, int parent) except -1 nogil:
-    """Append a FRESH node and return its index."""
-    cdef Node* node
+cdef int add_node(Arena* arena, const Node* node, int parent) except -1 nogil:
+    """Append a copy of a node, under another parent, and return its index."""
     if arena.num_nodes == arena.node_capacity:
-        arena.node_capacity = 2 * arena.node_capacity + 16
-        arena.nodes = <Node*>grow(arena.nodes, arena.node_capacity * sizeof(Node))
-    node = &arena.nodes[arena.num_nodes]
-    memset(node, 0, sizeof(Node))
-    node.parent = parent    # and its state is FRESH
+        arena.nodes = <Node*>grow(arena.nodes, (2 * arena.num_nodes + 16) * sizeof(Node))
+        arena.node_capacity = 2 * arena.num_nodes + 16
+    arena.nodes[arena.num_nodes] = node[0]
+    arena.nodes[arena.num_nodes].parent = parent
     arena.num_nodes += 1
     return arena.num_nodes - 1
 
 
 cdef int reserve_edges(Arena* arena, int num_more) except -1 nogil:
     """Make room for `num_more` edges."""
+    cdef int capacity = 2 * arena.edge_capacity + num_more
     if arena.num_edges + num_more > arena.edge_capacity:
-        arena.edge_capacity = 2 * arena.edge_capacity + num_more
-        arena.edges = <Edge*>grow(arena.edges, arena.edge_capacity * sizeof(Edge))
+        arena.edges = <Edge*>grow(arena.edges, capacity * sizeof(Edge))
+        arena.edge_capacity = capacity
     return 0
 
 
 cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 nogil:
     """Fill `target` with what is under a node of `source`, breadth first; NO_NODE: a new tree."""
-    cdef int i = 0, k, child, first, num_edges
+    cdef int i = 0, k, first, num_edges
     target.num_nodes = target.num_edges = 0
-    add_node(target, NO_NODE)
-    if root == NO_NODE:
-        return 0
-    target.nodes[0] = source.nodes[root]
-    target.nodes[0].parent = NO_NODE
+    add_node(target, &FRESH_NODE if root == NO_NODE else &source.nodes[root], NO_NODE)
     while i < target.num_nodes:
         first, num_edges = target.nodes[i].first_edge, target.nodes[i].num_edges
         reserve_edges(target, num_edges)
@@ -73,10 +61,7 @@ cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 no
         target.num_edges += num_edges
         for k in range(target.nodes[i].first_edge, target.num_edges):
             if target.edges[k].child != NO_NODE:
-                child = add_node(target, i)
-                target.nodes[child] = source.nodes[target.edges[k].child]
-                target.nodes[child].parent = i
-                target.edges[k].child = child
+                target.edges[k].child = add_node(target, &source.nodes[target.edges[k].child], i)
         i += 1
     return 0
 
@@ -90,25 +75,21 @@ cdef inline double edge_value(const Arena* arena, const Edge* edge) noexcept nog
     return -(child.value_sum + child.pending) / child.visits
 
 
-cdef int select_edge(
-    const Arena* arena, int index, const Constants* constants, const float* noise, double frac
-) noexcept nogil:
+cdef int select_edge(const Tree* tree, int index) noexcept nogil:
     """Return the index of the edge of a node that maximises Q(s, a) + U(s, a).
 
-    U(s, a) = C(s) P(s, a) sqrt(N(s) - 1) / (1 + N(s, a)), where C(s) = c_puct + c_puct_log *
-    log((N(s) + c_base) / c_base) (AlphaZero, with KataGo's constants). An edge not visited yet has
-    Q = Q(s) - fpu_reduction * sqrt(sum of P over visited edges), so that only the one with the
-    largest prior counts. At a root with noise there is no reduction, and each visited move gets
-    sqrt(forced_playouts P(s, a) (N(s) - 1)) visits (KataGo, 3.2). Ties go to the first edge. A pass
-    that a pass answers with a win has no prior left: no network's belief stands against the count.
+    U(s, a) = C(s) P(s, a) sqrt(N(s) - 1) / (1 + N(s, a)), where C(s) = C_PUCT + C_PUCT_LOG *
+    log((N(s) + C_PUCT_BASE) / C_PUCT_BASE) (AlphaZero, with KataGo's constants). An edge not
+    visited yet has Q = Q(s) - FPU_REDUCTION * sqrt(sum of P over visited edges), so that only the
+    one with the largest prior counts; at a root with noise there is no reduction (KataGo). Ties go
+    to the first edge. A pass that a pass answers with a win has no prior left: no network's belief
+    stands against the count.
     """
+    cdef const Arena* arena = &tree.arena
     cdef const Node* node = &arena.nodes[index]
-    cdef double parent_visits = node.visits - 1
-    cdef double scale = (
-        constants.c_puct
-        + constants.c_puct_log * log((node.visits + constants.c_puct_base) / constants.c_puct_base)
-    ) * sqrt(parent_visits + 0.01)      # at the first simulation the prior decides
-    cdef double forced = constants.forced_playouts * parent_visits
+    cdef bint has_noise = index == 0 and tree.root == NOISED
+    cdef double c = C_PUCT + C_PUCT_LOG * log((node.visits + C_PUCT_BASE) / C_PUCT_BASE)
+    cdef double scale = c * sqrt(node.visits - 1 + 0.01)    # at the first simulation the prior decides
     cdef double prior, visits, score, fpu, visited_prior = 0, fresh_prior = -1
     cdef double best_score = -INFINITY
     cdef int i, best = node.first_edge, fresh = -1
@@ -118,8 +99,8 @@ cdef int select_edge(
         prior = edge.prior
         if node.pass_loses and i == node.first_edge + node.num_edges - 1:
             prior = 0
-        elif noise != NULL:
-            prior += frac * (noise[edge.move] - prior)
+        elif has_noise:
+            prior += NOISE_FRAC * (tree.random[edge.move] - prior)
         if edge.child == NO_NODE:
             if prior > fresh_prior:
                 fresh_prior, fresh = prior, i
@@ -127,26 +108,29 @@ cdef int select_edge(
         visited_prior += prior
         visits = arena.nodes[edge.child].visits
         score = edge_value(arena, edge) + scale * prior / (1 + visits)
-        if noise != NULL and visits * visits < forced * prior:
-            score = INFINITY
         if score > best_score:
             best_score, best = score, i
     if fresh < 0:
         return best
     fpu = node.value_sum / (node.visits - node.pending)
-    if noise == NULL:
-        fpu -= constants.fpu_reduction * sqrt(visited_prior)
+    if not has_noise:
+        fpu -= FPU_REDUCTION * sqrt(visited_prior)
     score = fpu + scale * fresh_prior
     return fresh if score > best_score or (score == best_score and fresh < best) else best
 
 
-cdef double mixed_value(const Arena* arena) noexcept nogil:
-    """Return what stands in for Q of root moves not visited (Danihelka et al. 2022, eq. 33)."""
+cdef double mixed_value(const Arena* arena, int* most_visits) noexcept nogil:
+    """Return what stands in for Q of root moves not visited (Danihelka et al. 2022, eq. 33).
+
+    most_visits: set to those of the root's most visited edge.
+    """
     cdef const Node* root = &arena.nodes[0]
     cdef double prior_sum = 0, weighted = 0
     cdef int i
+    most_visits[0] = 0
     for i in range(root.num_edges):
         if arena.edges[i].child != NO_NODE:
+            most_visits[0] = max(most_visits[0], arena.nodes[arena.edges[i].child].visits)
             prior_sum += arena.edges[i].prior
             weighted += arena.edges[i].prior * edge_value(arena, &arena.edges[i])
     if prior_sum <= 0:
@@ -159,78 +143,67 @@ cdef inline int edge_visits(const Arena* arena, const Edge* edge) noexcept nogil
     return arena.nodes[edge.child].visits if edge.child != NO_NODE else 0
 
 
-cdef int max_visits(const Arena* arena) noexcept nogil:
-    """Return the visits of the root's most visited edge."""
-    cdef int i, most = 0
-    for i in range(arena.nodes[0].num_edges):
-        most = max(most, edge_visits(arena, &arena.edges[i]))
-    return most
-
-
 cdef double completed_logit(
-    const Arena* arena, const Edge* edge, double mixed, int most_visits, const Constants* constants
+    const Arena* arena, const Edge* edge, double mixed, int most_visits
 ) noexcept nogil:
-    """Return logit + sigma(completed Q), sigma(q) = (c_visit + max N) c_scale q, q in [0, 1]."""
+    """Return logit + sigma(completed Q), with Q in [0, 1]."""
     cdef double q = (1 + (edge_value(arena, edge) if edge.child != NO_NODE else mixed)) / 2
-    return log(edge.prior + 1e-30) + (constants.c_visit + most_visits) * constants.c_scale * q
+    return log(edge.prior + 1e-30) + (C_VISIT + most_visits) * C_SCALE * q
 
 
-cdef int select_gumbel(
-    const Tree* tree, const Constants* constants, int least, int most
-) noexcept nogil:
+cdef int select_gumbel(const Tree* tree, int num_visits) noexcept nogil:
     """Return the edge of the best gumbel + logit + sigma(Q) among root moves of so many visits.
 
-    -1 if there is none. Without Gumbel numbers a pass, the last edge, that a pass refutes is out.
+    -1 if there is none. num_visits -1: among those that may be played, the most visited ones, without
+    Gumbel numbers all of 1/TRUSTED as many but a refuted pass. sigma(Q) trusts values more than visits
+    do (Danihelka et al. 2022, section 5): some 50 Elo at 64 simulations (selfplay/LOG.md).
     """
     cdef const Arena* arena = &tree.arena
-    cdef double mixed = mixed_value(arena), score, best_score = -INFINITY
-    cdef int i, best = -1, most_visits = max_visits(arena), num_edges = arena.nodes[0].num_edges
-    if not tree.has_gumbels:
-        num_edges -= arena.nodes[0].pass_loses
+    cdef int i, most_visits, best = -1, num_edges = arena.nodes[0].num_edges
+    cdef double mixed = mixed_value(arena, &most_visits), score, best_score = -INFINITY
+    cdef int most = num_visits if num_visits >= 0 else most_visits
+    cdef int least = most if tree.root == GUMBEL else (most + TRUSTED - 1) // TRUSTED
+    if tree.root != GUMBEL:
+        num_edges -= arena.nodes[0].pass_loses      # pass is the last
     for i in range(num_edges):
         if least <= edge_visits(arena, &arena.edges[i]) <= most:
-            score = completed_logit(arena, &arena.edges[i], mixed, most_visits, constants)
-            if tree.has_gumbels:
-                score += tree.gumbels[arena.edges[i].move]
+            score = completed_logit(arena, &arena.edges[i], mixed, most_visits)
+            if tree.root == GUMBEL:
+                score += tree.random[arena.edges[i].move]
             if score > best_score:
                 best_score, best = score, i
     return best
 
 
-cdef int choose_edge(
-    const Tree* tree, int index, const Position* position, const Constants* constants
-) noexcept nogil:
+cdef int choose_edge(const Tree* tree, int index, const Position* position) noexcept nogil:
     """Return the edge on which a simulation leaves a node.
 
     A pass that would end the game comes first, if nobody looked at it yet: what the rules count
     there is certain and costs no evaluation. But a Gumbel root has its schedule; all else is PUCT.
     """
     cdef const Node* node = &tree.arena.nodes[index]
-    cdef int edge = node.first_edge + node.num_edges - 1, wanted    # pass is the last
-    cdef bint has_schedule = index == 0 and tree.has_gumbels
-    if position.num_passes and tree.arena.edges[edge].child == NO_NODE and not has_schedule:
+    cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
+    if index == 0 and tree.root == GUMBEL:
+        if node.visits <= tree.num_scheduled:
+            edge = select_gumbel(tree, tree.schedule[node.visits - 1])
+            if edge >= 0:
+                return edge
+    elif position.num_passes and tree.arena.edges[edge].child == NO_NODE:
         return edge
-    if has_schedule and node.visits <= tree.num_scheduled:
-        wanted = tree.schedule[node.visits - 1]
-        edge = select_gumbel(tree, constants, wanted, wanted)
-        if edge >= 0:
-            return edge
-    if index == 0 and tree.has_noise:
-        return select_edge(&tree.arena, index, constants, tree.noise, tree.noise_frac)
-    return select_edge(&tree.arena, index, constants, NULL, 0)
+    return select_edge(tree, index)
 
 
-cdef int select_leaf(Tree* tree, Position* position, const Constants* constants) except -1 nogil:
+cdef int select_leaf(Tree* tree, Position* position) except -1 nogil:
     """Go down to a node that isn't expanded, `position` and the tree's history with it."""
     cdef Arena* arena = &tree.arena
     cdef int node = 0, edge
     copy_position(position, tree.position)
     tree.history.count = tree.num_root_keys
     while arena.nodes[node].state == EXPANDED:
-        edge = choose_edge(tree, node, position, constants)
+        edge = choose_edge(tree, node, position)
         play_known(position, &tree.history, arena.edges[edge].move)
         if arena.edges[edge].child == NO_NODE:
-            arena.edges[edge].child = add_node(arena, node)
+            arena.edges[edge].child = add_node(arena, &FRESH_NODE, node)
         node = arena.edges[edge].child
     return node
 
@@ -315,9 +288,7 @@ cdef void expand_leaf(
     for i in range(leaf.num_edges):
         edges[i].prior *= total
     leaf.state = EXPANDED
-    leaf.value = value
-    leaf.win = win
-    leaf.score = score
+    leaf.value, leaf.win, leaf.score = value, win, score
     backup(arena, node)
 
 
@@ -339,54 +310,10 @@ cdef int find_child(const Arena* arena, int move) noexcept nogil:
     return NO_NODE
 
 
-cdef void forget_simulations(Arena* arena) noexcept nogil:
-    """Keep of an expanded root only its own evaluation."""
-    cdef Node* root = &arena.nodes[0]
-    cdef int i
-    arena.num_nodes, arena.num_edges = 1, root.num_edges
-    root.visits, root.value_sum = 1, root.value
-    root.win_sum, root.score_sum = root.win, root.score
-    for i in range(root.num_edges):
-        arena.edges[i].child = NO_NODE
-
-
-cdef int check_node(const Arena* arena, int index) except -1:
-    """Assert that a node's visits, values and priors are the sums that they should be."""
-    cdef const Node* node = &arena.nodes[index]
-    cdef const Node* child
-    cdef int i, num_visits = 1
-    cdef double value_sum = node.value, prior_sum = 0
-    if node.state != EXPANDED:
-        assert node.state != WAITING and (node.visits == 0) == (node.state == FRESH)
-        return 0
-    for i in range(node.first_edge, node.first_edge + node.num_edges):
-        prior_sum += arena.edges[i].prior
-        if arena.edges[i].child != NO_NODE:
-            child = &arena.nodes[arena.edges[i].child]
-            num_visits += child.visits
-            value_sum -= child.value_sum
-            assert child.visits > 0 and child.parent == index, f"a child of node {index}"
-    assert node.visits == num_visits and node.pending == 0, f"visits of node {index}"
-    assert abs(node.value_sum - value_sum) < 1e-6 * num_visits, f"values of node {index}"
-    assert abs(prior_sum - 1) < 1e-4, f"priors of node {index}"
-    return 0
-
-
-cdef int copy_floats(float* target, values, int num_moves) except -1:
-    """Copy one number a move."""
-    cdef const float[::1] view = np.ascontiguousarray(values, dtype=np.float32)
-    if view.shape[0] != num_moves:
-        raise ValueError(f"{view.shape[0]} numbers for {num_moves} moves")
-    memcpy(target, &view[0], num_moves * sizeof(float))
-    return 0
-
-
 cdef class Forest:
     """Trees that are searched together: one per position, all of one board size.
 
-    A tree stops growing at `max_edges`: MAX_EDGES, whatever the others hold, so that it is searched
-    as it would be alone. Visits that are asked for bound the memory of many trees long before; who
-    searches them by time alone gives each its share.
+    Each stops growing at `max_edges`, at first MAX_EDGES: it is searched as it would be alone.
     """
 
     def __cinit__(self, boards, config):
@@ -397,10 +324,7 @@ cdef class Forest:
         self.size = boards[0].size
         self.num_moves = self.size * self.size + 1
         self.max_edges = MAX_EDGES
-        self.constants = Constants(
-            C_PUCT, C_PUCT_LOG, C_PUCT_BASE, FPU_REDUCTION, FORCED_PLAYOUTS, C_VISIT, C_SCALE,
-            config.score_utility, config.leaves,
-        )
+        self.score_utility, self.leaves = config.score_utility, config.leaves
         self.boards = [board.copy() for board in boards]
         self.trees = <Tree*>calloc(len(boards), sizeof(Tree))
         self.waiting = <Leaf*>calloc(len(boards) * config.leaves, sizeof(Leaf))
@@ -434,10 +358,10 @@ cdef class Forest:
 
     cdef int set_root(self, Tree* tree, Board board, int node) except -1:
         """Put the root at one of `boards`, with what is known of it in a node, if any."""
-        tree.position = board.pos
+        tree.position = &board.pos
         copy_history(&tree.history, &board.history)
         tree.num_root_keys = tree.history.count
-        tree.has_noise = tree.has_gumbels = False   # those were for another root
+        tree.root = PLAIN   # the random numbers were for another root
         copy_subtree(&self.spare, &tree.arena, node)
         tree.arena, self.spare = self.spare, tree.arena
         return 0
@@ -472,17 +396,17 @@ cdef class Forest:
         with nogil:
             for i in range(self.num_trees):
                 tree = &self.trees[i]
-                most_rows = min(self.num_waiting + self.constants.leaves, words.shape[0])
+                most_rows = min(self.num_waiting + self.leaves, words.shape[0])
                 if tree.arena.num_edges >= self.max_edges:
                     budget[i] = 0
                 while budget[i] > 0 and self.num_waiting < most_rows:
-                    node = select_leaf(tree, &self.scratch, &self.constants)
+                    node = select_leaf(tree, &self.scratch)
                     if tree.arena.nodes[node].state == WAITING:
                         break
                     add_pending(&tree.arena, node, 1)
                     budget[i] -= 1
                     if self.scratch.num_passes >= 2:
-                        finish_terminal(tree, node, &self.scratch, self.constants.score_utility)
+                        finish_terminal(tree, node, &self.scratch, self.score_utility)
                         continue
                     start_leaf(tree, node, &self.scratch, &words[self.num_waiting, 0])
                     self.waiting[self.num_waiting] = Leaf(i, node)
@@ -499,7 +423,6 @@ cdef class Forest:
         cdef const float[:, ::1] weights
         cdef const float[::1] largest
         cdef int i, num_rows = self.num_waiting
-        cdef double share = self.constants.score_utility
         if logits.shape != (num_rows, self.num_moves) or (
             not value.shape[0] == score.shape[0] == num_rows
         ):
@@ -517,7 +440,7 @@ cdef class Forest:
             for i in range(num_rows):
                 expand_leaf(
                     &self.trees[self.waiting[i].tree].arena, self.waiting[i].node, &weights[i, 0],
-                    value[i], score[i], utility_of(value[i], score[i], self.size, share),
+                    value[i], score[i], utility_of(value[i], score[i], self.size, self.score_utility),
                 )
 
     def discard(self):
@@ -562,17 +485,9 @@ cdef class Forest:
         return self.tree_at(tree).arena.nodes[0].visits
 
     def best_move(self, int tree):
-        """Return the root move of the largest logit + sigma(Q), if it has 1/8 of the most visits.
-
-        sigma is that of a Gumbel root (Danihelka et al. 2022, section 5), which trusts values more
-        than visits do: some 50 Elo at 64 simulations (selfplay/LOG.md). With Gumbel numbers
-        theirs count, too, among the most visited; without any visit the largest prior.
-        Pass where there are no moves.
-        """
+        """Return the move to play (`select_gumbel`); unvisited the likeliest, without moves pass."""
         cdef Tree* t = self.tree_at(tree)
-        cdef int most = max_visits(&t.arena)
-        cdef int least = most if t.has_gumbels else (most + TRUSTED - 1) // TRUSTED
-        cdef int edge = select_gumbel(t, &self.constants, least, most)
+        cdef int edge = select_gumbel(t, -1)
         return self.num_moves - 1 if edge < 0 else t.arena.edges[edge].move
 
     def principal_variation(self, int tree, int move, int max_length):
@@ -590,59 +505,56 @@ cdef class Forest:
                 moves.append(arena.edges[best].move)
         return moves
 
-    def noise(self, int tree, noise, float frac):
-        """Mix (A,) noise into the root's prior until the next move."""
+    cdef Tree* randomise(self, int tree, const float[::1] numbers, RootKind root) except NULL:
+        """Give a root a number for each move; return its tree."""
         cdef Tree* t = self.tree_at(tree)
-        copy_floats(t.noise, noise, self.num_moves)
-        t.has_noise, t.noise_frac = True, frac
+        if numbers.shape[0] != self.num_moves:
+            raise ValueError(f"{numbers.shape[0]} numbers for {self.num_moves} moves")
+        memcpy(t.random, &numbers[0], self.num_moves * sizeof(float))
+        t.root = root
+        return t
 
-    def gumbel(self, int tree, gumbels, schedule):
+    def noise(self, int tree, const float[::1] noise):
+        """Mix (A,) noise into the root's prior until the next move."""
+        self.randomise(tree, noise, NOISED)
+
+    def gumbel(self, int tree, const float[::1] gumbels, const int[::1] schedule):
         """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.
 
         schedule: (n,) int32: simulation i goes to the best move that has schedule[i] visits
         (sequential halving, as a table). The root starts again from its own evaluation, which it
         must have: ValueError.
         """
-        cdef Tree* t = self.tree_at(tree)
-        cdef const int[::1] visits = np.ascontiguousarray(schedule, dtype=np.int32)
+        cdef Node* root = &self.tree_at(tree).arena.nodes[0]
+        cdef Tree* t
         cdef int i
-        if t.arena.nodes[0].state != EXPANDED:
+        if root.state != EXPANDED:
             raise ValueError("Gumbel numbers need a root that is evaluated")
-        copy_floats(t.gumbels, gumbels, self.num_moves)
-        t.num_scheduled = visits.shape[0]
+        t = self.randomise(tree, gumbels, GUMBEL)
+        t.num_scheduled = schedule.shape[0]
         t.schedule = <int*>grow(t.schedule, (t.num_scheduled + 1) * sizeof(int))
         for i in range(t.num_scheduled):
-            t.schedule[i] = visits[i]
-        t.has_gumbels, t.has_noise = True, False
-        forget_simulations(&t.arena)
+            t.schedule[i] = schedule[i]
+        t.arena.num_nodes, t.arena.num_edges = 1, root.num_edges
+        root.visits, root.value_sum, root.win_sum, root.score_sum = 1, root.value, root.win, root.score
+        for i in range(root.num_edges):
+            t.arena.edges[i].child = NO_NODE
 
     def improved_policy(self, int tree):
         """Return (A,) float32 softmax(logits + sigma(completed Q)) (Danihelka et al., eq. 11)."""
         cdef Arena* arena = &self.tree_at(tree).arena
-        cdef double mixed = mixed_value(arena)
-        cdef int i, most_visits = max_visits(arena)
+        cdef int i, most_visits
+        cdef double mixed = mixed_value(arena, &most_visits)
         logits = np.full(self.num_moves, -np.inf, dtype=np.float32)
         cdef float[::1] view = logits
         for i in range(arena.nodes[0].num_edges):
-            view[arena.edges[i].move] = completed_logit(
-                arena, &arena.edges[i], mixed, most_visits, &self.constants
-            )
+            view[arena.edges[i].move] = completed_logit(arena, &arena.edges[i], mixed, most_visits)
         policy = np.exp(logits - logits.max())
         return policy / policy.sum()
 
-    def memory_bytes(self):
-        """Return (bytes of nodes and edges in use, nodes in use) over all trees."""
-        cdef int i
-        cdef long num_edges = 0, num_nodes = 0
-        for i in range(self.num_trees):
-            num_nodes += self.trees[i].arena.num_nodes
-            num_edges += self.trees[i].arena.num_edges
-        return num_nodes * sizeof(Node) + num_edges * sizeof(Edge), num_nodes
-
-    def check(self):
-        """Recompute the visit identities; AssertionError in a debug build where one is wrong."""
-        cdef int i, node
-        for i in range(self.num_trees):
-            self.tree_at(i)
-            for node in range(self.trees[i].arena.num_nodes):
-                check_node(&self.trees[i].arena, node)
+    def arrays(self, int tree):
+        """Return copies of a tree's nodes and edges: arrays of the structs of `_tree.pxd`."""
+        cdef Arena* arena = &self.tree_at(tree).arena
+        reserve_edges(arena, 1)     # there is no view of nothing
+        edges = np.array(<Edge[:arena.num_edges + 1]>arena.edges)
+        return np.array(<Node[:arena.num_nodes]>arena.nodes), edges[:arena.num_edges]

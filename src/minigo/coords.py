@@ -22,11 +22,6 @@ def check_size(size: int) -> int:
     return size
 
 
-def opponent(color: int) -> int:
-    """Return the other colour."""
-    return 3 - color
-
-
 def sign_of(color: int) -> int:
     """Return +1 for Black, -1 for White."""
     return 1 if color == BLACK else -1
@@ -81,10 +76,7 @@ def symmetry_table(size: int) -> "np.ndarray":
     import numpy as np  # here, so that `minigo gtp` says its name in half the time
 
     points = np.arange(size * size).reshape(size, size)
-    table = np.full((NUM_SYMMETRIES, size * size + 1), size * size, dtype=np.int16)
-    for symmetry in range(NUM_SYMMETRIES):
-        to = points.T if symmetry & 4 else points
-        to = to[:: -1 if symmetry & 2 else 1, :: -1 if symmetry & 1 else 1]
-        table[symmetry, :-1] = to.ravel()
+    squares = [square[::i, ::j] for square in (points, points.T) for i in (1, -1) for j in (1, -1)]
+    table = np.array([np.append(square, size * size) for square in squares], dtype=np.int16)
     table.flags.writeable = False  # it is shared
     return table

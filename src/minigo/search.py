@@ -7,21 +7,18 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.random import Generator
 
 from ._board import Board
-from ._tree import C_PUCT, C_PUCT_BASE, C_PUCT_LOG, FORCED_PLAYOUTS, Forest
+from ._tree import Forest
 from .config import SearchConfig
 from .evaluator import Evaluation, Evaluator
 
-NOISE_FRAC = 0.25  # share of Dirichlet noise in a noised root's prior (AlphaZero)
-NOISE_ALPHA = 10.83  # spread over the legal moves (KataGo, section 3)
 
-
-@dataclass(frozen=True, eq=False)
-class SearchResult:
+class SearchResult(NamedTuple):
     """What a search found at one root, all for the player to move (`Forest.moves`, `.root`)."""
 
     move: int  # the one to play without any randomness
@@ -33,19 +30,13 @@ class Search:
     """Trees at several positions of one size, advanced together: their leaves are one batch."""
 
     def __init__(
-        self,
-        evaluator: Evaluator,
-        config: SearchConfig,
-        boards: Sequence[Board],
-        rng: np.random.Generator,
+        self, evaluator: Evaluator, config: SearchConfig, boards: Sequence[Board], rng: Generator
     ):
         self.evaluator, self.config, self.rng = evaluator, config, rng
         self.forest = Forest(boards, config)
         self.boards = self.forest.boards  # at the roots, for reading
-        num_moves = boards[0].size ** 2 + 1
-        self._positions = np.empty((len(boards) * config.leaves, num_moves), np.int32)
+        self._positions = np.empty((len(boards) * config.leaves, boards[0].size ** 2 + 1), np.int32)
         self._answer: Callable[[], Evaluation] | None = None  # of the batch that was begun
-        self._explored: set[int] = set()  # the trees whose root has Dirichlet noise
 
     def run(
         self,
@@ -56,9 +47,8 @@ class Search:
     ) -> None:
         """Add simulations to every tree, the same number or (T,) one number each.
 
-        Stops early at `deadline` (of time.monotonic) or when `stop()` is true, but not before the
-        first batch: however late it is, there is a move.
-        After an error or Ctrl-C the trees are as if the last batch had not been begun.
+        Stops early at `deadline` (of time.monotonic) or when `stop()` is true, but after a batch at
+        least. After an error or Ctrl-C the trees are as if the last one had not been begun.
         """
         budget = np.full(len(self.boards), simulations, dtype=np.int32)
         try:
@@ -88,10 +78,6 @@ class Search:
             leaves = answer()
             self.forest.expand(leaves.logits, leaves.value, leaves.score)
 
-    def is_new(self, tree: int) -> bool:
-        """Tell whether a root has no evaluation yet."""
-        return self.forest.num_visits(tree) == 0
-
     def explore(self, tree: int, simulations: int) -> None:
         """Give a root noise or Gumbel numbers, as `config.root` says, for its next simulations.
 
@@ -101,22 +87,11 @@ class Search:
             return
         legal = self.boards[tree].legal_moves()
         if self.config.root == "gumbel":
-            gumbels = self.rng.gumbel(size=len(legal))
+            gumbels = self.rng.gumbel(size=len(legal)).astype(np.float32)
             considered = min(self.config.num_considered, int(legal.sum()))
             self.forest.gumbel(tree, gumbels, considered_visits(considered, simulations))
         else:
-            self._explored.add(tree)
-            self.forest.noise(tree, root_noise(legal, NOISE_ALPHA, self.rng), NOISE_FRAC)
-
-    def play(self, tree: int, move: int) -> None:
-        """Play a move at a root and keep its subtree. Raises IllegalMove."""
-        self.forest.advance(tree, move)
-        self._explored.discard(tree)
-
-    def reset(self, tree: int, board: Board) -> None:
-        """Start a tree again at another position."""
-        self.forest.reset(tree, board)
-        self._explored.discard(tree)
+            self.forest.noise(tree, root_noise(legal, self.rng))
 
     def result(self, tree: int) -> SearchResult:
         """Return what the search knows about a root."""
@@ -131,12 +106,10 @@ class Search:
             return moves["prior"]
         if self.config.root == "gumbel":
             return self.forest.improved_policy(tree)
-        if tree in self._explored:
-            visits = prune_visits(visits, moves["value"], moves["prior"])
         return (visits / visits.sum()).astype(np.float32)
 
 
-def choose_move(visits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+def choose_move(visits: np.ndarray, temperature: float, rng: Generator) -> int:
     """Sample a move in proportion to visits ** (1 / temperature).
 
     visits: (A,) root visit counts or any weights, at least one positive. Temperature 0 takes the
@@ -144,16 +117,14 @@ def choose_move(visits: np.ndarray, temperature: float, rng: np.random.Generator
     """
     if temperature <= 0:
         return int(visits.argmax())
-    weights = (visits / visits.max()) ** (1 / temperature)
-    ends = np.cumsum(weights, dtype=np.float64)
+    ends = np.cumsum((visits / visits.max()) ** (1 / temperature), dtype=np.float64)
     return int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
 
 
-def root_noise(legal: np.ndarray, alpha: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw (A,) Dirichlet noise over the legal moves, `alpha` in all (KataGo, section 3)."""
-    noise = np.zeros(len(legal), dtype=np.float32)
-    num_legal = int(legal.sum())
-    noise[legal] = rng.dirichlet([alpha / num_legal] * num_legal)
+def root_noise(legal: np.ndarray, rng: Generator) -> np.ndarray:
+    """Draw (A,) Dirichlet noise over the legal moves: alpha is 10.83 in all (KataGo, section 3)."""
+    noise, num_legal = np.zeros(len(legal), np.float32), int(legal.sum())
+    noise[legal] = rng.dirichlet([10.83 / num_legal] * num_legal)
     return noise
 
 
@@ -172,25 +143,4 @@ def considered_visits(num_considered: int, simulations: int) -> np.ndarray:
             table += visits[:num_left]
             visits = [count + 1 for count in visits[:num_left]]
         num_left = min(num_left, max(2, num_left // 2))
-    schedule = np.array(table[:simulations], dtype=np.int32)
-    schedule.flags.writeable = False  # it is shared
-    return schedule
-
-
-def prune_visits(visits: np.ndarray, values: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """Take the visits out that only forced playouts explain (KataGo, 3.2).
-
-    From each move but the most visited, up to sqrt(k P N) visits are taken off while its PUCT
-    score stays below that move's; one left alone goes too. Scores use the prior without noise.
-    """
-    total = visits.sum()
-    c_puct = C_PUCT + C_PUCT_LOG * math.log((total + 1 + C_PUCT_BASE) / C_PUCT_BASE)
-    scale = c_puct * math.sqrt(total) * priors
-    best = int(visits.argmax())
-    gap = values[best] + scale[best] / (1 + visits[best]) - np.where(visits, values, -1)
-    needed = np.where(gap > 0, np.ceil(scale / np.maximum(gap, 1e-9) - 1), visits)
-    forced = np.ceil(np.sqrt(FORCED_PLAYOUTS * priors * total))
-    pruned = np.minimum(np.maximum(visits - forced, needed).clip(0), visits)
-    pruned[pruned <= 1] = 0
-    pruned[best] = visits[best]
-    return pruned
+    return np.array(table[:simulations], dtype=np.int32)

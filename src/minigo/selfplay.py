@@ -59,7 +59,7 @@ class SelfPlay:
         rules = self.recipe.rules
         komi = round(2 * self.rng.normal(rules.komi, KOMI_SPREAD)) / 2
         board = Board(self.recipe.size, msgspec.structs.replace(rules, komi=komi))
-        self.search.reset(tree, board)
+        self.search.forest.reset(tree, board)
         return Game(int(self.rng.exponential(self.recipe.selfplay.opening_moves)))
 
     def step(self) -> Iterator[GameRecord]:
@@ -87,7 +87,8 @@ class SelfPlay:
         elif self.rng.random() >= cfg.full_frac and cfg.cheap_simulations:
             self._think(tree, Thought.CHEAP)
         else:
-            self._think(tree, Thought.ROOT if self.search.is_new(tree) else Thought.FULL)
+            is_evaluated = self.search.forest.num_visits(tree) > 0
+            self._think(tree, Thought.FULL if is_evaluated else Thought.ROOT)
 
     def _think(self, tree: int, thought: Thought) -> None:
         """Set a game's simulations; a full search explores, which takes an evaluated root."""
@@ -105,7 +106,7 @@ class SelfPlay:
             game.policy_plies.append(len(game.moves))
             game.policies.append(self.search.policy_target(tree).astype(np.float16))
         game.moves.append(move)
-        self.search.play(tree, move)
+        self.search.forest.advance(tree, move)
 
     def _choose(self, tree: int) -> int:
         """Choose by Gumbel score where the root has one, else by visits and temperature."""

@@ -158,7 +158,9 @@ class Bench:
             rng, boards = np.random.default_rng(1), [Board(size)] * TREES
             search = Search(ConstantEvaluator(), SearchConfig(), boards, rng)
             (rate,) = measure(functools.partial(_move_all, search))
-            num_bytes, num_nodes = search.forest.memory_bytes()
+            arrays = [search.forest.arrays(tree) for tree in range(TREES)]
+            num_bytes = sum(nodes.nbytes + edges.nbytes for nodes, edges in arrays)
+            num_nodes = sum(len(nodes) for nodes, _ in arrays)
             yield {
                 f"tree_simulations_per_s_{size}x{size}": TREES * SIMULATIONS * rate,
                 f"tree_bytes_per_node_{size}x{size}": num_bytes / max(num_nodes, 1),
@@ -346,10 +348,11 @@ def _move_all(search: Search) -> None:
     search.run(SIMULATIONS)
     for tree, board in enumerate(search.boards):
         if board.is_over:
-            search.reset(tree, Board(board.size))
+            search.forest.reset(tree, Board(board.size))
         else:
             visits = search.forest.moves(tree)["visits"]
-            search.play(tree, int(search.rng.choice(np.flatnonzero(visits == visits.max()))))
+            best = np.flatnonzero(visits == visits.max())
+            search.forest.advance(tree, int(search.rng.choice(best)))
 
 
 def _random_positions(batch: int, size: int) -> np.ndarray:
@@ -410,7 +413,7 @@ def play_games(size: int) -> list[GameRecord]:
 
 
 def _search_anew(search: Search) -> None:
-    search.reset(0, Board(search.boards[0].size))
+    search.forest.reset(0, Board(search.boards[0].size))
     search.run(GTP_VISITS)
 
 

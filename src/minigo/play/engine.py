@@ -16,7 +16,7 @@ import numpy as np
 
 from .._board import Board, IllegalMove
 from ..config import PlayConfig, Rules, SearchConfig, change
-from ..coords import BLACK, check_size, opponent, sign_of
+from ..coords import BLACK, check_size, sign_of
 from ..record import GameRecord
 from . import endgame
 
@@ -133,7 +133,7 @@ class Engine:
     def record(self) -> GameRecord:
         """Return the game so far; a pass stands between two moves of one colour."""
         (first, *others), moves = self.boards, []
-        start = to_play = opponent(others[0].to_play) if others else first.to_play
+        start = to_play = 3 - others[0].to_play if others else first.to_play
         for board in others:
             moves += [first.size**2] * (board.to_play == to_play) + [board.last_move]
             to_play = board.to_play
@@ -186,7 +186,7 @@ class Engine:
         if search is None or (search.evaluator, search.config.leaves) != (evaluator, leaves):
             search = Search(evaluator, SearchConfig(leaves=leaves), [board], self._rng)
         elif not self._follow(search, board):
-            search.reset(0, board)
+            search.forest.reset(0, board)
         self._search, self._root = search, self.board
         return search
 
@@ -198,7 +198,7 @@ class Engine:
         for later in self.boards[self.boards.index(self._root) + 1 :]:
             if later.to_play == root.to_play:  # a colour moves twice in a row
                 return False
-            search.play(0, later.last_move)
+            search.forest.advance(0, later.last_move)
         return (root.to_play, root.num_passes) == (board.to_play, board.num_passes)
 
     def _limits(self, color: int) -> tuple[int, float]:
@@ -256,7 +256,7 @@ class Engine:
             return self._move_like_a_person(color, legal, result) if self.config.level else best
         if is_cleanup:
             dead, stones = endgame.dead_stones(board, self.owner(color)), board.stones().ravel()
-            near = endgame.neighbours([m for m in dead if stones[m] == opponent(color)], size)
+            near = endgame.neighbours([m for m in dead if stones[m] == 3 - color], size)
             return next((move for move in legal if move in near), best)
         return best
 
@@ -296,7 +296,7 @@ class Engine:
             return False
         owner = self.owner(color)
         dead = endgame.dead_stones(board, owner)
-        if is_cleanup and opponent(color) in stones[dead]:  # they are captured first
+        if is_cleanup and 3 - color in stones[dead]:  # they are captured first
             return False
         if is_late and endgame.is_settled(board, owner, dead):
             return True

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from .._board import Board, IllegalMove
 from .._tree import MAX_EDGES
 from ..config import Rules, SearchConfig
-from ..coords import BLACK, format_color, format_vertex, opponent, parse_vertex, sign_of
+from ..coords import BLACK, format_color, format_vertex, parse_vertex, sign_of
 from ..evaluator import Evaluation, Evaluator, load_evaluator
 from ..machine import list_cores
 from ..record import GameRecord
@@ -271,7 +271,7 @@ class NetworkSide:
 
     def start(self, game: Game) -> None:
         """Take up a game, in its slot."""
-        self.search.reset(game.slot, game.board)
+        self.search.forest.reset(game.slot, game.board)
 
     def move(self, games: list[Game]) -> None:
         """Play a move in each game; all are searched as one batch."""
@@ -296,7 +296,7 @@ class NetworkSide:
 
     def observe(self, game: Game) -> None:
         """Take in the last move of a game."""
-        self.search.play(game.slot, game.moves[-1])
+        self.search.forest.advance(game.slot, game.moves[-1])
 
 
 class Blinded:
@@ -364,7 +364,7 @@ class ProgramSide:
 
     def observe(self, game: Game) -> None:
         """Tell the opponent's move."""
-        color = format_color(opponent(game.board.to_play))
+        color = format_color(3 - game.board.to_play)
         self._ask(game, f"play {color} {format_vertex(game.moves[-1], game.board.size)}")
 
     def count(self, game: Game) -> str:

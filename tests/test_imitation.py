@@ -26,8 +26,9 @@ from minigo.learner import Learner  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
-from minigo.window import position_bytes  # noqa: E402
 from test_games import play_close, turn, write_games, write_zip  # noqa: E402
+
+POSITION_BYTES = 26 * 4 + 26 * 2 + 2 + 4 + 4 + 25  # of 5x5
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +216,7 @@ def test_what_does_not_fit_into_memory_is_shuffled_through_it(tmp_path, monkeypa
         GameRecord(5, Rules(komi=komi), rng.permutation(25)[:8].astype(np.int16))
         for komi in range(100)
     ]
-    monkeypatch.setattr(imitation, "MEMORY", 200 * position_bytes(5))
+    monkeypatch.setattr(imitation, "MEMORY", 200 * POSITION_BYTES)
     config = TrainConfig(batch_size=32)
     learner = Learner(PolicyValueNet("b1c8"), config, "cpu")
     run = imitation._Run(learner, HumanGames(games), {"seed": 1}, tmp_path / "a", tmp_path / "b")

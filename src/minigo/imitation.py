@@ -20,7 +20,7 @@ from .learner import Learner
 from .network import PolicyValueNet
 from .prediction import choose_places, exact_evaluator, judge, summarise
 from .record import GameRecord
-from .window import Batch, Window, position_bytes
+from .window import Batch, Window, render
 
 NUM_CHECKS = 10  # measurements on held-out games during training
 CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
@@ -122,7 +122,8 @@ class _Run:
         So the window is a shuffle buffer, of which a position is drawn once, on average.
         """
         batch_size, window = self.learner.config.batch_size, self.window
-        room = MEMORY // position_bytes(max(window.rings))
+        largest = max(self.games.training, key=lambda record: record.size)
+        room = MEMORY // sum(array[0].nbytes for array in render(largest))
         games, wanted = self._shuffled(), min(self.num_positions, room)
         while True:
             while window.num_positions < wanted:

@@ -167,8 +167,3 @@ def fold(net: PolicyValueNet) -> PolicyValueNet:
         elif isinstance(module, Block | PolicyValueNet):
             module.norm = Affine(module.norm)
     return net.requires_grad_(False)
-
-
-def num_parameters(net: nn.Module) -> int:
-    """Count the trained numbers."""
-    return sum(parameter.numel() for parameter in net.parameters())

@@ -55,12 +55,6 @@ def render(record: GameRecord, plies: Sequence[int] | None = None) -> Batch:
     )
 
 
-def position_bytes(size: int) -> int:
-    """Return what a stored position takes: 583 bytes on 9x9, 2,543 on 19x19."""
-    num_points = size * size
-    return 4 * (num_points + 1) + 2 * (num_points + 1) + 2 + 4 + 4 + num_points
-
-
 class Window:
     """The newest positions, of one or several board sizes, sampled uniformly.
 

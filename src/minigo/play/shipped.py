@@ -9,7 +9,7 @@ from .._board import Board, random_playouts
 from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluator
-from ..network import PolicyValueNet, num_parameters
+from ..network import PolicyValueNet
 
 PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 
@@ -66,7 +66,7 @@ def describe(name: str | Path | None = None) -> dict:
         "file": str(checkpoint.path),
         "file_bytes": checkpoint.path.stat().st_size,
         "network": checkpoint.network,
-        "parameters": num_parameters(load_network(checkpoint)),
+        "parameters": sum(weight.numel() for weight in load_network(checkpoint).parameters()),
         "resumable": checkpoint.state is not None,
         **checkpoint.info,
     }

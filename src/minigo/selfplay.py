@@ -121,18 +121,19 @@ class SelfPlay:
         return choose_move(moves["visits"], temperature, self.rng)
 
     def is_finished(self, tree: int) -> bool:
-        """Tell whether a game is over, settled, or at the recipe's last move."""
+        """Tell whether a game is over, at the recipe's last move, or certain: all is pass-alive."""
         board = self.search.boards[tree]
         area = board.size * board.size
         if board.is_over or board.num_moves >= self.recipe.selfplay.max_moves_per_point * area:
             return True
-        return 2 * board.num_moves > area and is_settled(board)
+        return 2 * board.num_moves > area and bool(board.pass_alive().all())
 
     def _finish(self, tree: int) -> GameRecord:
         """Count a game, start the next in its place, and return its record."""
         game, board = self.games[tree], self.search.boards[tree]
-        is_certain = not board.is_over and is_settled(board)
-        ownership = signs_of(board.pass_alive() if is_certain else board.area()).ravel()
+        alive = board.pass_alive()
+        is_certain = not board.is_over and alive.all()
+        ownership = signs_of(alive if is_certain else board.area()).ravel()
         score = float(ownership.sum()) - board.rules.komi
         num_moves = board.size * board.size + 1
         record = GameRecord(
@@ -148,8 +149,3 @@ class SelfPlay:
         )
         self.games[tree] = self._start(tree)
         return record
-
-
-def is_settled(board: Board) -> bool:
-    """Tell whether every point is pass-alive or its territory: the count is certain."""
-    return bool(board.pass_alive().all())

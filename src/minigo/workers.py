@@ -21,7 +21,7 @@ from .config import Recipe
 from .crew import LOW_PRIORITY, Crew
 from .evaluator import make_evaluator
 from .machine import choose_device, list_cores
-from .record import PART, RecordWriter
+from .record import PART, RecordWriter, adopt_parts
 from .selfplay import SelfPlay
 from .server import Slots, serve
 
@@ -146,6 +146,7 @@ def playing(
         return
     torch.set_num_threads(max(1, cores - num_workers))
     with contextlib.ExitStack() as stack:
+        stack.callback(adopt_parts, records)  # of whom the end came between two files
         slots, crews = None, []
         if has_server:
             slots = Slots(num_workers, recipe.sizes, recipe.selfplay.games_at_once)

@@ -127,11 +127,11 @@ class Learner:
             outputs = self._forward(batch[0])
         loss, known = losses(outputs, Batch(*batch))  # (5, B)
         total = self._shares @ loss.mean(1)
-        self.optimizer.zero_grad()
+        self.net.zero_grad()
         total.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), GRAD_CLIP)
         self.optimizer.step()
-        self.average.update(self.net)
+        self.average.update()
         self._sums += torch.stack((loss.detach().sum(1), known.sum(1)))
         self._worst.copy_(torch.maximum(self._worst, total.detach()))  # NaN stays NaN
 

@@ -14,6 +14,7 @@ HEADS = ("policy", "reply", "value", "score", "ownership")
 LEARNING_RATE_END = 0.0008  # at the end of a run, after a cosine
 WARMUP_STEPS = 100  # linear
 MOMENTUM = 0.95
+LARGE = 1 << 14  # numbers in a matrix; below, products in bfloat16 are slower than in float32
 WEIGHT_DECAY = 0.01  # times the rate is what weights lose a step; AlphaGo Zero: 1e-4
 EMA_DECAY = 0.995  # of the averaged weights that play, per step
 GRAD_CLIP = 4.0  # largest norm of the gradient
@@ -30,47 +31,49 @@ def learning_rate(progress: float, step: int, cfg: TrainConfig) -> float:
     return rate * min(1.0, step / WARMUP_STEPS)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Momentum whose steps have all singular values near 1 (Jordan et al. 2024).
 
     A weight is a matrix of its outputs and all that each one sees: a kernel (C, D, 3, 3) is
     (C, 9 D), which torch.optim.Muon doesn't take; a bias (C,) is (C, 1). The root mean square of a
     step is 0.2 times the rate, near AdamW's (Liu et al. 2025, arXiv 2502.16982, equation 4).
-    Products are in bfloat16 where that is fast. Weights decay, biases and batch norms don't.
+    Weights decay, biases and batch norms don't.
     https://kellerjordan.github.io/posts/muon
     """
 
-    def __init__(self, net: nn.Module):
-        weights = list(net.parameters())
-        device = weights[0].device
+    def __init__(self, net: nn.Module) -> None:
+        groups: dict[torch.Size, list[nn.Parameter]] = {}
+        for weight in net.parameters():
+            groups.setdefault(weight.shape, []).append(weight)
+        self._groups = list(groups.values())  # of one shape each, which are multiplied together
+        shapes = [(len(group), len(group[0]), group[0][0].numel()) for group in self._groups]
+        device = self._groups[0][0].device
+        self.means = [torch.zeros(shape, device=device) for shape in shapes]  # (K, C, D) each
         # A tensor, so that one CUDA graph of a step serves every rate.
         self.rate = torch.zeros((), device=device)
-        self._dtype = torch.bfloat16 if is_bfloat16_fast(device) else torch.float32
-        groups = [
-            {"params": [w for w in weights if (w.dim() > 1) == decays], "weight_decay": decay}
-            for decays, decay in ((True, WEIGHT_DECAY), (False, 0.0))
-        ]
-        super().__init__(groups, {})
-        for weight in weights:
-            self.state[weight]["mean"] = torch.zeros_like(weight)
+        self._is_bfloat16_fast = is_bfloat16_fast(device)
 
     @torch.no_grad()
     def step(self) -> None:
         """Take a step of `rate`."""
-        for group in self.param_groups:
-            weights = group["params"]
-            grads = [weight.grad for weight in weights]
-            means = [self.state[weight]["mean"] for weight in weights]
-            torch._foreach_lerp_(means, grads, 1 - MOMENTUM)
-            nesterov = torch._foreach_lerp(grads, means, MOMENTUM)
-            torch._foreach_mul_(weights, 1 - self.rate * group["weight_decay"])
-            for shape in {weight.shape for weight in weights}:  # one product for all that are alike
-                alike = [i for i, weight in enumerate(weights) if weight.shape == shape]
-                matrices = torch.stack([nesterov[i].reshape(shape[0], -1) for i in alike])
-                steps = orthogonalize(matrices.to(self._dtype)).float() * (
-                    self.rate * 0.2 * max(matrices.shape[1:]) ** 0.5
-                )
-                torch._foreach_sub_([weights[i] for i in alike], [*steps.reshape(-1, *shape)])
+        for weights, means in zip(self._groups, self.means, strict=True):
+            grads = torch.stack([w.grad.reshape(len(w), -1) for w in weights])  # (K, C, D)
+            means.lerp_(grads, 1 - MOMENTUM)
+            nesterov = grads.lerp(means, MOMENTUM)
+            if self._is_bfloat16_fast and means[0].numel() >= LARGE:
+                nesterov = nesterov.bfloat16()
+            length = 0.2 * max(means.shape[1:]) ** 0.5 * self.rate
+            steps = orthogonalize(nesterov).float() * length
+            if weights[0].dim() > 1:
+                torch._foreach_mul_(weights, 1 - self.rate * WEIGHT_DECAY)
+            torch._foreach_sub_(weights, [*steps.reshape(-1, *weights[0].shape)])
+
+    def state_dict(self) -> dict:
+        return {"means": self.means}
+
+    def load_state_dict(self, state: dict) -> None:
+        for ours, theirs in zip(self.means, state["means"], strict=True):
+            ours.copy_(theirs)
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -99,17 +102,16 @@ class AveragedWeights:
     def __init__(self, net: nn.Module) -> None:
         self._weights = {name: w.detach().clone() for name, w in net.state_dict().items()}
         self.num_updates = torch.zeros((), device=next(net.parameters()).device)
+        pairs = zip(self._weights.values(), net.state_dict().values(), strict=True)
+        pairs = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._ours, self._theirs = map(list, zip(*pairs, strict=True))
 
     @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
+    def update(self) -> None:
         """Take in the network as it is after an optimiser step."""
         self.num_updates += 1
         share = (1 - EMA_DECAY) / (1 - EMA_DECAY**self.num_updates)  # 1 at the first update
-        pairs = zip(self._weights.values(), net.state_dict().values(), strict=True)
-        ours, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        changes = torch._foreach_sub(theirs, ours)
-        torch._foreach_mul_(changes, share)
-        torch._foreach_add_(ours, changes)
+        torch._foreach_lerp_(self._ours, self._theirs, [share] * len(self._ours))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the averaged weights, as a state_dict of the network."""

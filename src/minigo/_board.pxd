@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    MAX_MOVES = 361     # 19 * 19; the move after the last point is pass
+    MAX_MOVES = 361     # 19 * 19 points; pass is one more, move MAX_MOVES
     MAX_POINTS = 421    # bordered: (19 + 1) * (19 + 2) + 1
     WORDS = 7           # 64-bit words of a set of points
     NUM_PREVIOUS = 2    # earlier positions whose stones are kept for the input planes
@@ -49,7 +49,7 @@ cdef struct Position:
     int offsets[4]              # from a point to its neighbours
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
-    int fresh                   # where the latest stone was put whose colour had never been there
+    int fresh                   # point of the fresh stone: the latest where its colour had never been
     int fresh_color             # its colour
     int fresh_key               # index of the first key of the history with it; 0: there is none
     int num_moves               # since the set-up, passes included

@@ -28,7 +28,7 @@ cdef int take_move(
 ) noexcept nogil:
     """Draw a legal point that fills no eye of the player's own, uniformly; 0 if there is none.
 
-    It leaves the list, and stands right behind its end.
+    It leaves the list, and stands right behind its end, from where suicide takes it back.
     """
     cdef int num_left = empties.count, slot, point
     while num_left:
@@ -93,7 +93,7 @@ def random_playouts(Board start, int num_playouts, uint64_t seed):
                 play_known(pos, &board.history, move_of[point] if point else area)
                 if pos.prisoners[3 - color] > num_taken:
                     add_emptied(pos, 3 - color, &empties)
-                elif pos.points[point].color == EMPTY:      # suicide
+                elif pos.points[point].color == EMPTY:      # suicide: it is back
                     empties.count += 1
                     add_emptied(pos, color, &empties)
             num_moves += pos.num_moves - start.pos.num_moves

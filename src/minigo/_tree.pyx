@@ -67,7 +67,7 @@ cdef int copy_subtree(Arena* target, const Arena* source, int root) except -1 no
 
 
 cdef inline double edge_value(const Arena* arena, const Edge* edge) noexcept nogil:
-    """Return Q(s, a) of a visited edge, for the player to move at s.
+    """Return Q(s, a) of a visited edge, for the player to move at s: minus the child's own mean.
 
     A visit under way counts as lost, which puts the next one off the same way (AlphaGo's n_vl = 1).
     """
@@ -154,9 +154,9 @@ cdef double completed_logit(
 cdef int select_gumbel(const Tree* tree, int num_visits) noexcept nogil:
     """Return the edge of the best gumbel + logit + sigma(Q) among root moves of so many visits.
 
-    -1 if there is none. num_visits -1: among those that may be played, the most visited ones, without
-    Gumbel numbers all of 1/TRUSTED as many but a refuted pass. sigma(Q) trusts values more than visits
-    do (Danihelka et al. 2022, section 5): some 50 Elo at 64 simulations (selfplay/LOG.md).
+    -1 if there is none. num_visits -1: the move to play, from the most visited; without Gumbel
+    numbers from all with 1/TRUSTED of the most visits, but a refuted pass. sigma(Q) trusts values more
+    than visits do (Danihelka et al. 2022, section 5): some 50 Elo at 64 simulations (selfplay/LOG.md).
     """
     cdef const Arena* arena = &tree.arena
     cdef int i, most_visits, best = -1, num_edges = arena.nodes[0].num_edges

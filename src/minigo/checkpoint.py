@@ -104,12 +104,12 @@ def start_from(net: PolicyValueNet, source: str | Path) -> None:
 
 
 def cycle_path(networks: Path, cycle: int) -> Path:
-    """Return where a cycle's network is; cycle 0 is the first version."""
+    """Return where the network is that a cycle of a run ended with; cycle 0: its first weights."""
     return networks / f"cycle-{cycle:04d}.pt"
 
 
 def newest_cycle(networks: Path, cycle: int) -> int:
-    """Return the newest cycle that has a network; `cycle` is one that had, or -1."""
+    """Return the newest cycle that has a network: from `cycle` on, which has one; -1: of all."""
     if cycle < 0:
         cycle = max(int(path.stem[6:]) for path in networks.glob("cycle-*.pt"))
     while cycle_path(networks, cycle + 1).exists():

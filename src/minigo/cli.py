@@ -67,7 +67,7 @@ class Options(Struct, kw_only=True):
     compile: Annotated[bool, "train: measure torch.compile, too; it takes minutes"] = False
     info_checkpoint: Annotated[str, "or a run's folder; default: those that ship"] = None
     lessons_minutes: Annotated[Weight, "default: 7.5 if quick, else 2 a player; 0: none"] = None
-    minutes: Annotated[float, Meta(gt=0, le=1e9), "of this sitting"] = None
+    minutes: Annotated[float, Meta(gt=0, le=1e9), "training: in all; a ladder: this sitting"] = None
     size: Annotated[Size, "of the board"] = 9
     rules: Annotated[Literal[tuple(RULES)], "of the game"] = "tromp-taylor"
     komi: Annotated[Komi, "points for White"] = RULES["tromp-taylor"].komi

@@ -57,15 +57,15 @@ class SearchConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class SelfplayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How the games that train the network are played."""
 
-    # Processes, each pinned to a core, that make room for the learner; 0: one per core; 1: none,
-    # the learner plays the games itself, in turn with learning, and a run repeats exactly.
+    # Processes, each pinned to a core, that make room for the learner; 0: one per core, with a GPU
+    # two less; 1: none, the learner plays itself, in turn with learning: a run repeats exactly.
     workers: Count = 0
-    games_at_once: Positive = 64  # in lockstep per worker: the evaluator's batch
+    games_at_once: Positive = 64  # of a worker, a leaf of each in a batch; with a GPU twice that
     # Of a full search at the end of the run, growing linearly from search.simulations (progressive
     # simulation, Wu et al. 2024); 0: it doesn't grow.
     simulations_end: Count = 0
     # Share of moves with a full search, which become data (KataGo, 3.1), and simulations of the
-    # others; 0: every move gets the full search. On 9x9 it cost 95 Elo (selfplay/LOG.md).
+    # others; 0: every move gets the full one. On 9x9 others cost 95 Elo (selfplay/LOG.md).
     full_frac: Annotated[float, Meta(ge=0.01, le=1)] = 0.25
     cheap_simulations: Count = 0
     # First moves drawn from the raw policy: exponential's mean, rounded down (KataGo, Appendix D)
@@ -114,7 +114,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Count = 1
     minutes: Annotated[float, Meta(ge=0, le=1e9)] = 10.0  # of the run, all sittings together
     cycles: Count = 0  # stop after so many instead; 0: by time
-    games_per_cycle: Positive = 256  # after which the network learns, and is published
+    games_per_cycle: Positive = 256  # between published networks; it learns as they come
     samples_per_position: Weight = 4.0  # how often each new position is trained on, on average
     window_min: Positive = 20_000  # positions; below it the window is everything (KataGo: 250,000)
     rate_every: Count = 0  # cycles between ratings on a ladder; 0: never

@@ -1,4 +1,4 @@
-"""Processes: helpers, each on a core of its own and gone when this one is gone; one for a folder.
+"""Processes that work for this one, each on a core, gone when it is gone; the lock of a folder.
 
 And Ctrl-C, which ends this one for certain.
 """

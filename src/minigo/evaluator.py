@@ -69,7 +69,7 @@ class Evaluator:
     def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
         """Begin to evaluate at most `max_batch` positions; call what it returns for the answer.
 
-        One batch at a time: its arrays may be overwritten from the next `begin` on.
+        On a CPU it is there already. One batch at a time: the next `begin` may overwrite it.
         """
         num_rows, num_moves = len(positions), self.size * self.size + 1
         if positions.shape != (num_rows, num_moves) or positions.dtype != np.int32:

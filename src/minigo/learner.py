@@ -74,7 +74,7 @@ class Learner:
         progress: Callable[[], float],
         deadline: float = math.inf,
     ) -> None:
-        """Take so many optimiser steps, a batch each, until `deadline` at most.
+        """Take so many optimiser steps (None: any number), a batch each, until `deadline` at most.
 
         progress: returns how much of the whole run is done, for the learning rate; deadline: of
         time.monotonic(). A target that is unknown adds nothing to its head's loss. Raises

@@ -127,8 +127,8 @@ class Run:
     def do_cycle(self, games: "GameFolder", play: Callable, learn_s: float) -> None:
         """Learn from `games_per_cycle` more games, while they arrive, then publish and save.
 
-        play, learn_s: see `playing`. The batches depend only on the seed, the cycle and the games:
-        where one process does all in turn, a cycle is the same each time.
+        play, learn_s: of `workers.playing`. The batches depend only on the seed, the cycle and the
+        games: where one process does all in turn, a cycle is the same each time.
         """
         recipe, progress, started_s = self.recipe, self.progress, time.monotonic()
         games.window.rng = np.random.default_rng([recipe.seed, progress.cycle])
@@ -151,9 +151,9 @@ class Run:
         self.save()
 
     def _learn(self, window: Window, elapsed_s: float, learn_s: float) -> bool:
-        """Train for so long, or as the new positions warrant; tell whether that was any.
+        """Train as much as the new positions warrant, `learn_s` seconds at most; tell if any.
 
-        That is `samples_per_position` for each, and what earlier phases left over.
+        Warranted are `samples_per_position` for each, and what earlier calls left over.
         """
         recipe, progress = self.recipe, self.progress
         done = share_done(recipe, progress.cycle, elapsed_s)

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._board import KOMI_PLANE, NUM_PLANES
 
-HEAD_CHANNELS = 32  # of each of the three heads: policy, its pooled features, value and ownership
+HEAD_CHANNELS = 32  # of each third of the shared convolution: policy, pooled, pooled and ownership
 HIDDEN = 64  # of the layer between pooled features and value, score and pass
 SCORE_SCALE = 20.0  # points; the network's own numbers stay near 1
 POOLED = 3  # numbers that `pool` makes of a channel
@@ -38,8 +38,8 @@ def parse_network(name: str) -> tuple[int, int]:
 def pool(x: torch.Tensor) -> torch.Tensor:
     """Summarise (B, C, N, N) as (B, 3C): mean, mean scaled by board width, maximum.
 
-    KataGo's global pooling layer; the scaled mean lets sums over the board, such as the score,
-    come out right on every size.
+    KataGo's global pooling layer, its 14 and 10 too; the scaled mean lets sums over the board, such
+    as the score, come out right on every size.
     """
     mean = x.mean((2, 3))  # (B, C)
     return torch.cat((mean, mean * ((x.shape[-1] - 14) / 10), x.amax((2, 3))), 1)

@@ -48,7 +48,7 @@ class Search:
         """Add simulations to every tree, the same number or (T,) one number each.
 
         Stops early at `deadline` (of time.monotonic) or when `stop()` is true, but after a batch at
-        least. After an error or Ctrl-C the trees are as if the last one had not been begun.
+        least. After an error or Ctrl-C the trees are as if the last batch had not been begun.
         """
         budget = np.full(len(self.boards), simulations, dtype=np.int32)
         try:

@@ -13,7 +13,7 @@ from .window import UNKNOWN, Batch
 HEADS = ("policy", "reply", "value", "score", "ownership")
 LEARNING_RATE_END = 0.0008  # at the end of a run, after a cosine
 WARMUP_STEPS = 100  # linear
-MOMENTUM = 0.95
+MOMENTUM = 0.95  # Jordan's
 LARGE = 1 << 14  # numbers in a matrix; below, products in bfloat16 are slower than in float32
 WEIGHT_DECAY = 0.01  # times the rate is what weights lose a step; AlphaGo Zero: 1e-4
 EMA_DECAY = 0.995  # of the averaged weights that play, per step

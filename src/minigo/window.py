@@ -1,7 +1,7 @@
 """Games -> positions with their targets, each rendered once -> batches in all symmetries.
 
 The positions lie on the learner's device. There a batch is an index, a gather by the table of the
-symmetries, and a shift (`network.planes_of`).
+symmetries, and a shift of bits into planes (`network.planes_of`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,7 +73,7 @@ class Window:
 
     @property
     def num_positions(self) -> int:
-        """Positions added so far, those that left the window included."""
+        """Positions added so far: those in the window, and those that left it."""
         return sum(ring.end for ring in self.rings.values())
 
     def add(self, records: Iterable[GameRecord]) -> None:
@@ -88,7 +88,7 @@ class Window:
                 self.rings[size].append(Batch(*map(np.concatenate, zip(*parts, strict=True))))
 
     def trim(self, num_positions: int) -> None:
-        """Drop the oldest positions but so many, of each size its share of all so far."""
+        """Keep so many of the newest positions, of each size its share of all added so far."""
         total = self.num_positions
         for ring in self.rings.values():
             ring.first = max(ring.first, ring.end - round(num_positions * ring.end / max(total, 1)))

@@ -145,8 +145,14 @@ def test_bad_arguments(rng):
             make_evaluator(net, **arguments)
     evaluator = make_evaluator(net, 5, device="cpu", backend="torch")
     for positions in (make_positions(rng, 2, 9), make_positions(rng, 2, 5).astype(np.int64)):
-        with pytest.raises(ValueError, match=r"positions are int.*, not int32 \(B, 26\)"):
+        with pytest.raises(ValueError, match=r"positions are int.*, not int32 \(up to 64, 26\)"):
             evaluator.evaluate(positions)
+
+
+def test_a_batch_that_is_too_large_is_refused(rng):
+    evaluator = make_evaluator(PolicyValueNet("b1c8"), 5, device="cpu", max_batch=4)
+    with pytest.raises(ValueError, match=r"positions are int32 \(5, 26\), not int32 \(up to 4"):
+        evaluator.begin(make_positions(rng, 5, 5))
 
 
 def test_openvino_is_the_default_on_the_cpu():

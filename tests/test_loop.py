@@ -193,6 +193,14 @@ def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_pat
         assert row["owed"] > 500 * row["positions"] and row["step"] > 0
 
 
+@pytest.mark.parametrize("has_server", [False, True])
+def test_several_leaves_of_a_tree_are_one_batch(recipe_path, tmp_path, monkeypatch, has_server):
+    monkeypatch.setattr(workers, "needs_server", lambda recipe: has_server)
+    overrides = ["search.leaves=3", "cycles=1", f"selfplay.workers={1 + has_server}"]
+    loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    assert load_log(tmp_path)[-1]["games"] >= 24
+
+
 @pytest.mark.parametrize("victim", ["worker", "server's worker", "server"])
 def test_a_process_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, monkeypatch, victim):
     monkeypatch.setattr(workers, "needs_server", lambda recipe: victim != "worker")

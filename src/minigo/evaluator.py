@@ -71,11 +71,11 @@ class Evaluator:
 
         On a CPU it is there already. One batch at a time: the next `begin` may overwrite it.
         """
-        num_rows, num_moves = len(positions), self.size * self.size + 1
-        if positions.shape != (num_rows, num_moves) or positions.dtype != np.int32:
-            raise ValueError(
-                f"positions are {positions.dtype} {positions.shape}, not int32 (B, {num_moves})"
-            )
+        num_rows, most, num_moves = len(positions), self.batch_sizes[-1], self.size * self.size + 1
+        shape = min(num_rows, most), num_moves
+        if positions.shape != shape or positions.dtype != np.int32:
+            found = f"{positions.dtype} {positions.shape}"
+            raise ValueError(f"positions are {found}, not int32 (up to {most}, {num_moves})")
         batch_size = next(size for size in self.batch_sizes if size >= num_rows)
         if batch_size not in self._programs:
             self._programs[batch_size] = self.backend.make_program(batch_size)

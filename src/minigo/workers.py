@@ -90,8 +90,8 @@ class Worker:
                 evaluators = self.slots.evaluators(self.number, size)
             else:
                 net = load_network(checkpoint)
-                num_games = recipe.selfplay.games_at_once
-                evaluators = [make_evaluator(net, size, recipe.device, max_batch=num_games)]
+                num_rows = recipe.selfplay.games_at_once * recipe.search.leaves
+                evaluators = [make_evaluator(net, size, recipe.device, max_batch=num_rows)]
             self.players[size] = deque(
                 SelfPlay(each, recipe, np.random.default_rng([*self.seed, self.number, size, half]))
                 for half, each in enumerate(evaluators)
@@ -149,7 +149,8 @@ def playing(
         stack.callback(adopt_parts, records)  # of whom the end came between two files
         slots, crews = None, []
         if has_server:
-            slots = Slots(num_workers, recipe.sizes, recipe.selfplay.games_at_once)
+            num_rows = recipe.selfplay.games_at_once * recipe.search.leaves
+            slots = Slots(num_workers, recipe.sizes, num_rows)
             crews.append(stack.enter_context(Crew(functools.partial(serve, slots), 1)))
             crews[0].give(recipe, networks)
         play = functools.partial(work, slots, -(-recipe.games_per_cycle // num_workers))

@@ -166,7 +166,9 @@ class FakeCuda:
     def __init__(self, monkeypatch):
         self.capturing, self.num_replays = None, 0
         event = SimpleNamespace(synchronize=lambda: None)
-        self.a_stream = SimpleNamespace(record_event=lambda: event)
+        self.waited_for = []
+        calls = {"record_event": lambda: event, "wait_stream": self.waited_for.append}
+        self.a_stream = SimpleNamespace(**calls)
         zeros = torch.zeros
         monkeypatch.setattr(torch, "zeros", lambda *a, pin_memory=False, **b: zeros(*a, **b))
         for name in ("current_stream", "stream", "CUDAGraph", "graph"):
@@ -184,7 +186,7 @@ class FakeCuda:
         pure = function.__name__ == "_forward"
         return call
 
-    def current_stream(self):
+    def current_stream(self, device=None):
         return self.a_stream
 
     def stream(self, stream):
@@ -238,6 +240,7 @@ def test_training_as_a_graph_on_a_fake_device(size, rng, monkeypatch):
     monkeypatch.setattr(captured, "_stream", cuda.a_stream)
     captured.train(iter(batches), 7, float)
     assert cuda.num_replays == 4 and captured.report().losses == eager.report().losses
+    assert cuda.waited_for == [cuda.a_stream]  # on which positions were added
     ours, theirs = captured.average.weights(), eager.average.weights()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

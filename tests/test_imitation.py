@@ -211,6 +211,14 @@ def test_value_weighs_less_than_policy_and_ownership_nothing():
     assert IMITATION.ownership_weight == 0  # nobody says whose the points were
 
 
+def test_what_fits_into_memory_is_there_once(tmp_path, rng):
+    games = [GameRecord(5, Rules(), rng.permutation(25)[:8].astype(np.int16)) for _ in range(20)]
+    learner = Learner(PolicyValueNet("b1c8"), TrainConfig(batch_size=32), "cpu")
+    run = imitation._Run(learner, HumanGames(games), {"seed": 1}, tmp_path / "a", tmp_path / "b")
+    next(run.batches())
+    assert len(run.window) == run.num_positions == 160
+
+
 def test_what_does_not_fit_into_memory_is_shuffled_through_it(tmp_path, monkeypatch, rng):
     games = [
         GameRecord(5, Rules(komi=komi), rng.permutation(25)[:8].astype(np.int16))

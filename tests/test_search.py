@@ -1,6 +1,7 @@
 """The search over a fake evaluator: exploration at the root, targets, and the choice of a move."""
 
 import math
+import signal
 import time
 from dataclasses import dataclass
 
@@ -185,3 +186,14 @@ def test_an_error_in_the_evaluator_leaves_the_trees_as_they_were(error, num_befo
 
 def facts(search) -> list[str]:
     return [repr(search.result(tree)) for tree in range(len(search.boards))]
+
+
+def test_an_answer_that_nobody_waited_for_is_forgotten(monkeypatch):
+    search, over = make_search(), Board(5)
+    over.play_all([25, 25])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search, "end", lambda: signal.raise_signal(signal.SIGINT))
+        search.run(4)
+    search.forest.reset(0, over)  # a finished game has nothing to evaluate
+    search.run(4)
+    assert search.forest.num_visits(0) == 4

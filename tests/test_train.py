@@ -1,5 +1,6 @@
 """Training: losses and their masks, the schedule, averaged weights, and that a phase resumes."""
 
+import functools
 import itertools
 import math
 
@@ -288,7 +289,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(tmp_path):
 
 def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
     calls = []
-    monkeypatch.setattr(torch, "compile", lambda call: calls.append(call) or call)
+    monkeypatch.setattr(torch, "compile", lambda call, **_: calls.append(call) or call)
     monkeypatch.setenv("CXX", "sh")  # is there
     for use_compiler in (False, True):
         cfg = structs.replace(CONFIG, compile=use_compiler)
@@ -300,9 +301,21 @@ def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
     assert len(calls) == 1
 
 
+def test_each_board_size_is_compiled_whole(rng, monkeypatch):
+    counters = torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setenv("CXX", "sh")  # is there
+    learner = make_learner(structs.replace(CONFIG, compile=True))
+    for size in range(2, 12):
+        train(learner, make_batch(rng, size=size), num_steps=1)
+    assert not counters["graph_break"] and counters["stats"]["unique_graphs"] == 10
+
+
 @pytest.mark.parametrize("device, variable", [("cpu", "CXX"), ("cuda", "CC")])
 def test_without_its_compiler_no_device_compiles(device, variable, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda call: "compiled")
+    monkeypatch.setattr(torch, "compile", lambda call, **_: "compiled")
     monkeypatch.setenv("CXX", "sh")
     monkeypatch.setenv("CC", "sh")
     assert compiled(len, torch.device(device)) == "compiled"

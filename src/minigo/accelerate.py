@@ -48,7 +48,7 @@ def compiled(function: Callable, device: torch.device) -> Callable:
     variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc clang")
     compilers = os.environ.get(variable, usual).split()
     if any(map(shutil.which, compilers)):
-        return torch.compile(function)
+        return torch.compile(function, dynamic=False, recompile_limit=40)  # 2 networks, 18 sizes
     missing = " or ".join(compilers)
     warnings.warn(f"no {missing} is installed: training isn't compiled", stacklevel=2)
     return function

@@ -1,6 +1,5 @@
 """Human games -> a trained network, with its accuracy on games it never saw."""
 
-import itertools
 import math
 import sys
 import time
@@ -127,16 +126,17 @@ class _Run:
         games, wanted = self._shuffled(), min(self.num_positions, room)
         while True:
             while window.num_positions < wanted:
-                window.add(itertools.islice(games, 16))
+                window.add(next(games))
             if self.num_positions > room:
                 window.trim(room)
                 wanted += batch_size
             yield window.sample(batch_size)
 
-    def _shuffled(self) -> Iterator[GameRecord]:
-        while True:
-            for i in self.window.rng.permutation(len(self.games.training)):
-                yield self.games.training[i]
+    def _shuffled(self) -> Iterator[list[GameRecord]]:
+        while True:  # no part has games of two rounds: where all fit, each is there once
+            order = self.window.rng.permutation(len(self.games.training))
+            for start in range(0, len(order), 16):
+                yield [self.games.training[i] for i in order[start : start + 16]]
 
     def load(self, earlier: Checkpoint) -> None:
         """Go on from what `save` wrote; the batches to come are others than those before."""

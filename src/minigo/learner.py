@@ -6,7 +6,7 @@ Imitation and self-play are two ways to feed it.
 import itertools
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,8 @@ class Learner:
         self._worst = torch.zeros((), device=self.device)  # loss
         self._spent = Counter()  # "num_samples", "elapsed_s" and "wait_s" since the last report
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self._steps: dict[int, Callable] = {}  # by moves of the board: `_learn` or its graph
+        # By moves of the board; on a GPU a step is a CUDA graph.
+        self._steps = defaultdict(lambda: Graph(self._learn) if self._stream else self._learn)
         if self._stream:
             torch.set_float32_matmul_precision("high")  # TF32
 
@@ -82,6 +83,8 @@ class Learner:
         """
         keep_big_buffers()
         start_s = time.monotonic()
+        if self._stream:  # positions and weights come on another one
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             steps = itertools.count() if num_steps is None else range(num_steps)
             for _ in tqdm(steps, "train", leave=False, disable=None):
@@ -90,7 +93,7 @@ class Learner:
                 self._spent["wait_s"] += time.monotonic() - asked_s
                 self.step += 1
                 self.optimizer.rate.fill_(learning_rate(progress(), self.step, self.config))
-                self._take(batch)
+                self._steps[batch.positions.shape[1]](*batch)
                 if self._stream is None or self.step % CHECK_STEPS == 0:
                     self._check_loss()
                 self._spent["num_samples"] += len(batch.value)
@@ -110,13 +113,6 @@ class Learner:
         self._sums.zero_()
         self._spent = Counter()
         return TrainReport(means, *(spent[name] for name in ("num_samples", "elapsed_s", "wait_s")))
-
-    def _take(self, batch: Batch) -> None:
-        """Take one step; on a GPU it is a CUDA graph for each board size."""
-        num_moves = batch.positions.shape[1]
-        if num_moves not in self._steps:
-            self._steps[num_moves] = Graph(self._learn) if self._stream else self._learn
-        self._steps[num_moves](*batch)
 
     def _outputs(self, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.net.logits(planes_of(positions))

@@ -59,6 +59,7 @@ class Search:
                     return
         except BaseException:
             self.forest.discard()
+            self._answer = None
             raise
 
     def begin(self, budget: np.ndarray) -> None:

@@ -139,7 +139,8 @@ class Ring:
     def batch(self, positions: np.ndarray, symmetries: np.ndarray) -> Batch:
         """Return positions of the window, 0 <= position < len, each turned by its symmetry."""
         positions, symmetries = (
-            torch.from_numpy(array).to(self.device) for array in (positions, symmetries)
+            torch.from_numpy(array).to(self.device, non_blocking=True)  # a GPU learns on
+            for array in (positions, symmetries)
         )
         places = (self.first + positions) % len(self.rows.value)
         rows = Batch(*(array[places] for array in self.rows))

@@ -1,9 +1,9 @@
 """The search over a fake evaluator: exploration at the root, targets, and the choice of a move."""
 
 import math
-import signal
 import time
 from dataclasses import dataclass
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -192,7 +192,7 @@ def test_an_answer_that_nobody_waited_for_is_forgotten(monkeypatch):
     search, over = make_search(), Board(5)
     over.play_all([25, 25])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(search, "end", lambda: signal.raise_signal(signal.SIGINT))
+        patch.setattr(search, "end", Mock(side_effect=KeyboardInterrupt))
         search.run(4)
     search.forest.reset(0, over)  # a finished game has nothing to evaluate
     search.run(4)

@@ -413,6 +413,7 @@ def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd
     folder = tmp_path / "selfplay" / "tiny"
     whole = next(folder.glob("*.games")).read_bytes()
     (folder / "a.games").write_bytes(b"not games at all")
+    (folder / "d.games").mkdir()
     (folder / "b.games").write_bytes(whole[:3000] + b"?" + whole[3001:])
     (folder / "c.games").write_bytes(whole + b"mGo2\1\0\0\0" + b"\xb7\xef\xdc\x83" + b"1")
     num_kept = sum(len(read_records(folder / f"{name}.games")[0]) for name in "bc")
@@ -423,6 +424,7 @@ def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd
         in errors
     )
     assert f"{folder / 'b.games'}: corrupt at byte" in errors
+    assert f"Is a directory: '{folder / 'd.games'}'; left out" in errors
     assert f"{folder / 'c.games'}: corrupt at byte {len(whole)} (Error" in errors
     num_games = sum(len(read_records(path)[0]) for path in folder.glob("cycle*.games"))
     assert load_log(tmp_path)[-1]["games"] == num_games + num_kept
@@ -436,6 +438,16 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(recipe_pa
     with pytest.raises(FloatingPointError, match="at step"):
         loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
     assert {path: path.read_bytes() for path in networks.iterdir()} == before
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_folder_without_a_network_to_play_with_is_named(recipe_path, tmp_path, num_workers):
+    first = loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+    for path in first.parent.glob("cycle-*"):
+        path.unlink()
+    overrides = ["cycles=2", f"selfplay.workers={num_workers}"]
+    with pytest.raises(ValueError, match=f"{first.parent}/cycle-0000.pt: no such file"):
+        loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
 
 
 def test_a_log_that_a_kill_left_behind_catches_up(recipe_path, tmp_path):

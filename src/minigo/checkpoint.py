@@ -111,7 +111,7 @@ def cycle_path(networks: Path, cycle: int) -> Path:
 def newest_cycle(networks: Path, cycle: int) -> int:
     """Return the newest cycle that has a network: from `cycle` on, which has one; -1: of all."""
     if cycle < 0:
-        cycle = max(int(path.stem[6:]) for path in networks.glob("cycle-*.pt"))
+        cycle = max((int(path.stem[6:]) for path in networks.glob("cycle-*.pt")), default=0)
     while cycle_path(networks, cycle + 1).exists():
         cycle += 1
     return cycle

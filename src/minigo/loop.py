@@ -209,7 +209,7 @@ class GameFolder:
         for path in sort_by_number(self.path / name for name in names):
             try:
                 records, problem = read_records(path)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 tqdm.write(f"{error}; left out", file=sys.stderr)
                 continue
             if problem:

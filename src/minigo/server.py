@@ -112,7 +112,7 @@ def serve(slots: Slots, recipe: Recipe, networks: Path) -> None:
                 cycle, net = newest, load_network(load_checkpoint(cycle_path(networks, newest)))
             size = slots.sizes[next(iter(waiting))]
             chosen = [slot for slot in waiting if slots.sizes[slot] == size][:MAX_SLOTS]
-            # A power of two, for which there is a program: no row is for nothing.
+            # A power of two: where `rows` is one, too, the program has no row for nothing.
             chosen = chosen[: 1 << len(chosen).bit_length() - 1]
             taken = {slot: waiting.pop(slot) for slot in chosen}
             num_batches += 1

@@ -117,7 +117,7 @@ def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):
 def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     human = loop.run(load_recipe(recipe_path, ["cycles=1"]), "human", tmp_path)
     overrides = ["cycles=1", 'start="imitation"', f'start_from="{human}"', "network=b2c16"]
-    overrides += ["grow_to=b2c8", "grow_at=0"]  # only for a run from zero
+    overrides += ["grow_to=b2c8", "grow_games=0"]  # only for a run from zero
     recipe = load_recipe(recipe_path, overrides)
     loop.run(recipe, "tiny", tmp_path)
     first = load_checkpoint(cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
@@ -134,13 +134,14 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
 def test_a_network_grows_and_first_learns_the_window(recipe_path, tmp_path):
     overrides = [
         "grow_to=b2c16",
+        "grow_games=60",
         "window_min=200",
         "samples_per_position=2",
         "training.batch_size=32",
     ]
     networks = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent
     names = [load_checkpoint(cycle_path(networks, cycle)).network for cycle in range(4)]
-    assert names == ["b1c8", "b1c8", "b1c8", "b2c16"]  # the third cycle begins at two thirds
+    assert names == ["b1c8", "b1c8", "b1c8", "b2c16"]  # in the third cycle
     recipe = load_recipe(recipe_path, [*overrides, "cycles=4"])
     assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b2c16"
     rows = load_log(tmp_path)

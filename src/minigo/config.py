@@ -109,7 +109,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
     grow_to: str = ""  # larger network that takes its place during a run from zero; "": none
-    grow_at: Share = 0.5  # after this share of the run, as KataGo's grew from b6c96 to b20c256
+    grow_games: Count = 20_000  # after so many games; KataGo's grew from b6c96 to b20c256
     device: Device = "auto"
     seed: Count = 1
     minutes: Annotated[float, Meta(ge=0, le=1e9)] = 10.0  # of the run, all sittings together

@@ -161,7 +161,7 @@ class Run:
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
         may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
-        if may_grow and done >= recipe.grow_at:  # it learns first what the window holds
+        if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
             self.learner, learn_s = self._learner(recipe.grow_to), math.inf
             progress.owed = recipe.samples_per_position * len(window)
         batch_size, first_step = recipe.training.batch_size, self.learner.step

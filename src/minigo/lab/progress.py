@@ -18,6 +18,7 @@ from .ladder import ELO, ELOS, GNUGO_LEVELS, Ladder, play_job
 MATCH_VISITS = 16  # per move, of a run's last network against its first version
 RATE_GAMES = 100  # of each rating
 GNUGO_VISITS = 64  # against GNU Go, and in ratings
+GNUGO_GAMES = {1: 20, 10: 100}  # at a run's end, by level
 
 
 @contextmanager
@@ -123,13 +124,14 @@ def format_row(row: dict) -> str:
 
 
 def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
-    """Play a run's network against its first version, and GNU Go level 1 where that is installed.
+    """Play a run's network against its first version, and GNU Go where that is installed.
 
     Returns a row for each match: "opponent", "simulations" (the visits) and what `match` returns.
     """
     opponents = [("its first version", str(cycle_path(networks, 0)), MATCH_VISITS, 100)]
-    if gnugo := find_gnugo(level=1):
-        opponents.append(("GNU Go level 1", gnugo, GNUGO_VISITS, 20))
+    for level, num_games in GNUGO_GAMES.items():
+        if gnugo := find_gnugo(level):
+            opponents.append((f"GNU Go level {level}", gnugo, GNUGO_VISITS, num_games))
     rows = []
     for name, opponent, visits, num_games in opponents:
         players = (parse_player(text, visits) for text in (str(network), opponent))

@@ -10,9 +10,11 @@ import pytest
 
 from minigo._board import Board
 from minigo.config import RULES, Rules
+from minigo.evaluator import Evaluation
 from minigo.play import match as arena
 from minigo.play.match import MatchConfig, find_gnugo, match, parse_player
 from minigo.play.program import GtpProgram, ProgramError
+from minigo.play.shipped import Turned
 from minigo.sgf import load_games
 
 # A GTP program that plays its arguments, one for each genmove, then passes. "die", "silent" and
@@ -312,3 +314,25 @@ def test_a_network_can_be_without_a_head(network, evaluator):
 def test_parse_player_refuses(text):
     with pytest.raises(ValueError, match="player"):
         parse_player(text)
+
+
+class Echo:
+    """Answers with what it is shown."""
+
+    def __init__(self):
+        self.shown = set()
+
+    def begin(self, positions):
+        self.shown.add(positions.tobytes())
+        zeros = np.zeros(len(positions), np.float32)
+        return lambda: Evaluation(positions.astype(np.float32), zeros, zeros)
+
+
+def test_a_network_is_shown_a_position_in_all_symmetries_and_its_moves_are_turned_back():
+    board, echo = Board(5), Echo()
+    board.play(1)
+    positions = np.stack([board.encode()] * 2)
+    turned = Turned(echo, 5, np.random.default_rng(1))
+    for _ in range(60):
+        assert (turned.begin(positions)().logits == positions.astype(np.float32)).all()
+    assert len(echo.shown) == 8

@@ -180,11 +180,14 @@ class Engine:
     def search_at(self, color: int) -> "Search":
         """Return the search, its root here with `color` to move; it keeps what it can."""
         from ..search import Search
+        from .shipped import Turned
 
         evaluator, board, search = self.network()[0], self.position(color), self._search
         leaves = max(1, min(LEAVES, self._limits(color)[0] // VISITS_PER_LEAF))
-        if search is None or (search.evaluator, search.config.leaves) != (evaluator, leaves):
-            search = Search(evaluator, SearchConfig(leaves=leaves), [board], self._rng)
+        kept = search and (search.evaluator.evaluator, search.config.leaves)
+        if kept != (evaluator, leaves):
+            turned = Turned(evaluator, board.size, self._rng)
+            search = Search(turned, SearchConfig(leaves=leaves), [board], self._rng)
         elif not self._follow(search, board):
             search.forest.reset(0, board)
         self._search, self._root = search, self.board

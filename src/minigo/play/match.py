@@ -41,6 +41,7 @@ from ..record import GameRecord
 from ..search import Search, choose_move
 from ..sgf import format_sgf, parse_result
 from .program import GtpProgram, ProgramError
+from .shipped import Turned
 
 # Opening variety: a network draws its first OPENING_MOVES_PER_SIZE * N moves in proportion to
 # visits ** (1 / OPENING_TEMPERATURE), or to priors without search, and then plays its best.
@@ -265,6 +266,7 @@ class NetworkSide:
     ) -> None:
         self.player, self.rng = player, rng
         evaluator = Blinded(evaluator, player.without) if player.without else evaluator
+        evaluator = Turned(evaluator, boards[0].size, rng)
         self.search = Search(evaluator, SearchConfig(), boards, rng)
         if player.time_s:  # which bounds no memory: all trees together get what one may have
             self.search.forest.max_edges = MAX_EDGES // len(boards)

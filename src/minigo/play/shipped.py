@@ -1,6 +1,8 @@
 """Which of the networks that ship plays which board, and what a network knows of it."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 from .._board import Board, random_playouts
 from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
-from ..evaluator import Evaluator
+from ..evaluator import Evaluation, Evaluator
 from ..network import PolicyValueNet
 
 PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
@@ -42,6 +44,22 @@ def trained_sizes(info: dict) -> list[int]:
     if recipe:
         return [*range(recipe.get("min_size") or recipe["size"], recipe["size"] + 1)]
     return [sizes] if isinstance(sizes, int) else sizes or []
+
+
+class Turned:
+    """An evaluator that sees each batch in a random symmetry, so that no two games are the same.
+
+    As in AlphaGo Zero and KataGo; it makes no search weaker (selfplay/LOG.md).
+    """
+
+    def __init__(self, evaluator: Evaluator, size: int, rng: np.random.Generator) -> None:
+        self.evaluator, self.table, self.rng = evaluator, symmetry_table(size), rng
+
+    def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
+        """Turn positions, and the policies of the answer back."""
+        to = self.table[self.rng.integers(len(self.table))]
+        answer = self.evaluator.begin(positions[:, np.argsort(to)])
+        return lambda: replace(found := answer(), logits=found.logits.take(to, 1))
 
 
 def predict_owner(board: Board, evaluator: Evaluator, info: dict) -> np.ndarray:

@@ -142,6 +142,7 @@ TRAPS = [
     *(("cp950", label, "許功蓋因黑中盤勝") for label in ("", "Big5", "cp950", "windows-950")),
     *(("cp949", label, "이창호 백 불계승") for label in ("", "EUC-KR", "ks_c_5601-1987", "cp949")),
     *(("iso2022_jp", label, "二十段 本因坊戦") for label in ("", "ISO-2022-JP")),
+    ("hz", "", "围棋 古力九段 十 表"),
     *(("latin-1", label, "José] Müller, André") for label in ("", "ISO-8859-1", "windows-1252")),
     *(("utf-8-sig", label, "表 百") for label in ("", "GBK", "UTF-8", "nonsense", "hex")),
     *((codec, "", "表 백") for codec in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),

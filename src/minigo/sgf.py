@@ -46,7 +46,9 @@ _USUAL = re.compile(  # in names, results and events
 _UNUSUAL = re.compile("[\x80-\x9f\ue000-\uf8ff｡-ﾟ\ufffd]")
 _ACCENTED = re.compile(r"(?<=[A-Za-z])[À-ÿ’”…]|[À-ÿ“](?=[A-Za-z])")
 _CHARSET = re.compile(rb"CA\s*\[\s*(?:x-|windows-(?=9))?([\w-]+)\s*\]", re.IGNORECASE)
-_VALUE = re.compile(r"\[(?:[^\\\]]++|\\.)*+\](?=\s*(?:[A-Za-z]*\s*\[|[;()]|$))", re.DOTALL)
+_VALUE = r"\s*+\[(?:[^\\\]]++|\\.)*+\]"
+_PROPERTY = re.compile("[A-Za-z]" + _VALUE, re.DOTALL)
+_TREE = re.compile(rf"\(\s*;(?:\s*+[A-Za-z;()]|{_VALUE})*+", re.DOTALL)
 # Where a game begins for certain; "(;" alone may also begin a variation.
 _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
 _START = re.compile(rb"\(\s*;")
@@ -204,24 +206,24 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
 
 
 def _to_utf8(data: bytes) -> bytes:
-    """Return a game in UTF-8, read so that most values are found, and then the likeliest text."""
+    """Return a game in UTF-8, read so that most properties are found, and the likeliest text."""
     with suppress(UnicodeDecodeError):
-        if data.decode() and b"\x1b" not in data:
+        if data.decode() and not re.search(rb"\x1b|~\{", data):  # signs of ISO-2022 and of HZ
             return data
-    choices = [("iso2022_jp_2", "iso2022_jp_2"), *_CODECS.items()]
+    choices, declared = [("iso2022_jp_2",) * 2, ("hz", "hz"), *_CODECS.items()], None
     with suppress(LookupError):
         name = codecs.lookup(_CHARSET.findall(data)[0].decode()).name
         if name[:2] in ("bi", "cp", "eu", "gb", "ko", "sh"):  # not all are codecs of text
-            choices.insert(0, (name, _CODECS.get(name, name)))
+            choices.insert(0, declared := (name, _CODECS.get(name, name)))
 
     def rank(choice: tuple[str, str]) -> tuple[int, float]:
         standard, text = choice[0], data[: 1 << 18].decode(choice[1], "replace")  # enough to tell
         foreign = re.sub(r"[\0-\x7f]", "", text)
-        score = len(foreign.encode(standard, "ignore").decode(standard)) - 3 * len(
-            _UNUSUAL.findall(text)
-        )
+        score = len(foreign.encode(standard, "ignore").decode(standard, "ignore"))
         score += 2 * len(_USUAL.findall(text)) + 2 * len(_ACCENTED.findall(text))
-        return len(_VALUE.findall(text)), score / max(1, len(foreign)) + (choice == choices[0])
+        score -= 3 * len(_UNUSUAL.findall(text))
+        count = sum(len(_PROPERTY.findall(tree)) for tree in _TREE.findall(text))
+        return count, score / max(1, len(foreign)) + (choice == declared)
 
     return data.decode(max(choices, key=rank)[1], "replace").encode()
 
@@ -384,7 +386,7 @@ def parse_result(text: str) -> tuple[float | None, float | None]:
     score = _parse_points(words["margin"] or f"{words['before'] or ''}{words['after'] or ''}")
     if score == 0:
         return 0.0, 0.0
-    return sign, sign * score if score and score < 1000 else None
+    return sign, sign * score if score and score <= MAX_SIZE**2 else None
 
 
 def format_result(result: float | None, score: float | None = None) -> str:

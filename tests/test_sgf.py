@@ -236,8 +236,8 @@ BAD = {
     "one game in another": ("(;SZ[9];B[cc];SZ[9];B[cc])", 0, ["illegal move"]),
     "glued, unclosed": (GAME[:-1] + GAME, 2, ["broken SGF"]),
     "an unclosed variation": ("(;SZ[9];B[cc](;W[gg];B[dd](;W[aa])", 1, ["broken SGF"]),
-    "komi of no number": (game_with(KM="some"), 0, ["komi"]),
-    "komi beyond all bounds": (game_with(KM="9" * 400), 0, ["komi"]),
+    "komi of no number": (game_with(KM="some"), 0, ["unusable komi"]),
+    "komi beyond all bounds": (game_with(KM="9" * 400), 0, ["unusable komi"]),
     "PL in mid-game": ("(;SZ[9];B[cc];PL[B];B[dd])", 0, ["set-up after the first move"]),
     "a colour twice after a pass": ("(;SZ[9];B[cc];W[];W[dd])", 0, ["colours don't alternate"]),
     "after the end": ("(;SZ[9];B[cc];W[];B[];W[dd])", 1, ["moves after the end"]),
@@ -408,8 +408,8 @@ def test_komi_spellings(tmp_path, komi, text):
 
 @pytest.mark.parametrize("text", NO_KOMI)
 def test_komi_that_cant_be_read_is_no_other(tmp_path, text):
-    assert [game.reason for game in read(tmp_path, game_with(KM=text))] == ["komi"]
-    with pytest.raises(ValueError, match="a.sgf': komi"):
+    assert [game.reason for game in read(tmp_path, game_with(KM=text))] == ["unusable komi"]
+    with pytest.raises(ValueError, match="a.sgf': unusable komi"):
         load_game(tmp_path / "a.sgf")
 
 

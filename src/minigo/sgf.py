@@ -355,7 +355,7 @@ def _parse_rules(name: str, komi: str, has_stones: bool, program: str) -> Rules:
         sign = -1 if text.startswith("-") or any(_KOMI_WORDS.findall(text)) else 1
         return change(Rules("simple", True, scoring), komi=sign * points)
     except (TypeError, ValueError):  # no number, or one out of bounds
-        raise ValueError("komi") from None
+        raise ValueError("unusable komi") from None
 
 
 def _parse_points(text: str) -> float | None:

@@ -269,13 +269,14 @@ def _play(tree: Coarse_game_tree, board: Board) -> Iterator[tuple[int, str, Boar
 
 def _set_up(board: Board, node: dict[str, list[bytes]]) -> Board:
     """Return the board as a node's set-up makes it, with its history forgotten, or as it is."""
-    size, stones, to_play = board.size, board.stones(), board.to_play
+    size, to_play = board.size, board.to_play
     if node.keys().isdisjoint("BW") and _text(node, "PL")[:1] in tuple("BWbw"):
         to_play = parse_color(_text(node, "PL")[:1])
     if to_play == board.to_play and _SETUP.keys().isdisjoint(node):
         return board
     if not set(node.get("AB", ())).isdisjoint(filter(bytes.strip, node.get("AW", ()))):
         raise ValueError("bad set-up")
+    stones = board.stones()
     for name in [name for name in _SETUP if name in node]:
         for value in filter(bytes.strip, node[name]):
             corners = [divmod(_parse_point(corner, size), size) for corner in value.split(b":")]

@@ -158,8 +158,7 @@ TRAPS = [
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_no_encoding_costs_a_move_or_the_size(tmp_path, codec, label, text, place):
     value = text.replace("]", "\\]")
-    texts = f"GN[{value}]C[{value}\\]]" if codec == "utf-8-sig" else f"GN[{value}]C[{value}]"
-    charset = f"CA[{label}]" if label else ""
+    charset, texts = f"CA[{label}]" if label else "", f"GN[{value}]C[{value}\\] see]"
     root = charset + texts if place == "before" else texts + charset
     data = f"(;FF[4]GM[1]{root}SO[{value}]SZ[9]KM[5.5]C[{value}];B[cc];W[gg]C[{value}];B[dd])"
     record = read_one(tmp_path, data.encode(codec))

@@ -55,6 +55,35 @@ def test_a_report_and_its_sgf(game, tmp_path):
     assert 0 <= float(root.get_raw("SBKV")) <= 100
 
 
+def test_the_game_itself_is_never_written_over(game, tmp_path):
+    for name in ("linked.sgf", "hard.sgf"):
+        path = tmp_path / name
+        path.symlink_to(game) if name == "linked.sgf" else path.hardlink_to(game)
+        for source, output in ((game, path), (path, game), (path, path)):
+            with pytest.raises(ValueError, match=f"^{output} is the game itself"):
+                analyze(source, simulations=1, sgf=output)
+    assert game.read_text() == GAME
+
+
+def test_a_game_as_people_edit_it_keeps_all_that_was_in_it(tmp_path):
+    path, output = tmp_path / "a.sgf", tmp_path / "b.sgf"
+    path.write_text(
+        "(;SZ[5]KM[7]C[go];B[cc]C[mine]LB[aa:x](;AW[aa]AE[cc];W[bb]TR[bb];W[dd](;B[];W[];B[ee]))"
+        "(;W[dd]C[what if]))"
+    )
+    moves = analyze(path, "9x9", "9x9-human", simulations=2, sgf=output)["moves"]
+    assert " ".join(f"{m['color']} {m['vertex']}" for m in moves) == (
+        "B C3 W B4 W D2 B pass W pass B E1"
+    )
+    values = [(m["value_before"], m["value_after"]) for m in moves]
+    assert [b[0] == -a[1] for a, b in zip(values, values[1:], strict=False)] == [0, 0, 1, 1, 1]
+    root, *nodes = sgf.Sgf_game.from_bytes(output.read_bytes()).get_main_sequence()
+    assert root.get("C") == "go" and nodes[0].get("C").startswith("mine\n\nB C3: people ")
+    assert nodes[0].get("LB") == [((4, 0), "x")] and nodes[2].has_property("TR")
+    assert sorted(nodes[1].properties()) == ["AE", "AW", "SBKV"]
+    assert sgf.Sgf_game.from_bytes(output.read_bytes()).get_root()[0][1].get("C") == "what if"
+
+
 def make_move(number, human_prior, best, before, after):
     rest = dict.fromkeys(("human_rank", "prior", "rank", "visits", "best_human_prior"), 0)
     rest |= dict.fromkeys(("best_prior", "best_visits", "score_before"), 0)

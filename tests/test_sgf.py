@@ -15,10 +15,20 @@ import pytest
 from sgfmill import sgf as sgfmill_sgf
 
 from minigo import sgf
-from minigo.config import RULES, Rules
+from minigo.config import RULES, PlayConfig, Rules
 from minigo.coords import BLACK, WHITE
+from minigo.play.engine import Engine
 from minigo.record import GameRecord
-from minigo.sgf import Skipped, format_result, format_sgf, load_games, parse_result
+from minigo.sgf import (
+    Skipped,
+    format_game,
+    format_result,
+    format_sgf,
+    load_game,
+    load_games,
+    parse_result,
+    read_names,
+)
 from test_record import assert_same
 
 GAME = "(;FF[4]GM[1]SZ[9]KM[7]RE[B+3.5]RU[Chinese]BR[2d]WR[1d]SO[test];B[cc];W[gg];B[];W[dd])"
@@ -96,7 +106,7 @@ MESSY = {
     "claims GB2312, is UTF-8": game_with(CA="gb2312", SO="围").encode(),
     "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + game_with().encode(),
     "UTF-16": game_with().encode("utf-16"),
-    "a header of nonsense": game_with(KM="abc", RE="@", BR="[?", HA="x", RU="", GM=""),
+    "a header of nonsense": game_with(KM="?", RE="@", BR="[?", HA="x", RU="", GM=""),
     "the size twice": "(;SZ[9]SZ[19];B[cc];W[gg];B[dd])",
     "text before and after": "From: me\n\n" + game_with() + "\n-- \n",
     "white space": "\n( ;\tSZ [9] ;B[cc]\n;\nW[gg]\n\n;B[dd] )\n ",
@@ -108,6 +118,7 @@ MESSY = {
     "clocks and comments": "(;SZ[9];B[cc]BL[30];W[gg]WL[29.5]C[hm];B[dd])",
     "colons in the size": game_with(SZ="9:9"),
     "an empty list of stones": game_with(AB=""),
+    "an escaped bracket after Shift-JIS's": game_with(C=r"[表\] and (能\])").encode("cp932"),
     "set-up in the second node": "(;SZ[9];AB[aa]AW[ab];B[cc];W[gg];B[dd])",
 }
 
@@ -118,13 +129,76 @@ def test_a_messy_game_is_read(tmp_path, data):
     assert record.size == 9 and record.moves.tolist() == [20, 60, 30]
 
 
-def test_text_in_other_encodings(tmp_path):
-    assert read_one(tmp_path, MESSY["Latin-1 names"]).source == "Caf\xe9"
-    assert read_one(tmp_path, MESSY["GB2312 names"]).source == "围棋"
-    assert read_one(tmp_path, MESSY["GBK with a bracket for a byte"]).source == "昡"
+# Codec, what CA says, and a text with characters whose second byte is "\\" or "]".
+TRAPS = [
+    *(
+        ("cp932", label, "二十表ソ能従")
+        for label in ("", "x-sjis", "windows-31j", "cp932", "Shift-JIS")
+    ),
+    *(
+        ("gbk", label, "王誠誡昡第三届")
+        for label in ("", "GBK", "cp936", "x-gbk", "GB2312", "gb18030")
+    ),
+    *(("cp950", label, "許功蓋因黑中盤勝") for label in ("", "Big5", "cp950", "windows-950")),
+    *(("cp949", label, "이창호 백 불계승") for label in ("", "EUC-KR", "ks_c_5601-1987", "cp949")),
+    *(("iso2022_jp", label, "二十段 本因坊戦") for label in ("", "ISO-2022-JP")),
+    ("hz", "", "围棋 古力九段 十 表"),
+    *(("latin-1", label, "José] Müller, André") for label in ("", "ISO-8859-1", "windows-1252")),
+    *(("utf-8-sig", label, "表 百") for label in ("", "GBK", "UTF-8", "nonsense", "hex")),
+    *((codec, "", "表 백") for codec in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
+    *(("cp932", label, "二十段 井山裕太") for label in ("UTF-8", "ISO-8859-1", "Big5", "rot13")),
+    *(("gbk", label, "古力王誠九段") for label in ("UTF-8", "ISO-8859-1", "Shift_JIS", "Big5")),
+    ("koi8-r", "KOI8-R", "Иванов"),
+    ("cp1251", "windows-1251", "Иванов"),
+    ("euc_jp", "EUC-JP", "羽根直樹"),
+]
+
+
+@pytest.mark.parametrize(("codec", "label", "text"), TRAPS)
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_no_encoding_costs_a_move_or_the_size(tmp_path, codec, label, text, place):
+    value = text.replace("]", "\\]")
+    charset, texts = f"CA[{label}]" if label else "", f"GN[{value}]C[{value}\\] see]"
+    root = charset + texts if place == "before" else texts + charset
+    data = f"(;FF[4]GM[1]{root}SO[{value}]SZ[9]KM[5.5]C[{value}];B[cc];W[gg]C[{value}];B[dd])"
+    record = read_one(tmp_path, data.encode(codec))
+    assert (record.size, record.rules.komi, record.moves.tolist()) == (9, 5.5, [20, 60, 30])
+    assert record.source == text
+
+
+NAMES = {
+    "gbk": "古力 柯洁 聂卫平 黑中盘胜 常昊 马晓春 时越九段 王磊 陈耀烨 周睿羊 罗洗河 连笑 谢赫",
+    "cp950": "周俊勳 王立誠 張栩 林海峰 黑中盤勝 陳詩淵 王銘琬 吳清源 許家元 第一屆 名人賽 功",
+    "cp932": "井山裕太 趙治勲 武宮正樹 依田紀基 高尾紳路 白中押し勝ち 一力遼 ソ 囲碁 たろう 表",
+    "cp949": "이창호 조훈현 이세돌 박정환 신진서 최철한 유창혁 서봉수 흑불계승 삼성화재배 명인전",
+    "latin-1": "José Müller Zürich François Åke Öberg Ágnes Söderström André Núñez",
+}
+
+
+@pytest.mark.parametrize(("codec", "name"), [(c, n) for c in NAMES for n in NAMES[c].split()])
+def test_one_name_tells_the_encoding(tmp_path, codec, name):
+    assert read_one(tmp_path, game_with(SO=name).encode(codec)).source == name
+
+
+def test_games_of_one_collection_may_be_in_different_encodings(tmp_path):
+    texts = {"cp932": "二十表", "gbk": "王誠", "cp950": "許功蓋", "utf-8": "表", "latin-1": "André"}
+    games = [game_with(SO=text, GN=text).encode(codec) for codec, text in texts.items()]
+    records = read(tmp_path, b"\n".join(games))
+    assert [record.source for record in records] == [*texts.values()]
+    assert all(record.moves.tolist() == [20, 60, 30] for record in records)
+
+
+@pytest.mark.parametrize("codec", ["gbk", "cp932", "cp950", "utf-8", "cp949"])
+def test_half_a_character_costs_no_move(tmp_path, codec):
+    name = "李王陳" if codec != "cp949" else "이박최"
+    for cut in (-1, -2, None):
+        data = game_with(PB="@", PW="@").encode().replace(b"@", name.encode(codec)[:cut])
+        assert read_one(tmp_path, data).moves.tolist() == [20, 60, 30]
+
+
+def test_a_result_in_another_encoding(tmp_path):
     record = read_one(tmp_path, MESSY["GB2312 that nothing announces"])
     assert record.source == "围棋" and record.result == 1.0
-    assert read_one(tmp_path, MESSY["claims GB2312, is UTF-8"]).source == "围"
 
 
 # What is no game -> how many games still come in, and the reasons for the rest.
@@ -140,7 +214,8 @@ BAD = {
     "cut short": (GAME[:60], 0, ["broken SGF"]),
     "cut in a value": (GAME[:-2], 0, ["broken SGF"]),
     "garbage in the middle": (GAME.replace(";W[gg]", "@@@"), 0, ["broken SGF"]),
-    "a broken game among others": (GAME + GAME[:-1] + "\n" + GAME, 2, ["broken SGF"]),
+    "a broken game among others": (GAME + GAME[:-2] + "\n" + GAME, 2, ["broken SGF"]),
+    "an unclosed game among others": (GAME + GAME[:-1] + "\n" + GAME, 3, ["broken SGF"]),
     "something else after a game": (GAME + "see you (;-)", 1, ["broken SGF"]),
     "chess": (game_with(GM="3"), 0, ["not Go"]),
     "size 25": (game_with(SZ="25"), 0, ["board size"]),
@@ -157,8 +232,13 @@ BAD = {
     "two stones on a point": ("(;SZ[9]AB[aa]AW[aa];B[cc])", 0, ["bad set-up"]),
     "set-up later": ("(;SZ[9];B[cc];AW[aa];B[dd])", 0, ["set-up after the first move"]),
     "HA without stones": ("(;SZ[9]HA[2];W[cc];B[dd])", 0, ["handicap without stones"]),
-    "one game in another": ("(;SZ[9];B[cc];SZ[9];B[cc])", 0, ["two games in one"]),
-    "glued, unclosed": (GAME[:-1] + GAME, 1, ["broken SGF"]),
+    "one game in another": ("(;SZ[9];B[cc];SZ[9];B[cc])", 0, ["illegal move"]),
+    "glued, unclosed": (GAME[:-1] + GAME, 2, ["broken SGF"]),
+    "an unclosed variation": ("(;SZ[9];B[cc](;W[gg];B[dd](;W[aa])", 1, ["broken SGF"]),
+    "komi of no number": (game_with(KM="some"), 0, ["unusable komi"]),
+    "komi beyond all bounds": (game_with(KM="9" * 400), 0, ["unusable komi"]),
+    "PL in mid-game": ("(;SZ[9];B[cc];PL[B];B[dd])", 0, ["set-up after the first move"]),
+    "a colour twice after a pass": ("(;SZ[9];B[cc];W[];W[dd])", 0, ["colours don't alternate"]),
     "after the end": ("(;SZ[9];B[cc];W[];B[];W[dd])", 1, ["moves after the end"]),
     "damaged zip": (damaged_zip(), 0, ["broken archive"]),
     "zip cut short": (zip_of(a_sgf=GAME.encode())[:-30], 0, ["broken archive"]),
@@ -283,6 +363,10 @@ def test_set_up_lists_and_rectangles(tmp_path):
     assert np.flatnonzero(record.setup == BLACK).tolist() == [1, 2, 9, 10, 11, 80]
     assert np.flatnonzero(record.setup == WHITE).tolist() == [40]
     assert record.to_play == WHITE
+    turned = read_one(tmp_path, "(;SZ[9]AB[cb:aa][ii:ii]AW[ee]AE[aa];W[gg];B[dd])")
+    assert_same(record, turned)
+    other_corners = read_one(tmp_path, "(;SZ[9]AB[ab:ca][ii]AW[ee]AE[aa];W[gg];B[dd])")
+    assert_same(record, other_corners)
 
 
 def test_a_set_up_position_needs_no_moves(tmp_path):
@@ -290,24 +374,86 @@ def test_a_set_up_position_needs_no_moves(tmp_path):
     assert len(record.moves) == 0 and record.to_play == WHITE and record.setup[40] == WHITE
 
 
-@pytest.mark.parametrize(
-    ("text", "komi"),
-    [("6.5", 6.5), ("6,5", 6.5), ("0", 0), ("-5.5", -5.5), ("5.5目", 5.5), ("", 7), ("none", 7)]
-    + [("375", 7.5), ("650", 6.5), ("3.75", 7.5), ("7.50", 7.5)],
-)
-def test_komi_spellings(tmp_path, text, komi):
+KOMI = {
+    0.5: [".5", "0,5", "½", "半目", "1/2"],
+    0: ["0", "none", "None", "no komi", "无", "なし", "0.00", "不贴目"],
+    5.5: ["5.5", "5 1/2", "5½", "275", "550", "2.75", "2又3/4子"],
+    6.5: [
+        "6.5",
+        "6,5",
+        "６．５",
+        "6½",
+        "6目半",
+        "6.5目",
+        "黑贴6.5目",
+        "コミ6目半",
+        "덤 6집반",
+        "650",
+    ]
+    + ["+6.5", "6.5 points", "komi: 6.5", "3.25", "黑贴3又1/4子"],
+    7: ["7", "7.0", "350", "3.5子", "", "?", "700"],
+    7.5: ["375", "3.75", "7.50", "750", "3 3/4", "3又3/4子", "3¾", "贴3.75子", "黑贴3又3/4子"],
+    3.5: ["3.5", "3目半"],
+    -5: ["-5", "−5", "Reverse, 5", "reverse komi 5", "逆コミ5目", "反贴5目", "白贴5目", "-500"],
+    50: ["50"],
+}
+NO_KOMI = ["abc", "white 5", "B+5", "15/2", "6-7", "1e3", "99999999", "6 and a bit", "nan", "inf"]
+
+
+@pytest.mark.parametrize(("komi", "text"), [(k, text) for k in KOMI for text in KOMI[k]])
+def test_komi_spellings(tmp_path, komi, text):
     assert read_one(tmp_path, game_with(KM=text)).rules.komi == komi
+
+
+@pytest.mark.parametrize("text", NO_KOMI)
+def test_komi_that_cant_be_read_is_no_other(tmp_path, text):
+    assert [game.reason for game in read(tmp_path, game_with(KM=text))] == ["unusable komi"]
+    with pytest.raises(ValueError, match="a.sgf': unusable komi"):
+        load_game(tmp_path / "a.sgf")
+
+
+@pytest.mark.parametrize(
+    ("text", "komi"), [("50", 0.5), ("375", 7.5), ("650", 6.5), ("0", 0), ("6.5", 6.5)]
+)
+def test_komi_of_fox_is_in_hundredths(tmp_path, text, komi):
+    assert read_one(tmp_path, game_with(KM=text, AP="foxwq")).rules.komi == komi
 
 
 RESULTS = {
     (1.0, 3.5): ("B+3.5", "b+3.5", "B+3,5", "Black+3.5", "B + 3.5 ", "Black wins by 3.5 points")
-    + ("黑胜3目半", "B+3 1/2", "黒3目半勝"),
+    + (
+        "黑胜3目半",
+        "B+3 1/2",
+        "黒3目半勝",
+        "黒3目半勝ち",
+        "White lost by 3.5",
+        "흑 3집반승",
+        "黑＋3.5",
+    )
+    + ("黑方胜3.5目", "黑胜1又3/4子", "白负3目半", "White loses by 3.5 points", "B+3½"),
     (-1.0, -0.5): ("W+0.5", "W+1/2", "W+½", "white won by 0.5", "白胜0.5目"),
+    (-1.0, -3.5): ("Black lost by 3.5", "白3目半勝", "W+3.5", "백 3집반승"),
     (-1.0, None): ("W+R", "W+Resign", "White wins by resignation", "W+", "白中盘胜", "W")
-    + ("W+T", "White wins on time", "W+F"),
-    (0.0, 0.0): ("0", "Jigo"),
-    (0.0, None): ("Draw", "drawn", "和棋"),
-    (None, None): ("", "?", "Void", "unfinished", "won by Black"),
+    + ("W+T", "White wins on time", "W+F", "Black resigns", "B resigned", "Black forfeits", "黑负")
+    + (
+        "黑中盘负",
+        "黒投了",
+        "백 불계승",
+        "흑 기권",
+        "黒番投了",
+        "흑 불계패",
+        "黒中押し負け",
+        "黑认输",
+    )
+    + ("黑棋认输", "W wins", "Black gives up", "black has resigned", "白不计胜", "白番中押し勝ち"),
+    (1.0, None): ("White resigns", "白认输", "백 기권", "흑 불계승", "白负", "白番投了", "白認輸")
+    + ("White gives up", "W resigned", "White resigned.", "white gave up", "White concedes", "黑胜")
+    + ("B+R (White resigns)", "白敗", "白方认输", "黑中盤勝", "흑 승", "White timed out"),
+    (0.0, 0.0): ("0", "Jigo", "B+0", "持碁"),
+    (0.0, None): ("Draw", "drawn", "和棋", "무승부"),
+    (None, None): ("", "?", "Void", "unfinished", "won by Black", "B-R", "B: ?", "Both lost")
+    + ("胜负未知", "黑胜负", "無勝負", "White did not resign", "Black won the nigiri, White won")
+    + ("両負け", "Black is to play", "White's clock", "白胜? 黑胜?", "black and white lost"),
 }
 
 
@@ -318,7 +464,8 @@ def test_result_spellings(expected):
 
 
 def test_results_that_say_nothing_about_the_position_are_dropped(tmp_path):
-    for text in ("B+T", "W+Time", "B+F", "W+forfeit", "Black wins on time", "Void"):
+    forfeits = ("B+F", "W+forfeit", "Black forfeits", "White lost on time", "白超时负", "백 시간승")
+    for text in ("B+T", "W+Time", "Black wins on time", "Void", *forfeits):
         assert read_one(tmp_path, game_with(RE=text)).result is None
 
 
@@ -363,7 +510,7 @@ def test_handicap_begins_at_two_stones(num_stones, handicap):
 
 def test_sgf_is_what_other_programs_expect():
     comments = {0: "start", 2: "a ] \\ b"}
-    text = format_sgf(make_records()[0], "Ann", "Bob", comments, result="B+R", event="test")
+    text = format_sgf(make_records()[0], "Ann", "Bob", comments, result="B+R")
     game = sgfmill_sgf.Sgf_game.from_string(text)
     root = game.get_root()
     assert text.startswith("(;FF[4]") and root.get("GM") == 1 and root.get("RE") == "B+R"
@@ -378,3 +525,85 @@ def test_rules_are_named():
     texts = [format_sgf(GameRecord(9, rules, np.zeros(0, np.int16))) for rules in RULES.values()]
     names = [re.search(r"RU\[(.*?)\]", text)[1] for text in texts]
     assert names == ["Tromp-Taylor", "Chinese", "AGA", "NZ", "Japanese"]
+
+
+# A game as people edit it, how many of its moves are loaded, the board then, and what is printed.
+EDITED = {
+    "set-up": (
+        "(;SZ[3];B[bb];W[ab];AW[aa]AE[bb];B[cc])",
+        9,
+        "O..|O..|..X",
+        "AW[aa][ab]PL[B] B[cc]",
+    ),
+    "before it": ("(;SZ[3];B[bb];W[ab];AW[aa]AE[bb];B[cc])", 1, "...|.X.|...", "B[bb]"),
+    "with it": ("(;SZ[3];B[bb];W[ab];AW[aa]AE[bb];B[cc])", 2, "O..|O..|...", "AW[aa][ab]PL[B]"),
+    "at the end": ("(;SZ[3];B[bb];AE[bb]AB[aa]PL[B])", 9, "X..|...|...", "AB[aa]PL[B]"),
+    "a rectangle": ("(;SZ[3];B[bb];AB[ba:aa])", 9, "XX.|.X.|...", "AB[aa][ba][bb]PL[W]"),
+    "twice": ("(;SZ[3];B[bb];B[aa];W[cc])", 9, "X..|.X.|..O", "B[bb] W[] B[aa] W[cc]"),
+    "once": ("(;SZ[3];B[bb];B[aa];W[cc])", 1, "...|.X.|...", "B[bb]"),
+    "twice, a pass": ("(;SZ[3];B[];B[bb])", 9, "...|.X.|...", "B[] W[] B[bb]"),
+    "handicap": ("(;SZ[3]HA[3];B[aa];B[cc];B[ca];W[bb])", 1, "X..|...|...", "B[aa]"),
+    "White first": ("(;SZ[3]HA[2];W[bb];B[cc])", 9, "...|.O.|..X", "PL[W] W[bb] B[cc]"),
+    "PL": ("(;SZ[3];B[aa];PL[b];B[cc])", 9, "X..|...|..X", "AB[aa]PL[B] B[cc]"),
+    "PL with a move": ("(;SZ[3];B[aa]PL[W];W[cc]PL[B])", 9, "X..|...|..O", "B[aa] W[cc]"),
+    "unclosed": ("(;SZ[3];B[aa](;W[cc];B[bb]", 9, "X..|.X.|..O", "B[aa] W[cc] B[bb]"),
+    "a collection": ("(;SZ[3];B[aa]\n(;SZ[9];B[cc]\n", 9, "X..|...|...", "B[aa]"),
+    "two passes": ("(;SZ[3];B[];W[];B[bb])", 9, "...|.X.|...", "B[] W[] B[bb]"),
+}
+
+
+@pytest.mark.parametrize(("text", "number", "diagram", "printed"), EDITED.values(), ids=EDITED)
+def test_a_game_is_loaded_as_people_edit_it(tmp_path, text, number, diagram, printed):
+    path, engine = tmp_path / "a.sgf", Engine(PlayConfig())
+    path.write_text(text)
+    engine.load(str(path), number)
+    assert str(engine.board).replace(" ", "").replace("\n", "|") == diagram
+    root, *moves = format_sgf(engine.record()).replace("\n", "")[2:-1].split(";")
+    setup = "".join(re.findall(r"(?:AB|AW|PL)(?:\[..?\])+", root))
+    assert " ".join(filter(None, [setup, *moves])) == printed
+
+
+def test_a_game_that_cant_be_loaded_says_why(tmp_path):
+    reasons = {
+        "": "broken SGF",
+        "(;SZ[9];B[c": "broken SGF",
+        "(;SZ[9];B[cc];W[cc])": "illegal move",
+    }
+    reasons |= {"(;GM[3];B[cc])": "not Go", "(;SZ[9];B[cc];AB[aa]AW[ba][ab])": "bad set-up"}
+    reasons |= {"(;SZ[9];AB[jj])": "point off the board", "(;SZ[9];AB[tt])": "point off the board"}
+    for number, (text, reason) in enumerate(reasons.items()):
+        path = tmp_path / f"{number}.sgf"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"^cannot load file '.*/{number}.sgf': {reason}$"):
+            load_game(path)
+    for path in (tmp_path, tmp_path / "nowhere", ""):
+        with pytest.raises(ValueError, match="no file with a game"):
+            load_game(path)
+
+
+RICH = r"""(;FF[4]GM[1]CA[Shift_JIS]SZ[9]KM[5.5]PC[東京]GN[能 \\]TM[600]OT[3x30 byo-yomi]PB[十段]
+C[one: \] two];B[ee]C[]LB[ec:A]TR[ee][ff](;W[ec]BL[12]C[three]SBKV[1];B[cd]XX[own][two])
+(;W[gg]C[what if];B[cc](;W[aa])(;W[bb])))"""
+
+
+def test_a_game_is_written_with_all_that_was_in_its_file(tmp_path):
+    path = tmp_path / "a.sgf"
+    path.write_bytes(RICH.encode("cp932"))
+    added = {
+        0: {"SBKV": "50.00"},
+        1: {"C": "a ] \\ b", "SBKV": "60.00"},
+        2: {"C": "more", "SBKV": "7"},
+    }
+    path.write_text(format_game(load_game(path)[0], added), encoding="utf-8")
+    before, after = (
+        sgfmill_sgf.Sgf_game.from_bytes(data) for data in (RICH.encode(), path.read_bytes())
+    )
+    pairs = [(before.get_root(), after.get_root())]
+    for old, new in pairs:
+        names = {*old.properties(), *new.properties()} - {"C", "SBKV", "CA"}
+        assert all(old.get_raw_list(name) == new.get_raw_list(name) for name in names)
+        pairs += zip(old, new, strict=True)
+    assert len(pairs) == 8 and after.get_root().get("CA") == "UTF-8"
+    comments = [new.get("C") for _, new in pairs if new.has_property("C")]
+    assert comments == ["one: ] two", "a ] \\ b", "three\n\nmore", "what if"]
+    assert read_names(path)[0] == "十段" and load_game(path)[1][-1][2].num_moves == 3

@@ -24,7 +24,7 @@ from .record import PART, GameRecord, RecordWriter, read_records
 from .sgf import Skipped, list_files, load_games
 
 MIN_BYTES = 1 << 19  # archives below that are read in a second anyway
-VERSION = 2  # of what `load_games` makes of an archive; a change there needs another number
+VERSION = 3  # of what `load_games` makes of an archive; a change there needs another number
 HOLDOUT_FRAC = 0.03
 SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 _RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)

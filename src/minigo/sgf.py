@@ -1,10 +1,13 @@
 """SGF files, collections and archives of them <-> game records; the grammar is sgfmill's.
 
-Reading is lenient: what can't be used is a `Skipped` with a short reason, never an exception.
+`load_games` takes what can teach, and the rest is a `Skipped` with a short reason, never an
+exception; `load_game` takes a game as people edited it, whole.
 """
 
 import bz2
+import codecs
 import gzip
+import json
 import lzma
 import re
 import struct
@@ -19,34 +22,52 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 
 import numpy as np
-from sgfmill import sgf_grammar, sgf_properties
+from sgfmill import sgf_grammar
 from sgfmill.sgf_grammar import Coarse_game_tree
 
-from ._board import IllegalMove
-from .config import Rules
-from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point
+from ._board import Board, IllegalMove
+from .config import Rules, change
+from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point, parse_color
 from .record import GameRecord
 
 MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
-_CHARSETS = {b"gb": "gb18030", b"bi": "big5", b"eu": "euc_kr", b"sh": "sjis", b"sj": "sjis"}
-_CHARSET = re.compile(rb"CA\s*\[\s*([\w-]+)\s*\]")
+# Standards, and the encodings in which games come that extend them by rare characters.
+_CODECS = {"utf-8": "utf-8", "gb2312": "gb18030", "big5": "cp950", "shift_jis": "cp932"}
+_CODECS |= {"euc_kr": "cp949", "euc_jp": "euc_jp", "ascii": "cp1252"}
+_USUAL = re.compile(  # in names, results and events
+    "[王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩曹彭曾古柯聂常时江芮方石金黑白中盘胜"
+    "负子目半段级届第杯赛战局围棋名人天元大小三九本国华文明建平伟军东海新張劉陳楊黃趙吳孫馬羅鄭謝"
+    "許韓葉蔡蘇盤勝負級屆賽戰圍國東偉田山井村上川木野崎藤原島佐橋渡辺依武宮治勲裕太加光期因坊戦聖"
+    "敗黒番碁院김이박최정강조윤장임한오서신권황안송류전홍백흑불계승집반국배단급기대회창호현진영수민준성지훈환]"
+)
+_UNUSUAL = re.compile("[\x80-\x9f\ue000-\uf8ff｡-ﾟ\ufffd]")
+_ACCENTED = re.compile(r"(?<=[A-Za-z])[À-ÿ’”…]|[À-ÿ“](?=[A-Za-z])")
+_CHARSET = re.compile(rb"CA\s*\[\s*(?:x-|windows-(?=9))?([\w-]+)\s*\]", re.IGNORECASE)
+_VALUE = r"\s*+\[(?:[^\\\]]++|\\.)*+\]"
+_PROPERTY = re.compile("[A-Za-z]" + _VALUE, re.DOTALL)
+_TREE = re.compile(rf"\(\s*;(?:\s*+[A-Za-z;()]|{_VALUE})*+", re.DOTALL)
 # Where a game begins for certain; "(;" alone may also begin a variation.
 _ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
 _START = re.compile(rb"\(\s*;")
 _SETUP = {"AB": BLACK, "AW": WHITE, "AE": EMPTY}
-_ROOT_ONLY = {"SZ", "GM", "FF"}
 _RULES = {("positional", True): "Tromp-Taylor", ("situational", False): "AGA"}
 _RULES |= {("situational", True): "NZ"}  # ko and suicide; "Chinese" where they are others
-_WINNER = re.compile(
-    r"(?:(?P<black>black|b|黑棋?|黒)|(?P<white>white|w|白棋?))(?![a-z])"
-    r"(?:\s*(?:wins?|won|胜|勝)(?![a-z]))?(?:\s*(?:by|on))?[\s+:]*(?P<how>.*)",
-    re.DOTALL,
+_RESULT = re.compile(
+    r"(?:(?P<black>black|b|黑|黒|흑)|(?P<white>white|w|白|백))(?![a-z])[番棋方の은는이가]?[\s:]*"
+    r"(?:\+(?P<margin>.*)|(?P<before>(?:has |[\s\d.,/半点點目집반中盘盤押し불계不計计で호])*)"
+    r"(?:wins?|won|胜|勝ち?|승|赢|贏|(?P<loses>los[et]s?|resign(?:s|ed)?|forfeit(?:s|ed)?|gives? up"
+    r"|gave up|conced(?:es?|ed)|time[sd]? out|[负負敗败输輸投패]|[认認][输輸]|기권))(?![a-z])"
+    r"(?P<after>(?!.*(?:black|white|[黑黒흑白백负負败敗胜勝승패])).*))?"
 )
-_TIME_OR_FORFEIT = re.compile(r"(?:\+|\b(?:by|on)\s)\s*[tf]|time|forfeit|超时|超時|時間")
-_POINTS = re.compile(r"(\d+(?:[.,]\d+)?)?\s*(1/2|½|目半)?(?:\s*[pm目胜勝].*)?", re.DOTALL)
+_TIME_OR_FORFEIT = re.compile(r"(\+|by |on )\s*[tf]|time|forfeit|[超时時][时時间間]")
+_SIGNS = str.maketrans({"＋": "+", "−": "-", "．": ".", "½": " 1/2", "¼": " 1/4", "¾": " 3/4"})
+_NO_KOMI = re.compile(r"(?:none|no(?: komi)?|[无無]|なし|不[贴貼]目?|없음)\Z")
+_KOMI_WORDS = re.compile(r"(?:(revers\w*|[逆反倒]|白(?=[贴貼]))|komi|コミ|[黑黒]?[贴貼덤])[\s,:]*")
+_UNITS = re.compile(r"by|and|points?|pts?|moku|[目子点點집호又]")
+_NUMBER = re.compile(r"(\d+[.,]?\d*|[.,]\d+)?(?:\s*(?<!\d)([13])/([24]))?\s*([半반])?")
 
 
 @dataclass(frozen=True)
@@ -57,32 +78,43 @@ class Skipped:
     reason: str
 
 
-def load_games(
-    paths: Iterable[str | Path], strict: bool = False, is_session: bool = False
-) -> Iterator[GameRecord | Skipped]:
+def load_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[GameRecord | Skipped]:
     """Yield the games of SGF files, of folders, and of zip and tar archives, one by one.
 
     Main line only. Folders are searched to the bottom, archives one level deep, in memory; hidden
     files are left alone. Every game was played through under `Rules("simple", suicide=True)`; what
     follows two passes is `Skipped` after it. `result` is None where a game ended on time or by
     forfeit: that says nothing about the position. Komi is by default that of `Rules`, 0.5 with
-    handicap. Raises ValueError for a path that doesn't exist, and if `strict` in place of the first
-    `Skipped`. is_session: a game as a client edits it, which may have no stone or move yet, and
-    goes on after two passes.
+    handicap. Raises ValueError for a path that doesn't exist, if `strict` for the first `Skipped`.
     """
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for name, data in _open(Path(path)):
-            for game in _games(name, data, is_session):
+            for game in _games(name, data):
                 if strict and isinstance(game, Skipped):
                     raise ValueError(f"{game.name}: {game.reason}")
                 yield game
 
 
+def load_game(path: str | Path) -> tuple[Coarse_game_tree, list[tuple[int, str, Board]]]:
+    """Return the tree of a file's first game, whose last ")" may be missing, and its positions.
+
+    Main line: a node's number, "B" or "W" if such a move led there, the board. Else it was set up,
+    which begins anew, or as the last but for who is to move: a colour twice. Raises ValueError.
+    """
+    try:
+        data = next(_open(Path(path)), ("", ""))[1] if Path(path).is_file() else ""
+        if isinstance(data, str):
+            raise ValueError(data or "no file with a game")
+        tree = next(_parse_collection(data), None)
+        return tree, list(_play(tree, _read_header(tree)[1]))
+    except ValueError as error:
+        raise ValueError(f"cannot load file {str(path)!r}: {error}") from None
+
+
 def read_names(path: str | Path) -> list[str]:
     """Return Black's name, White's, the result and the event of a file's first game, or ""."""
-    for _, data in _open(Path(path)):
-        tree = next(_parse_collection(_transcode(data)), None)
-        return [_text(tree.sequence[0] if tree else {}, name) for name in ("PB", "PW", "RE", "EV")]
+    root = load_game(path)[0].sequence[0]
+    return [_text(root, name) for name in ("PB", "PW", "RE", "EV")]
 
 
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
@@ -95,8 +127,8 @@ def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
                 for member, open_member in _members(file):
                     yield f"{file}:{member}" if member else str(file), _load(open_member)
             except _ARCHIVE_ERRORS as error:
-                is_unreadable = isinstance(error, PermissionError)
-                yield str(file), "unreadable" if is_unreadable else "broken archive"
+                reason = "unreadable" if isinstance(error, PermissionError) else "broken archive"
+                yield str(file), reason
 
 
 def list_files(path: Path) -> list[Path]:
@@ -138,124 +170,159 @@ def _load(open_member: Callable) -> bytes | str:
     return data if len(data) <= MAX_FILE_BYTES else "too large"
 
 
-def _games(name: str, data: bytes | str, is_session: bool) -> Iterator[GameRecord | Skipped]:
+def _games(name: str, data: bytes | str) -> Iterator[GameRecord | Skipped]:
     if isinstance(data, str):
         yield Skipped(name, data)
         return
     number = 0
-    for number, tree in enumerate(_parse_collection(_transcode(data)), start=1):
+    for number, tree in enumerate(_parse_collection(data), start=1):
         try:
-            yield from _read_game(tree, is_session)
+            yield from _read_game(tree)
         except ValueError as error:
             yield Skipped(f"{name} game {number}", str(error))
     if number == 0:
         yield Skipped(name, "not SGF" if data.strip() else "empty file")
 
 
-def _transcode(data: bytes) -> bytes:
-    """Return bytes in which "[", "]" and "\\" are never a half of another character."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace").encode()
-    if b"\0" in data[:1000]:
-        return b""  # a picture, a program: no text at all
-    with suppress(UnicodeDecodeError):
-        data.decode()
-        return data  # UTF-8, whatever it claims to be
-    charset = _CHARSET.search(data, 0, 2000)
-    codec = charset and _CHARSETS.get(charset[1][:2].lower())
-    return data.decode(codec, "replace").encode() if codec else data
-
-
 def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
     """Yield the tree of each game, or None for a broken one, which costs only itself."""
+    codec = json.detect_encoding(data)
+    if codec.startswith(("utf-16", "utf-32")):
+        data = data.decode(codec, "replace").encode()
+    if b"\0" in data[:1000]:
+        return  # a picture, a program: no text at all
     starts = [match.start() for match in _ROOT.finditer(data)]
     for start, end in pairwise([0, *starts, len(data)]):
-        text = data[start:end]
+        text = _to_utf8(data[start:end])
         try:
             yield from sgf_grammar.parse_sgf_collection(text)
         except ValueError:
             if _START.search(text):
-                with suppress(ValueError):  # what follows a game may be what is broken
-                    yield sgf_grammar.parse_sgf_game(text)
+                marks = [token for kind, token in sgf_grammar.tokenise(text)[0] if kind == "D"]
+                missing = marks.count(b"(") - marks.count(b")")
+                with suppress(ValueError):  # what follows a game may be what is broken, or its end
+                    yield sgf_grammar.parse_sgf_game(text + b")" * missing)
                 yield None
 
 
-def _main_line(tree: Coarse_game_tree) -> tuple[dict[str, list[bytes]], str, list[bytes]]:
-    """Return the properties until the first move, and the moves' colours and points.
+def _to_utf8(data: bytes) -> bytes:
+    """Return a game in UTF-8, read so that most properties are found, and the likeliest text."""
+    with suppress(UnicodeDecodeError):
+        if data.decode() and not re.search(rb"\x1b|~\{", data):  # signs of ISO-2022 and of HZ
+            return data
+    choices, declared = [("iso2022_jp_2",) * 2, ("hz", "hz"), *_CODECS.items()], None
+    with suppress(LookupError):
+        name = codecs.lookup(_CHARSET.findall(data)[0].decode()).name
+        if name[:2] in ("bi", "cp", "eu", "gb", "ko", "sh"):  # not all are codecs of text
+            choices.insert(0, declared := (name, _CODECS.get(name, name)))
 
-    First moves that are the stones of a handicap become set-up.
-    """
-    root, colors, points = {}, "", []
-    for node in sgf_grammar.main_sequence_iter(tree):
-        if not points:
-            for name, values in node.items():
-                root.setdefault(name, []).extend(values)
-        elif not _SETUP.keys().isdisjoint(node):
-            raise ValueError("set-up after the first move")
-        elif not _ROOT_ONLY.isdisjoint(node):
-            raise ValueError("two games in one")
-        for name, values in node.items():
-            if name == "B" or name == "W":
-                colors += name * len(values)
-                points += values
-    handicap = _text(root, "HA")
-    count = int(handicap[:4]) if handicap.isdecimal() and _SETUP.keys().isdisjoint(root) else 0
-    if 2 <= count <= MAX_SIZE**2:
-        if colors[: count + 1] not in ("B" * count, "B" * count + "W"):
-            raise ValueError("handicap without stones")
-        root["AB"], points, colors = points[:count], points[count:], colors[count:]
-    return root, colors, points
+    def rank(choice: tuple[str, str]) -> tuple[int, float]:
+        standard, text = choice[0], data[: 1 << 18].decode(choice[1], "replace")  # enough to tell
+        foreign = re.sub(r"[\0-\x7f]", "", text)
+        score = len(foreign.encode(standard, "ignore").decode(standard, "ignore"))
+        score += 2 * len(_USUAL.findall(text)) + 2 * len(_ACCENTED.findall(text))
+        score -= 3 * len(_UNUSUAL.findall(text))
+        count = sum(len(_PROPERTY.findall(tree)) for tree in _TREE.findall(text))
+        return count, score / max(1, len(foreign)) + (choice == declared)
+
+    return data.decode(max(choices, key=rank)[1], "replace").encode()
 
 
-def _read_game(tree: Coarse_game_tree | None, is_session: bool) -> Iterator[GameRecord]:
-    """Yield the game, if it can be used; what can't raises ValueError(reason), after it, too."""
+def _read_header(tree: Coarse_game_tree | None) -> tuple[dict[str, list[bytes]], Board, int]:
+    """Return the properties until the first move, the empty board, and the handicap."""
     if tree is None:
         raise ValueError("broken SGF")
-    root, colors, points = _main_line(tree)
+    root = {}
+    for node in sgf_grammar.main_sequence_iter(tree):
+        for name, values in node.items():
+            root.setdefault(name, []).extend(values)
+        if "B" in node or "W" in node:
+            break
     if _text(root, "GM") not in ("1", ""):
         raise ValueError("not Go")
-    size = _parse_size(_text(root, "SZ"))
-    setup, plies = _parse_setup(root, size), [_parse_point(point, size) for point in points]
-    if not plies and setup is None and not is_session:
-        raise ValueError("no moves")
-    if "BB" in colors or "WW" in colors:
-        raise ValueError("colours don't alternate")
-    both_pass = (ply for ply, pair in enumerate(pairwise(plies)) if min(pair) == size * size)
-    end = len(plies) if is_session else next(both_pass, len(plies)) + 2
-    result = _text(root, "RE")
-    record = GameRecord(
-        size,
-        _parse_rules(_text(root, "RU"), _text(root, "KM"), setup is not None),
-        np.array(plies[:end], np.int16),
-        WHITE if (colors or _text(root, "PL").upper()).startswith("W") else BLACK,
-        setup,
-        *((None, None) if _TIME_OR_FORFEIT.search(result.lower()) else parse_result(result)),
-        source=_text(root, "SO"),
-        black_rank=_text(root, "BR"),
-        white_rank=_text(root, "WR"),
-    )
+    size, handicap = _parse_size(_text(root, "SZ")), _text(root, "HA")
+    handicap = int(handicap) if re.fullmatch("[2-9]|[1-9][0-9]{1,2}", handicap) else 0
+    has_stones = handicap > 0 or any(map(bytes.strip, root.get("AB", [])))
+    rules = _parse_rules(_text(root, "RU"), _text(root, "KM"), has_stones, _text(root, "AP")[:3])
+    return root, Board(size, rules), handicap
+
+
+def _play(tree: Coarse_game_tree, board: Board) -> Iterator[tuple[int, str, Board]]:
+    """Yield the positions of the main line as `load_game` does, one by one."""
+    yield 0, "", board
+    for number, node in enumerate(sgf_grammar.main_sequence_iter(tree)):
+        if (edited := _set_up(board, node)) is not board:
+            board = edited
+            yield number, "", board
+        for color, point in [(name, p) for name in node if name in ("B", "W") for p in node[name]]:
+            if board.to_play != parse_color(color):
+                board = board.copy()
+                board.to_play = parse_color(color)
+                yield number, "", board
+            board = board.copy()
+            try:
+                board.play(_parse_point(point, board.size))
+            except IllegalMove:
+                raise ValueError("illegal move") from None
+            yield number, color, board
+
+
+def _set_up(board: Board, node: dict[str, list[bytes]]) -> Board:
+    """Return the board as a node's set-up makes it, with its history forgotten, or as it is."""
+    size, to_play = board.size, board.to_play
+    if node.keys().isdisjoint("BW") and _text(node, "PL")[:1] in tuple("BWbw"):
+        to_play = parse_color(_text(node, "PL")[:1])
+    if to_play == board.to_play and _SETUP.keys().isdisjoint(node):
+        return board
+    if not set(node.get("AB", ())).isdisjoint(filter(bytes.strip, node.get("AW", ()))):
+        raise ValueError("bad set-up")
+    stones = board.stones()
+    for name in [name for name in _SETUP if name in node]:
+        for value in filter(bytes.strip, node[name]):
+            corners = [divmod(_parse_point(corner, size), size) for corner in value.split(b":")]
+            rows, cols = zip(*corners, strict=True)
+            if max(rows) == size:
+                raise ValueError("point off the board")
+            stones[min(rows) : max(rows) + 1, min(cols) : max(cols) + 1] = _SETUP[name]
     try:
-        record.board(len(record.moves))
-    except IllegalMove:
-        raise ValueError("illegal move") from None
+        return GameRecord(size, board.rules, np.zeros(0, np.int16), to_play, stones.ravel()).board()
     except ValueError:
         raise ValueError("bad set-up") from None
-    yield record
-    if end < len(plies):
+
+
+def _read_game(tree: Coarse_game_tree | None) -> Iterator[GameRecord]:
+    """Yield the game, if it can be used; what can't raises ValueError(reason), after it, too."""
+    root, board, handicap = _read_header(tree)
+    positions, boards = _play(tree, board), []
+    for _, color, board in positions:
+        if board.num_moves == 0 and len(boards) > 1:
+            raise ValueError("set-up after the first move")
+        if color or board.num_moves == 0:
+            boards = [*boards, board] if color else [board]
+        if color and board.is_over:
+            break
+    if handicap and _SETUP.keys().isdisjoint(root):  # its stones are the first moves
+        colors = [3 - board.to_play for board in boards[1 : handicap + 2]]
+        if colors not in ([BLACK] * handicap, [BLACK] * handicap + [WHITE]):
+            raise ValueError("handicap without stones")
+        boards = boards[handicap:]
+    setup, moves = boards[0].stones().ravel(), [board.last_move for board in boards[1:]]
+    if not moves and not setup.any():
+        raise ValueError("no moves")
+    if any(board.to_play == later.to_play for board, later in pairwise(boards)):
+        raise ValueError("colours don't alternate")
+    setup, moves, start = setup if setup.any() else None, np.array(moves, np.int16), boards[0]
+    result, about = _text(root, "RE"), {"source": _text(root, "SO")}
+    about |= {"black_rank": _text(root, "BR"), "white_rank": _text(root, "WR")}
+    label = (None, None) if _TIME_OR_FORFEIT.search(result.lower()) else parse_result(result)
+    yield GameRecord(start.size, start.rules, moves, start.to_play, setup, *label, **about)
+    if any(color for _, color, _ in positions):
         raise ValueError("moves after the end")
 
 
 def _text(root: dict[str, list[bytes]], name: str) -> str:
-    return _parse_text(root[name][0]) if name in root else ""
-
-
-@lru_cache(4096)  # few values, many games
-def _parse_text(value: bytes) -> str:
-    value = sgf_grammar.simpletext_value(value).strip()
-    for codec in ("utf-8", "gb2312"):  # the latter takes hardly any text that is Latin-1
-        with suppress(UnicodeDecodeError):
-            return value.decode(codec)
-    return value.decode("latin-1")
+    value = root[name][0] if name in root else b""
+    return sgf_grammar.simpletext_value(value).decode("utf-8", "replace").strip()
 
 
 def _parse_size(text: str) -> int:
@@ -268,61 +335,59 @@ def _parse_size(text: str) -> int:
 
 @lru_cache(4096)
 def _parse_point(value: bytes, size: int) -> int:
-    try:
-        point = sgf_properties.interpret_go_point(b"".join(value.lower().split()), size)
-    except ValueError:
-        raise ValueError("point off the board") from None
-    if point is None:
+    text = b"".join(value.lower().split())
+    if text in (b"", b"tt"):
         return size * size
-    row, col = point  # sgfmill counts rows from below
-    return (size - 1 - row) * size + col
+    if len(text) != 2 or not 0 <= min(text) - ord("a") <= max(text) - ord("a") < size:
+        raise ValueError("point off the board")
+    return (text[1] - ord("a")) * size + text[0] - ord("a")
 
 
-def _parse_setup(root: dict[str, list[bytes]], size: int) -> np.ndarray | None:
-    setup, presenter = np.zeros(size * size, np.int8), sgf_properties.Presenter(size, "UTF-8")
-    for name in [name for name in _SETUP if name in root]:
-        try:
-            points = presenter.interpret(name, [b"".join(v.lower().split()) for v in root[name]])
-        except ValueError:
-            raise ValueError("point off the board") from None
-        moves = [(size - 1 - row) * size + col for row, col in points]
-        if _SETUP[name] and setup[moves].any():
-            raise ValueError("bad set-up")
-        setup[moves] = _SETUP[name]
-    return setup if setup.any() else None
+@lru_cache(4096)
+def _parse_rules(name: str, komi: str, has_stones: bool, program: str) -> Rules:
+    """Read RU, and KM in its many spellings, negative where Black gets it."""
+    scoring = "territory" if name.lower().startswith(("jap", "kor", "日", "韩", "韓")) else "area"
+    text, points = komi.translate(_SIGNS).strip("? ").lower(), 0.5 if has_stones else Rules().komi
+    try:
+        if text:
+            points = _parse_points(_KOMI_WORDS.sub(" ", _NO_KOMI.sub("0", text.lstrip("+-"))))
+        if points >= 100 or (points >= 50 and program.lower() == "fox"):  # hundredths
+            points = points / 50 if 250 <= points < 400 else points / 100  # of stones, of points
+        sign = -1 if text.startswith("-") or any(_KOMI_WORDS.findall(text)) else 1
+        return change(Rules("simple", True, scoring), komi=sign * points)
+    except (TypeError, ValueError):  # no number, or one out of bounds
+        raise ValueError("unusable komi") from None
 
 
-def _parse_rules(name: str, komi: str, has_setup: bool) -> Rules:
-    is_territory = name.lower().startswith(("jap", "kor", "日", "韩", "韓"))
-    points = 0.5 if has_setup else Rules().komi
-    if number := re.match(r"[-+]?\d{1,4}(?:[.,]\d+)?", komi):
-        points = float(number[0].replace(",", "."))
-    if abs(points) >= 100:  # Fox and others write hundredths
-        points /= 100
-    if points * 2 % 1 and abs(points) < 4:  # 3.75 Chinese stones are 7.5 points
-        points *= 2
-    return Rules("simple", True, "territory" if is_territory else "area", round(points * 2) / 2)
+def _parse_points(text: str) -> float | None:
+    """Read points, or stones ("子", or with quarters), which are worth two."""
+    number = _NUMBER.fullmatch(_UNITS.sub(" ", text).strip())
+    if not number or not any(number.groups()):
+        return None
+    whole, numerator, denominator, half = number.groups()
+    points = float((whole or "0").replace(",", ".")) + (0.5 if half else 0)
+    points += int(numerator or 0) / int(denominator or 1)
+    return points * 2 if "子" in text or (points < 4 and points * 2 % 1) else points
 
 
 @lru_cache(4096)
 def parse_result(text: str) -> tuple[float | None, float | None]:
     """Read RE in its many spellings as (result, score), both Black's; None where it doesn't say.
 
-    "B+3.5" is (1.0, 3.5), "W+R" and "White wins on time" are (-1.0, None), "0" is (0.0, 0.0).
+    "B+3.5" is (1.0, 3.5), "W+R" and "Black resigns" are (-1.0, None), "0" is (0.0, 0.0).
     """
-    text = text.strip().lower().translate({ord("＋"): "+", ord("−"): "-"})
+    text = text.translate(_SIGNS).strip().lower()
     if text in ("0", "0.0", "jigo", "持碁"):
         return 0.0, 0.0
-    if text.startswith(("draw", "tie", "和")):
+    if text.startswith(("draw", "tie", "和", "무승부")):
         return 0.0, None
-    winner = _WINNER.fullmatch(text)
-    if not winner:
+    if not (words := _RESULT.fullmatch(text)):
         return None, None
-    sign = 1.0 if winner["black"] else -1.0
-    points = _POINTS.fullmatch(winner["how"].strip())
-    whole, half = points.groups() if points else ("", "")
-    margin = float((whole or "0").replace(",", ".")) + (0.5 if half else 0)
-    return sign, sign * margin if 0 < margin < 1000 else None
+    sign = 1.0 if (words["black"] is None) == (words["loses"] is not None) else -1.0
+    score = _parse_points(words["margin"] or f"{words['before'] or ''}{words['after'] or ''}")
+    if score == 0:
+        return 0.0, 0.0
+    return sign, sign * score if score and score <= MAX_SIZE**2 else None
 
 
 def format_result(result: float | None, score: float | None = None) -> str:
@@ -340,31 +405,34 @@ def format_sgf(
     white: str = "",
     comments: dict[int, str] | None = None,
     result: str = "",
-    event: str = "",
-    win_rates: dict[int, float] | None = None,
 ) -> str:
     """Write one game as SGF FF[4], with the players' names where they are known.
 
-    comments: text for the position after so many moves, 0 for the root; win_rates: Black's there,
-    in percent, of which Sabaki draws a graph (SBKV). `result` such as "B+R" says more than the
-    record does; by default it is `format_result` of the record's.
+    comments: text for the position after so many moves, 0 for the root. `result` such as "B+R"
+    says more than the record does; by default it is `format_result` of the record's.
     """
     rules, is_japanese = record.rules, record.rules.scoring == "territory"
     name = "Japanese" if is_japanese else _RULES.get((rules.ko, rules.suicide), "Chinese")
-    root = {"FF": "4", "GM": "1", "CA": "UTF-8", "AP": "minigo", "SZ": str(record.size)}
-    root |= {"KM": f"{rules.komi:g}", "RU": name, "SO": record.source, "EV": event}
+    root = {"FF": "4", "GM": "1", "AP": "minigo", "SZ": str(record.size)}
+    root |= {"KM": f"{rules.komi:g}", "RU": name, "SO": record.source}
     root |= {"RE": result or format_result(record.result, record.score)}
     root |= {"PB": black, "PW": white, "BR": record.black_rank, "WR": record.white_rank}
     nodes = [{name: [text] for name, text in root.items() if text} | _format_setup(record)]
     for ply, move in enumerate(record.moves.tolist()):
         color = record.to_play if ply % 2 == 0 else 3 - record.to_play
         nodes.append({format_color(color): [format_point(move, record.size)]})
-    for ply, comment in (comments or {}).items():
-        nodes[ply]["C"] = [comment]
-    for ply, win_rate in (win_rates or {}).items():
-        nodes[ply]["SBKV"] = [f"{win_rate:.2f}"]
     tree, escape = Coarse_game_tree(), sgf_grammar.escape_text
     tree.sequence = [{k: [escape(v.encode()) for v in node[k]] for k in node} for node in nodes]
+    return format_game(tree, {ply: {"C": text} for ply, text in (comments or {}).items()})
+
+
+def format_game(tree: Coarse_game_tree, added: dict[int, dict[str, str]]) -> str:
+    """Write a game as read, and what is `added` to main line's nodes by number, comments last."""
+    nodes = list(sgf_grammar.main_sequence_iter(tree))
+    nodes[0]["CA"] = [b"UTF-8"]
+    for number, name, text in [(i, name, added[i][name]) for i in added for name in added[i]]:
+        texts = [*filter(None, nodes[number].get(name, ()) if name == "C" else ())]
+        nodes[number][name] = [b"\n\n".join([*texts, sgf_grammar.escape_text(text.encode())])]
     return sgf_grammar.serialise_game_tree(tree).decode()
 
 
@@ -373,9 +441,7 @@ def _format_setup(record: GameRecord) -> dict[str, list[str]]:
     if setup is None:
         return {"PL": ["W"]} if is_white else {}
     moves = {name: np.flatnonzero(setup == _SETUP[name]).tolist() for name in ("AB", "AW")}
-    node = {
-        name: [format_point(m, record.size) for m in moves[name]] for name in moves if moves[name]
-    }
+    node = {k: [format_point(move, record.size) for move in moves[k]] for k in moves if moves[k]}
     if is_white and not moves["AW"] and len(moves["AB"]) >= 2:  # where SGF's HA begins
         node["HA"] = [str(len(moves["AB"]))]
     return node | {"PL": [format_color(record.to_play)]}

@@ -5,7 +5,7 @@ Leaves out variations. Every position of the game is a tree of one search: they 
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +16,8 @@ from ..config import SearchConfig
 from ..coords import format_color, format_vertex, parse_color, sign_of
 from ..evaluator import legal_policy, load_evaluator
 from ..play.shipped import choose_network
-from ..record import GameRecord
 from ..search import Search, SearchResult
-from ..sgf import format_sgf, load_games, read_names
+from ..sgf import format_game, load_game
 
 TREES_AT_ONCE = 64
 HARDLY = 0.05  # the human network's prior below which people would hardly play a move
@@ -83,27 +82,30 @@ def analyze(
     docs/usage.md has the keys. sgf: a file for the game with all that in comments, and win rates;
     options: device, threads. Raises ValueError for a file without a game or without that move.
     """
-    record = None if Path(path).is_dir() else next(load_games([path], strict=True), None)
-    if record is None:
-        raise ValueError(f"{path} is not a file with a game")
-    first, last = (1, len(record.moves)) if move is None else (move, move)
-    if first < 1 or last > len(record.moves):
-        raise ValueError(f"move {move} is not among the {len(record.moves)} moves of {path}")
-    checkpoint = checkpoint or choose_network(record.size, human=False)
-    human = human or choose_network(record.size, human=True)
-    boards = [record.board(ply) for ply in range(first - 1, last + 1)]
-    pairs = pairwise(look_at(boards, checkpoint, human, simulations, **options))
-    moves = list(map(_describe, range(first, last + 1), record.moves[first - 1 :].tolist(), pairs))
+    tree, positions = load_game(path)
+    ends = [i for i, (_, color, _) in enumerate(positions) if color]  # of moves
+    first, last = (1, len(ends)) if move is None else (move, move)
+    if not 1 <= first <= last <= len(ends):
+        raise ValueError(f"move {first} is not among the {len(ends)} moves of {path}")
+    if sgf and Path(sgf).exists() and Path(sgf).samefile(path):
+        raise ValueError(f"{sgf} is the game itself, which isn't written over")
+    size, shown = positions[0][2].size, positions[ends[first - 1] - 1 : ends[last - 1] + 1]
+    checkpoint = checkpoint or choose_network(size, human=False)
+    human = human or choose_network(size, human=True)
+    looks = look_at([board for *_, board in shown], checkpoint, human, simulations, **options)
+    pairs = compress(pairwise(looks), [color for _, color, _ in shown[1:]])
+    moves = list(map(_describe, range(first, last + 1), pairs))
     report = {"game": str(path), "checkpoint": checkpoint, "human": human}
     report |= {"simulations": simulations, "moves": moves} | _judge(moves)
     if sgf:
-        Path(sgf).write_text(_format_sgf(record, path, report), encoding="utf-8")
+        nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
+        Path(sgf).write_text(format_game(tree, _annotate(report, nodes)), encoding="utf-8")
     return report
 
 
-def _describe(number: int, move: int, looks: tuple[Look, Look]) -> dict:
+def _describe(number: int, looks: tuple[Look, Look]) -> dict:
     """Return what is thought of the `number`th move, values as who played it sees them."""
-    board, result, policies, _ = looks[0]
+    (board, result, policies, _), move = looks[0], looks[1].board.last_move
     human, prior = policies["human_prior"], policies["prior"]
     return {
         "number": number,
@@ -144,13 +146,14 @@ def format_table(report: dict, only_judged: bool = False) -> str:
     return "\n".join(lines if only_judged else [*lines, *rows.values()])
 
 
-def _format_sgf(record: GameRecord, path: str | Path, report: dict) -> str:
-    comments, win_rates = {}, {}
+def _annotate(report: dict, nodes: list[tuple[int, int]]) -> dict[int, dict[str, str]]:
+    """Return what to add to nodes, those before and of each move: comments, Black's win rates."""
+    added = {}
     for m in report["moves"]:
         number, half = m["number"], 50 * sign_of(parse_color(m["color"]))
         verdicts = [f"\nA {verdict[:-1]}." for verdict in VERDICTS if number in report[verdict]]
-        comments[number] = COMMENT.format(**m) + "".join(verdicts)
-        win_rates[number - 1] = 50 + half * m["value_before"]
-        win_rates[number] = 50 + half * m["value_after"]
-    black, white, result, event = read_names(path)
-    return format_sgf(record, black, white, comments, result, event, win_rates)
+        before, after = nodes[number - 1]
+        added.setdefault(before, {})["SBKV"] = f"{50 + half * m['value_before']:.2f}"
+        added[after] = {"C": COMMENT.format(**m) + "".join(verdicts)}
+        added[after]["SBKV"] = f"{50 + half * m['value_after']:.2f}"
+    return added

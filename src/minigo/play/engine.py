@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,16 +118,18 @@ class Engine:
 
     def load(self, path: str, num_moves: int | None = None) -> None:
         """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
-        from ..sgf import Skipped, load_games
+        from ..sgf import load_game
 
-        record = next(load_games([path], is_session=True), None) if Path(path).is_file() else None
-        if not isinstance(record, GameRecord):
-            reason = record.reason if isinstance(record, Skipped) else "no file with a game"
-            raise ValueError(f"cannot load file {path!r}: {reason}")
-        rules = self.board.rules
-        self.start(record.size)
-        self.boards = [record.board(ply) for ply in range(1 + len(record.moves[:num_moves]))]
-        self.change_rules(rules, komi=record.rules.komi)
+        boards, num_played, rules = [], 0, self.board.rules
+        for _, color, board in load_game(path)[1]:
+            if color and num_played == num_moves:
+                break
+            num_played += bool(color)
+            if color or board.num_moves == 0:
+                boards = [*boards, board] if color else [board]  # set-up begins anew
+        self.start(board.size)
+        self.boards = boards
+        self.change_rules(rules, komi=board.rules.komi)
 
     def record(self) -> GameRecord:
         """Return the game so far; a pass stands between two moves of one colour."""

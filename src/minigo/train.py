@@ -136,15 +136,8 @@ def losses(outputs: tuple[torch.Tensor, ...], batch: Batch) -> tuple[torch.Tenso
     """
     policy, value, score, ownership, reply = (output.float() for output in outputs)
     is_owned = batch.ownership[:, 0] != UNKNOWN
-    known = torch.stack(
-        (
-            torch.ones_like(is_owned),
-            batch.reply >= 0,
-            ~batch.value.isnan(),
-            ~batch.score.isnan(),
-            is_owned,
-        )
-    ).float()
+    known = (batch.reply >= 0, ~batch.value.isnan(), ~batch.score.isnan(), is_owned)
+    known = torch.stack((torch.ones_like(is_owned), *known)).float()
     # (1 + tanh x) / 2 = sigmoid(2 x)
     winner = (1 + batch.value.nan_to_num()) / 2
     won = F.binary_cross_entropy_with_logits(2 * value, winner, reduction="none")

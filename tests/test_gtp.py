@@ -468,6 +468,7 @@ def test_a_command_that_needs_a_missing_network_is_refused(session):
         ("# a comment", ("", "", [])),
         ("play b C3 # why not\r", ("", "play", ["b", "C3"])),
         (b"12 name", ("12", "name", [])),
+        (b"\xef\xbb\xbf1 name", ("1", "name", [])),
         ("12", ("12", "", [])),
         ("\x01na\x02me\t\x7f", ("", "name", [])),
         (b"\xff\xfe", ("", "\ufffd\ufffd", [])),
@@ -650,6 +651,26 @@ def test_it_never_passes_on_a_board_that_is_not_finished(network, rules, level, 
         tell(session, line)
     move = session.respond("kata-genmove_analyze b 50").split("play ")[-1]  # Black wins it
     assert re.fullmatch("[A-E][1-5]\n\n", move)
+
+
+def test_it_never_passes_while_a_region_is_disputed():
+    session = Session(PlayConfig("9x9", visits=64))
+    session.engine.boards = [from_diagram(DISPUTED)]
+    tell(session, "play b pass")
+    assert re.fullmatch("= [A-J][1-9]\n\n", session.respond("genmove w"))
+
+
+DISPUTED = """
+    . . O X . . . . .
+    . O X . X O X . .
+    . X . X . O X . .
+    . . X X X O . . .
+    X X X O O X X . .
+    X O O O O X . X .
+    O . . O O O X . .
+    O . O O . X O X .
+    . O . . . O . . .
+"""  # more than a third of the points, and Black has passed: the search is for passing, too
 
 
 def test_a_pass_wins_on_a_finished_board_where_every_stone_counts(player):

@@ -7,7 +7,7 @@ Bottom up: `add_node`, then one simulation (`select_leaf`, `start_leaf`, `expand
 
 from libc.math cimport M_PI, INFINITY, NAN, atan, isfinite, log, sqrt
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -96,7 +96,7 @@ cdef int select_edge(const Tree* tree, int index, int depth, const int* until) n
     cdef const Edge* edge
     for i in range(node.first_edge, node.first_edge + node.num_edges):
         edge = &arena.edges[i]
-        if depth < until[edge.move]:
+        if until != NULL and depth < until[edge.move]:
             continue
         prior = edge.prior
         if node.pass_loses and i == node.first_edge + node.num_edges - 1:
@@ -186,14 +186,14 @@ cdef int choose_edge(const Tree* tree, int index, const Position* position) noex
     cdef const Node* node = &tree.arena.nodes[index]
     cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
     cdef int depth = position.num_moves - tree.position.num_moves
-    cdef const int* until = tree.avoided_until[position.to_play]
+    cdef const int* until = tree.avoided_until[position.to_play] if tree.has_avoided else NULL
     if index == 0 and tree.root == GUMBEL:
         if node.visits <= tree.num_scheduled:
             edge = select_gumbel(tree, tree.schedule[node.visits - 1])
             if edge >= 0:
                 return edge
     elif position.num_passes and tree.arena.edges[edge].child == NO_NODE:
-        if depth >= until[tree.arena.edges[edge].move]:
+        if until == NULL or depth >= until[tree.arena.edges[edge].move]:
             return edge
     return select_edge(tree, index, depth, until)
 
@@ -367,7 +367,7 @@ cdef class Forest:
         copy_history(&tree.history, &board.history)
         tree.num_root_keys = tree.history.count
         tree.root = PLAIN   # the random numbers were for another root
-        memset(tree.avoided_until, 0, sizeof(tree.avoided_until))
+        tree.has_avoided = False
         copy_subtree(&self.spare, &tree.arena, node)
         tree.arena, self.spare = self.spare, tree.arena
         return 0
@@ -528,6 +528,7 @@ cdef class Forest:
         """Keep moves out until the next root: (3, A) int32, by colour, the depth they wait for."""
         cdef Tree* t = self.tree_at(tree)
         (<int[:3, :MAX_MOVES + 1]>&t.avoided_until[0][0])[:, :self.num_moves] = until
+        t.has_avoided = True
 
     def gumbel(self, int tree, const float[::1] gumbels, const int[::1] schedule):
         """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.

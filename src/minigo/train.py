@@ -143,8 +143,7 @@ def losses(outputs: tuple[torch.Tensor, ...], batch: Batch) -> tuple[torch.Tenso
     won = F.binary_cross_entropy_with_logits(2 * value, winner, reduction="none")
     owner = (1 + batch.ownership * is_owned[:, None]) / 2
     owned = F.binary_cross_entropy_with_logits(2 * ownership.flatten(1), owner, reduction="none")
-    total = batch.score.nan_to_num()
-    points = F.huber_loss(score, total, reduction="none", delta=HUBER_POINTS) / HUBER_POINTS
+    points = F.huber_loss(score, batch.score.nan_to_num(), reduction="none", delta=HUBER_POINTS)
     moved = F.cross_entropy(policy, batch.policy, reduction="none")
     replied = F.cross_entropy(reply, batch.reply.clamp(min=0), reduction="none")
-    return torch.stack((moved, replied, won, points, owned.mean(1))) * known, known
+    return torch.stack((moved, replied, won, points / HUBER_POINTS, owned.mean(1))) * known, known

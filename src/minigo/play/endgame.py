@@ -37,6 +37,11 @@ def is_settled(board: Board, owner: np.ndarray, dead: list[int]) -> bool:
     return bool((area * owner > SETTLED_OWNERSHIP).all())
 
 
+def is_closed(board: Board) -> bool:
+    """Is no region disputed any more, but what may be dame or the liberties of a seki?"""
+    return all(len(region) <= EYES_POINTS for region in _regions(board.area() == EMPTY))
+
+
 def find_seki(board: Board, dead: list[int]) -> set[int]:
     """Return the points of seki, stones and eyes, once the dead stones are off the board."""
     board = take_off(board, dead)

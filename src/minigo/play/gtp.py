@@ -103,7 +103,7 @@ class Session:
 def parse_line(line: str | bytes) -> tuple[str, str, list[str]]:
     """Split a line into id, command and arguments; both "" if there is nothing to answer."""
     if isinstance(line, bytes):
-        line = line.decode("utf-8", "replace")
+        line = line.decode("utf-8-sig", "replace")
     words = re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", "", line.partition("#")[0]).split()
     number = words.pop(0) if words and re.fullmatch(r"[0-9]+", words[0]) else ""
     return number, words[0] if words else "", words[1:]
@@ -478,10 +478,7 @@ ENGINE_COMMANDS: Commands = {
     "fixed_handicap": (_handicap, "STONES: so many on the star points"),
     "place_free_handicap": (partial(_handicap, is_free=True), "STONES: so many, or fewer"),
     "set_free_handicap": (_set_handicap, "VERTEX...: put handicap stones"),
-    "time_settings": (
-        lambda engine, *told: engine.start_clock(*told),
-        "MAIN PERIOD STONES: seconds, then stones per period",
-    ),
+    "time_settings": (lambda engine, *told: engine.start_clock(*told), "MAIN PERIOD STONES: clock"),
     "kgs-time_settings": (
         _start_kgs_clock,
         "none | absolute MAIN | byoyomi MAIN PERIOD PERIODS | canadian MAIN PERIOD STONES: by name",

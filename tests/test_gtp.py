@@ -995,6 +995,7 @@ def test_moves_are_avoided_until_a_depth(player, depth, first):
 @pytest.mark.parametrize(
     "keys",
     ["x 50", "red", "b 50 avoid", "b 50 avoid b", "b 50 avoid b C3", "b 50 avoid x C3 1"]
+    + ["b 50 minmoves null", "b 50 interval []", "b 50 interval " + "[" * 5000]
     + ["b 50 avoid b C9 1", "b 50 avoid b C3 0", "b 50 avoid b C3 x", "b 50 allow b C3 9999999999"]
     + ["b allow b C3 1 allow b D3 1", "b allow b C3 1 avoid b D3 1", "b avoid b C3 1 allow b D3 1"]
     + [
@@ -1032,7 +1033,7 @@ def test_what_an_analysis_shows(player):
     for pv, visits in re.findall(r"pv (.+?) pvVisits((?: \d+)+)", answer):
         assert len(pv.split()) == len(visits.split())
     assert analyze(player, "maxmoves 1 minmoves 5") == analyze(player, "")[:1]
-    assert len(analyze(player, "minmoves 26")) == 26
+    assert len(analyze(player, "minmoves 26.0")) == 26
 
 
 def test_analysis_with_a_move(player):

@@ -673,6 +673,25 @@ def test_the_best_move_is_the_better_one_of_those_searched_enough():
     assert trusted.argmax() == 3
 
 
+def test_avoided_moves_stay_out_until_their_depth_and_the_next_root():
+    forest, until = Forest([Board(5)], SearchConfig()), np.zeros((3, 26), np.int32)
+    until[BLACK, :20], until[WHITE] = 1, 2  # White has nothing left but a pass at depth 1
+    forest.avoid(0, until)
+    simulate(forest, 300, guess)
+    check_forest(forest)
+    visits = forest.moves(0)["visits"]
+    assert not visits[:20].any() and visits[20:].any() and forest.best_move(0) >= 20
+    forest.advance(0, int(visits[:25].argmax()))
+    kept = forest.moves(0)["visits"]
+    assert kept[25] == kept.sum() > 0
+    simulate(forest, 300, guess)
+    assert (forest.moves(0)["visits"] > 0).sum() > 5
+    with pytest.raises(ValueError):
+        forest.avoid(0, until[:2].copy())
+    with pytest.raises(ValueError):
+        forest.avoid(0, until[:, :25].copy())
+
+
 def test_a_principal_variation_can_be_played():
     board = Board(5)
     forest = searched(board, 800, guess)

@@ -115,12 +115,13 @@ class Engine:
 
     def change_rules(self, rules: Rules | None = None, **values) -> None:
         """Go on under other rules, or under these with other values. Raises ValueError."""
-        self.rules = change(rules or self.rules, **values)
-        stones, komi = self.boards[0].stones(), self.rules.komi
+        rules = change(rules or self.rules, **values)
+        stones, komi = self.boards[0].stones(), rules.komi
         if (number := int((stones > 0).sum())) > 1 and stones.max() == BLACK:  # a handicap
-            komi += {"0": 0, "N-1": number - 1, "N": number}[self.rules.handicap_bonus]
+            komi += {"0": 0, "N-1": number - 1, "N": number}[rules.handicap_bonus]
+        self.rules, rules = rules, change(rules, komi=komi)
         for board in self.boards:
-            board.rules = change(self.rules, komi=komi)
+            board.rules = rules
         self._root = None
 
     def load(self, path: str, num_moves: int | None = None) -> None:

@@ -299,10 +299,9 @@ def _printsgf(engine: Engine, *words: str) -> str | None:
 
 def _describe_rules(rules: Rules) -> dict[str, str | bool]:
     """Return rules as KataGo has them, without komi; minigo plays no other tax, and no button."""
-    tax = "SEKI" if rules.scoring == "territory" else "NONE"
-    told = {"ko": rules.ko.upper(), "scoring": rules.scoring.upper(), "tax": tax}
-    told |= {"suicide": rules.suicide, "hasButton": False, "friendlyPassOk": rules.friendly_pass}
-    return told | {"whiteHandicapBonus": rules.handicap_bonus}
+    told = {"ko": rules.ko.upper(), "scoring": rules.scoring.upper(), "suicide": rules.suicide}
+    told |= {"friendlyPassOk": rules.friendly_pass, "whiteHandicapBonus": rules.handicap_bonus}
+    return told | {"tax": "SEKI" if rules.scoring == "territory" else "NONE", "hasButton": False}
 
 
 def _set_rules(engine: Engine, *words: str) -> None:
@@ -400,7 +399,7 @@ def _parse_analysis(engine: Engine, arguments: tuple[str, ...]) -> tuple:
             if key == "allow":
                 avoided[side], depth = depth, 0
             avoided[side, [parse_vertex(v, size) for v in vertices.split(",") if v]] = depth
-    except (LookupError, ValueError, TypeError, OverflowError):
+    except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"syntax error: {' '.join(arguments)[:60]!r}") from None
     legal = [engine.board.is_legal(move, color) for move in range(size * size + 1)]
     if avoided[color, : len(legal)][legal].all():
@@ -415,7 +414,7 @@ def _format_infos(search: Search, is_lz: bool, shown: dict, avoided: list[int]) 
     visits, priors = result.moves["visits"].tolist(), result.moves["prior"].tolist()
     moves = [move for move, prior in enumerate(priors) if prior > 0 and not avoided[move]]
     moves.sort(key=lambda move: (move != result.move, -visits[move], -priors[move]))
-    number = min(shown["maxmoves"], max(shown["minmoves"], sum(map(bool, visits))))
+    number = int(min(shown["maxmoves"], max(shown["minmoves"], sum(map(bool, visits)))))
     for rank, move in enumerate(moves[:number]):
         win, lead = _format_value(result.moves[move] if visits[move] else result.root)
         numbers = f"winrate {win} prior {priors[move]:.6f} scoreMean {lead} scoreLead {lead}"
@@ -484,7 +483,7 @@ ENGINE_COMMANDS: Commands = {
         "none | absolute MAIN | byoyomi MAIN PERIOD PERIODS | canadian MAIN PERIOD STONES: by name",
     ),
     "time_left": (lambda engine, *left: engine.clock.tell(*left), "COLOR SECONDS STONES: are left"),
-    "final_score": (_final_score, "the count; dead stones come off, but for Tromp-Taylor rules"),
+    "final_score": (_final_score, "the count; dead stones come off, but for Tromp-Taylor's"),
     "final_status_list": (_final_status_list, "alive | seki | dead: the chains that are"),
     "loadsgf": (_loadsgf, "FILE [NUMBER]: load a game as it was before a move, or all of it"),
     "printsgf": (_printsgf, "[FILE]: write the game as SGF, or as the answer"),
@@ -496,10 +495,10 @@ ENGINE_COMMANDS: Commands = {
     "kata-get-param": (_parameter, "NAME: one of them"),
     "kata-set-param": (partial(_set, names=PARAMETERS), "NAME VALUE: from the next move on"),
     "kata-get-models": (lambda engine: json.dumps([{"name": engine.config.checkpoint}]), "as JSON"),
-    "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS]: win rates to 10000"),
-    "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [ownership true]: to 1, until a line comes"),
-    "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "[COLOR] [HUNDREDTHS]: and a move"),
-    "kata-genmove_analyze": (_think_aloud, "[COLOR] [HUNDREDTHS] [ownership true]: and a move"),
+    "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 10000"),
+    "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 1, until a line comes"),
+    "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "AS ABOVE: and a move"),
+    "kata-genmove_analyze": (_think_aloud, "AS ABOVE: and a move"),
     "minigo-set": (_set, "visits | time | threads NUMBER: from the next move on; none: no limit"),
 }
 COMMANDS = SESSION_COMMANDS | ENGINE_COMMANDS

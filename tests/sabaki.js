@@ -116,12 +116,12 @@ async function setUpPosition({controller, tracker}) {
     {name: 'play', args: ['W', 'PASS']},
     {name: 'play', args: ['B', 'A1']}
   ]
-  await tracker.sync({komi: 0, boardsize: [9, 9], history: stones})
+  await tracker.sync({komi: 3.75, boardsize: [9, 9], history: stones})
   assert.deepStrictEqual((await ask(controller, 'list_stones', 'B')).split(' ').sort(), [
     'A1', 'D4', 'E5', 'F6'
   ])
   assert.deepStrictEqual((await ask(controller, 'list_stones', 'W')).split(' ').sort(), ['D5', 'E6'])
-  assert.strictEqual(await ask(controller, 'get_komi'), '0')
+  assert.strictEqual(await ask(controller, 'get_komi'), '3.75')
   await assert.rejects(
     tracker.sync({history: [...stones, {name: 'play', args: ['W', 'A1']}]}),
     /cannot be replayed/

@@ -1,7 +1,10 @@
 """The command line: wrong input is one clear line and status 2, and --json ends with one object."""
 
 import json
+import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,7 +92,7 @@ WRONG = [  # what is typed, and what the one line has to name
     ("match {network} {network} --games 2 --visits -4", "-4"),
     ("match {network} {network} --games 2 --time 0", "'0'"),
     ("match {network} {network} --games 2 --time 1 --visits 4", "--time"),
-    ("match {network} {network} --games 2 --komi 6.3", "'6.3'"),
+    ("match {network} {network} --games 2 --komi much", "'much'"),
     ("match {network} {network} --games 2 --sgf {game_sgf}", "{game_sgf}"),
     ("rate {network}@0", "1 players"),
     ("rate {network}@0 {missing}@0 --out {folder}/ladder", "{missing}"),
@@ -210,6 +213,60 @@ def test_help_is_printed_without_torch(words):
     assert done.returncode == 0 and done.stderr == "" and "minigo" in done.stdout
     if words == ["gtp", "--help"]:
         assert all(re.search(rf"(?m)^  {name} +\S", done.stdout) for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words, status, output, errors",
+    [
+        ("info {network} >&-", 0, "", ""),
+        ("info {network} 2>&-", 0, "file .*", ""),
+        ("info {missing} <&- >&-", 2, "", "minigo: {missing}: .*"),
+        ("info {missing} 2>&-", 2, "", ""),
+        ("gtp <&-", 0, "", ""),
+        ("gtp 2>&- <<< name", 0, "= minigo\n\n", ""),
+        ("train {folder}/tiny.toml --root {folder} --no-match 2>&-", 0, ".*cycle-0002.pt\n", ""),
+    ],
+)
+def test_a_stream_may_be_closed(words, status, output, errors, files, networks):
+    tiny = "size=5\nnetwork='b1c8'\ncycles=2\ngames_per_cycle=2\nselfplay={{workers=1}}"
+    Path(files["folder"], "tiny.toml").write_text(tiny.format())
+    command = f"{sys.executable} -m minigo {words}".format(**files, **networks)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert re.fullmatch(output, done.stdout, re.DOTALL)
+    assert re.fullmatch(errors.format(**files), done.stderr, re.DOTALL)
+
+
+def test_a_terminal_that_goes_away_ends_nothing():
+    code = (
+        "import sys; from minigo.machine import secure_streams; secure_streams(); print('there');"
+        "sys.stdin.readline(); print('out', flush=True); print('err', file=sys.stderr)"
+    )
+    outer, inner = pty.openpty()
+    streams = {"stdin": subprocess.PIPE, "stdout": inner, "stderr": inner}
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731 - as nohup does
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, start_new_session=True, preexec_fn=ignore, **streams) as program:
+        os.close(inner)
+        assert os.read(outer, 99).startswith(b"there")
+        os.close(outer)
+        program.communicate(b"go on\n", timeout=60)
+    assert program.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words, link",
+    [
+        ("train {good_toml} --root {root}", "checkpoints/good/latest.pt"),
+        ("imitate {game_sgf} --out {root}/a.pt --size 5", "a.pt.state"),
+    ],
+)
+def test_a_link_to_a_state_that_is_away_is_an_error_and_stays(words, link, files, tmp_path, capsys):
+    path, away = tmp_path / link, tmp_path / "away.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(away)
+    assert main(words.format(root=tmp_path, **files).split()) == 2
+    assert str(path) in capsys.readouterr().err and path.readlink() == away and not away.exists()
 
 
 def test_a_closed_pipe_is_no_error():

@@ -89,16 +89,10 @@ def test_the_first_questions(check, session):
         > komi 6.5
         > get_komi
         = 6.5
-        > komi 6.3
-        ? komi = 6.3: Expected `float` that's a multiple of 0.5
         > komi much
         ? no komi in 'much'
-        > boardsize 26
-        ? board size 26 is not between 2 and 19
-        > boardsize 1
-        ? board size 1 is not between 2 and 19
-        > boardsize
-        ? no size in ''
+        > komi inf
+        ? komi = inf: Expected `float` <= 1000.0
         > quit
         """)
     assert session.respond("list_commands").split() == ["=", *COMMANDS]
@@ -169,9 +163,16 @@ def test_handicap(check):
         > boardsize 8
         > fixed_handicap 5
         ? invalid number of stones 5
+        > place_free_handicap 64
+        ? invalid number of stones 64
+        > place_free_handicap 1
+        ? invalid number of stones 1
         > place_free_handicap 5
         = C3 F6 C6 F3
-        > clear_board
+        > boardsize 5
+        > place_free_handicap 2
+        ? invalid number of stones 2
+        > boardsize 8
         > set_free_handicap A1
         ? bad vertex list 'A1'
         > set_free_handicap A1 A1
@@ -187,16 +188,116 @@ def test_handicap(check):
 
 
 def test_rules(session):
-    rules = json.loads(session.respond("kata-get-rules")[2:])
-    assert (rules["ko"], rules["score"], rules["suicide"]) == ("POSITIONAL", "AREA", True)
     tell(session, "komi 6.5", "kata-set-rules chinese")
-    assert session.engine.board.rules == Rules("simple", False, "area", 6.5)
+    assert session.engine.board.rules == Rules("simple", False, "area", 6.5, True, "N")
     tell(session, "kata-set-rules japanese")
     assert session.engine.board.rules == Rules("simple", False, "territory", 6.5)
     tell(session, 'kata-set-rules {"ko": "SITUATIONAL", "score":"AREA"}')
     assert session.engine.board.rules == Rules("situational", False, "area", 6.5)
     for text in ("", "ing", "{", "[]", '{"ko": 7}', '{"ko": "SOME"}', "[" * 5000):
         assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
+
+
+def describe(ko: str, suicide: bool, bonus: str = "0", scoring="AREA", friendly=True) -> dict:
+    """Return rules in the form of https://lightvector.github.io/KataGo/rules.html."""
+    tax = "NONE" if scoring == "AREA" else "SEKI"
+    form = {"ko": ko, "scoring": scoring, "tax": tax, "suicide": suicide, "hasButton": False}
+    return form | {"whiteHandicapBonus": bonus, "friendlyPassOk": friendly}
+
+
+JAPANESE = describe("SIMPLE", False, "0", "TERRITORY", False)
+KATAGO = {
+    "tromp-taylor": describe("POSITIONAL", True, friendly=False),
+    "chinese": describe("SIMPLE", False, "N"),
+    **dict.fromkeys(("chinese-ogs", "chinese-kgs"), describe("POSITIONAL", False, "N")),
+    **dict.fromkeys(("japanese", "korean"), JAPANESE),
+    **dict.fromkeys(("aga", "bga", "french"), describe("SITUATIONAL", False, "N-1")),
+    "new-zealand": describe("SITUATIONAL", True),
+}
+
+
+@pytest.mark.parametrize("name", KATAGO)
+def test_katagos_rules_by_name_and_by_json(session, name):
+    for spelled in (name, name.upper(), name.replace("-", "_"), name.replace("-", " ")):
+        tell(session, "kata-set-rules aga", f"kata-set-rules {spelled}")
+        assert json.loads(session.respond("kata-get-rules")[2:]) == KATAGO[name]
+    old = KATAGO[name] | {"score": KATAGO[name]["scoring"]}
+    del old["scoring"]
+    for form in (KATAGO[name], old):
+        tell(session, "kata-set-rules japanese", f"kata-set-rules {json.dumps(form)}")
+        assert json.loads(session.respond("kata-get-rules")[2:]) == KATAGO[name]
+    for rule, value in KATAGO[name].items():
+        tell(session, f"kata-set-rule {rule} {json.dumps(value).strip(chr(34))}")
+    assert json.loads(session.respond("kata-get-rules")[2:]) == KATAGO[name]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["kata-set-rules " + name for name in ("stone-scoring", "aga-button", "ancient-territory")]
+    + ["kata-set-rule " + words for words in ("tax ALL", "hasButton true", "ko SPIGHT", "ko", "")]
+    + ["kata-set-rule " + words for words in ("komi 5", "suicide maybe", "friendlyPassOk 2")]
+    + ['kata-set-rules {"scoring": "TERRITORY", "tax": "NONE"}', 'kata-set-rules {"tax": "SEKI"}'],
+)
+def test_rules_that_minigo_cannot_play_are_refused_in_a_line(session, line):
+    before = session.respond("kata-get-rules")
+    assert re.fullmatch(r"\? unknown rules [^\n]+\n\n", session.respond(line))
+    assert session.respond("kata-get-rules") == before
+
+
+def test_white_gets_the_bonus_for_handicap_stones_in_the_count_alone(check):
+    check("""
+        > fixed_handicap 4
+        = C3 G7 C7 G3
+        > komi 0.5
+        > final_score
+        = B+80.5
+        > kata-set-rule whiteHandicapBonus N
+        > final_score
+        = B+76.5
+        > kata-set-rule whiteHandicapBonus N-1
+        > final_score
+        = B+77.5
+        > get_komi
+        = 0.5
+        > clear_board
+        > final_score
+        = W+0.5
+        """)
+
+
+@pytest.mark.parametrize("komi", ("3.75", "0.25", "7.25", "-5.5", "6.3"))
+def test_komi_is_any_number(session, komi):
+    tell(session, "boardsize 5", f"komi {komi}", "play b C3")
+    assert session.respond("get_komi") == f"= {komi}\n\n"
+    assert session.respond("final_score") == f"= B+{25 - float(komi):g}\n\n"
+    assert f"KM[{komi}]" in session.respond("printsgf")
+
+
+@pytest.mark.parametrize("size", ("9 13", "26", "1", "0", "-9", "", "nine", "9.5", "9:9", "9" * 50))
+def test_a_size_that_is_none_leaves_the_board_as_it_was(session, size):
+    tell(session, "boardsize 7 7", "play b C3")
+    assert session.respond(f"boardsize {size}") == "? unacceptable size\n\n"
+    assert session.engine.board.size == 7 and session.respond("list_stones b") == "= C3\n\n"
+
+
+def test_katagos_parameters(check):
+    check("""
+        > kata-list-params
+        = maxVisits maxTime numSearchThreads
+        > kata-get-param maxTime
+        = none
+        > kata-set-param maxVisits 50
+        > kata-get-param maxVisits
+        = 50
+        > kata-set-param maxVisits -1
+        ? visits = -1: Expected `int` >= 0
+        > kata-set-param playoutDoublingAdvantage 1
+        ? unknown setting 'playoutDoublingAdvantage'; there are maxVisits, maxTime, numSearchThreads
+        > kata-get-param playoutDoublingAdvantage
+        ? unknown parameter 'playoutDoublingAdvantage'
+        > kata-get-models
+        = [{"name": "no-such-network"}]
+        """)
 
 
 def test_rules_as_json_are_taken_whole_or_not_at_all(session):
@@ -214,11 +315,11 @@ def test_rules_by_kgs_names(check, session):
         > kgs-rules new_zealand
         > kgs-rules Japanese
         > kgs-rules ing
-        ? unknown rules 'ing'; there are tromp-taylor, chinese, aga, new-zealand, japanese
-        > kgs-rules {}
-        ? unknown rules '{}'; there are tromp-taylor, chinese, aga, new-zealand, japanese
+        ? unknown rules 'ing'; there are tromp-taylor, chinese, chinese-ogs, aga, new-zealand, \
+japanese, chinese-kgs, korean, bga, french
         > komi 0.5
         """)
+    assert session.respond("kgs-rules {}").startswith("? unknown rules '{}'; there are ")
     assert session.engine.board.rules == Rules("simple", False, "territory", 0.5)
 
 
@@ -367,6 +468,7 @@ def test_a_command_that_needs_a_missing_network_is_refused(session):
         ("# a comment", ("", "", [])),
         ("play b C3 # why not\r", ("", "play", ["b", "C3"])),
         (b"12 name", ("12", "name", [])),
+        (b"\xef\xbb\xbf1 name", ("1", "name", [])),
         ("12", ("12", "", [])),
         ("\x01na\x02me\t\x7f", ("", "name", [])),
         (b"\xff\xfe", ("", "\ufffd\ufffd", [])),
@@ -448,6 +550,11 @@ def test_a_clients_clock(session):
     engine = session.engine
     tell(session, "time_settings 0 5 0")
     assert engine.clock.limit(1, 0, 9) == math.inf
+    for line in ("time_settings 60 30 0", "time_settings 2147483647 0 0"):
+        tell(session, "time_settings 1 0 0", line)
+        assert engine.clock.limit(1, 0, 9) > 1e7
+    tell(session, "time_settings 0 0 0")  # absolute time, and none of it
+    assert engine.clock.limit(1, 0, 9) == 0.05
     tell(session, "time_settings 60 0 0")
     assert engine.clock.limit(1, 0, 9) > 1
     tell(session, "time_left b 8 4")
@@ -533,10 +640,72 @@ def test_the_tree_is_kept_and_follows_undo(player):
     assert player.engine.search_at(1).boards[0].hash == player.engine.board.hash
 
 
-def test_it_passes_after_a_pass_that_loses(player):
-    tell(player, "komi 0.5", "play b C3", "play w pass")
+@pytest.mark.parametrize("rules", ("tromp-taylor", "chinese", "japanese", "aga"))
+@pytest.mark.parametrize("level", (0, 1, 9))
+def test_it_never_passes_on_a_board_that_is_not_finished(network, rules, level, monkeypatch):
+    monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
+    session = Session(PlayConfig(network, visits=16, level=level))
+    tell(session, "boardsize 5", f"kata-set-rules {rules}", "play b pass")  # White wins the count
+    assert re.fullmatch("= [A-E][1-5]\n\n", session.respond("genmove w"))
+    for line in ("undo", "play w pass", "play b C3", "play w pass"):
+        tell(session, line)
+    move = session.respond("kata-genmove_analyze b 50").split("play ")[-1]  # Black wins it
+    assert re.fullmatch("[A-E][1-5]\n\n", move)
+
+
+def test_it_never_passes_while_a_region_is_disputed():
+    session = Session(PlayConfig("9x9", visits=64))
+    session.engine.boards = [from_diagram(DISPUTED)]
+    tell(session, "play b pass")
+    assert re.fullmatch("= [A-J][1-9]\n\n", session.respond("genmove w"))
+
+
+DISPUTED = """
+    . . O X . . . . .
+    . O X . X O X . .
+    . X . X . O X . .
+    . . X X X O . . .
+    X X X O O X X . .
+    X O O O O X . X .
+    O . . O O O X . .
+    O . O O . X O X .
+    . O . . . O . . .
+"""  # more than a third of the points, and Black has passed: the search is for passing, too
+
+
+def test_a_pass_wins_on_a_finished_board_where_every_stone_counts(player):
+    settle(player)
+    tell(player, "kata-set-rules tromp-taylor", "komi 0.5", "play w pass")
+    player.engine.owner = lambda color: np.ones(25)
     assert player.respond("genmove b") == "= pass\n\n"
-    assert re.fullmatch(r"= [A-E][1-5]\n\n|= pass\n\n", player.respond("genmove w"))  # it's over
+    tell(player, "undo", "komi 22.5")  # only without White's dead stone
+    assert re.fullmatch("= [A-E][1-5]\n\n", player.respond("genmove b"))
+    tell(player, "undo", "komi 25.5")  # not even so
+    assert player.respond("genmove b") == "= pass\n\n"
+
+
+def test_who_has_lost_a_finished_game_resigns_to_an_opponent_who_plays_on(player):
+    settle(player)
+    player.engine.owner = lambda color: np.ones(25)
+    answers = []
+    for vertex in ("pass", "A3", "C1", "C2", "C4"):
+        tell(player, f"play b {vertex}")
+        answers.append(player.respond("genmove w")[2:-2])
+    assert answers == ["pass", "pass", "pass", "resign", "resign"]
+    player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0)
+    assert player.respond("genmove w") == "= pass\n\n"
+
+
+def test_a_lost_engine_resigns_instead_of_passing_on_and_on():
+    session = Session(PlayConfig("9x9", visits=64))
+    black, white = ["E5", "E3", "E7", "C5", "G3"], ["A1", "A9", "J1", "J9"]
+    tell(session, *(f"play b {vertex}" for vertex in black))
+    tell(session, *(f"play w {vertex}" for vertex in white))
+    answers = []
+    for vertex in ("B4", "G7", "C3", "C7", "F4", "F6", "D6", "E4"):
+        if session.respond(f"play b {vertex}") == "= \n\n":  # unless White is there
+            answers.append(session.respond("genmove w"))
+    assert answers[-1] == "= resign\n\n" and "= pass\n\n" not in answers
 
 
 def test_it_passes_where_nothing_is_left_to_gain(player):
@@ -727,8 +896,12 @@ def test_the_winrate_is_that_of_the_colour_asked_about():
 
 def test_a_win_by_half_a_point_is_a_certain_win(player):
     tell(player, "komi 24.5", "play b C3", "play w pass")
-    line = re.search("info move pass .*", player.respond("kata-analyze b 1"))[0]
-    assert " winrate 1.000000 " in line
+    search = player.engine.search_at(BLACK)
+    search.forest.reset(0, player.engine.board)  # analysed as it is, a second pass ends the game
+    search.run(16)
+    _, shown, avoided = gtp._parse_analysis(player.engine, ())
+    line = gtp._format_infos(search, False, shown, avoided[BLACK].tolist())
+    assert " winrate 1.000000 " in re.search("info move pass .*", line)[0]
 
 
 def test_each_colour_resigns_for_its_own_moves(player):
@@ -776,6 +949,91 @@ def test_analysis(player):
     assert re.search(rf"{OWNERSHIP}\n\n$", answer)
     for line in ("kata-analyze b x", "lz-analyze b 1e99", "kata-analyze ownership"):
         assert player.respond(line).startswith("? ")
+
+
+def analyze(player: Session, keys: str, color: str = "b") -> list[str]:
+    """Return the moves of an analysis, the best first."""
+    return re.findall(r"info move (\S+)", player.respond(f"kata-analyze {color} 10 {keys}"))
+
+
+@pytest.mark.parametrize(
+    "keys, allowed, avoided",
+    [
+        ("allow b A1,A2 1", "A1 A2", ""),
+        ("allow B a1,pass, 100 allow w A2 3", "A1 pass", ""),
+        ("avoid b C3,B3 1 avoid b D3,pass 100", "", "C3 B3 D3 pass"),
+        ("avoid w C3 100", "", ""),
+    ],
+)
+def test_an_analysis_without_some_moves(player, keys, allowed, avoided):
+    everything = set(analyze(player, "minmoves 26"))
+    moves = set(allowed.split()) or everything - set(avoided.split())
+    for name in ("kata", "lz"):
+        answer = player.respond(f"{name}-analyze b 10 {keys} minmoves 26")
+        assert set(re.findall(r"info move (\S+)", answer)) == moves
+        for _ in range(3):
+            move = player.respond(f"{name}-genmove_analyze b 10 {keys}").split()[-1]
+            assert move in moves
+            tell(player, "undo")
+    assert set(analyze(player, "minmoves 26")) == everything  # the tree is as ever
+    assert not player.engine.avoided.any()
+
+
+@pytest.mark.parametrize("depth, first", [(99, 99), (1, 1)])
+def test_moves_are_avoided_until_a_depth(player, depth, first):
+    """They are of Black's moves, at depths 0, 2, ..., and White's, at 1, 3, ..., before that."""
+    keys = f"avoid b C3,D4,B2 {depth} allow w A1,E5,A5,pass {depth} minmoves 26"
+    answer, deep = player.respond(f"kata-analyze b 100 {keys}"), 0
+    for variation in re.findall(r"pv ((?:[A-E][1-5] ?|pass ?)+)", answer):
+        for ply, move in enumerate(variation.split()):
+            is_avoided = move not in "A1 E5 A5 pass" if ply % 2 else move in "C3 D4 B2"
+            assert not is_avoided or ply >= first, variation
+            deep += is_avoided
+    assert (deep > 0) == (depth < 99)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["x 50", "red", "b 50 avoid", "b 50 avoid b", "b 50 avoid b C3", "b 50 avoid x C3 1"]
+    + ["b 50 minmoves null", "b 50 interval []", "b 50 interval " + "[" * 5000]
+    + ["b 50 avoid b C9 1", "b 50 avoid b C3 0", "b 50 avoid b C3 x", "b 50 allow b C3 9999999999"]
+    + ["b allow b C3 1 allow b D3 1", "b allow b C3 1 avoid b D3 1", "b avoid b C3 1 allow b D3 1"]
+    + [
+        "b 50 movesOwnership true",
+        "b 50 pvEdgeVisits true",
+        "b 50 ownership maybe",
+        "b interval -1",
+    ]
+    + [
+        "b 50 maxmoves 0",
+        "b 50 minmoves -1",
+        "b 50 minmoves 2.5",
+        "b 50 maxmoves",
+        "b 50 ponder true",
+    ],
+)
+def test_what_an_analysis_cannot_do_is_refused(player, keys):
+    for command in ("kata-analyze", "lz-genmove_analyze"):
+        answer = player.respond(f"{command} {keys}")
+        assert answer == f"? syntax error: '{keys[:60]}'\n\n"
+
+
+def test_an_analysis_of_no_legal_move_is_refused(player):
+    tell(player, "play w C3")
+    answer = player.respond("kata-analyze b 10 allow b C3 1")
+    assert answer == "? no legal move is allowed\n\n"
+    assert analyze(player, "allow w B3 1")
+
+
+def test_what_an_analysis_shows(player):
+    answer = player.respond("kata-analyze b 10 minmoves 20 maxmoves 15 rootInfo true pvVisits true")
+    info = KATA.replace("info", "info") + r" pvVisits( \d+)+"
+    root = r" rootInfo visits \d+ winrate [01]\.\d+ scoreLead -?\d+\.\d+"
+    assert re.fullmatch(rf"=\n{info}( {info}){{14}}{root}\n\n", answer)
+    for pv, visits in re.findall(r"pv (.+?) pvVisits((?: \d+)+)", answer):
+        assert len(pv.split()) == len(visits.split())
+    assert analyze(player, "maxmoves 1 minmoves 5") == analyze(player, "")[:1]
+    assert len(analyze(player, "minmoves 26.0")) == 26
 
 
 def test_analysis_with_a_move(player):
@@ -875,7 +1133,9 @@ def test_an_error_while_it_ponders_is_said_once_and_the_session_goes_on(network,
 def test_a_missing_network_does_not_end_a_session_that_ponders(capsys):
     session = Session(PlayConfig("no-such-network", ponder=True))
     client = Client(session)
-    client.send(b"boardsize 5\nplay b pass\ngenmove w\n")  # a pass wins, without a network
+    stones = "b A4 b B4 b C4 b D4 b E4 b B5 b D5 w A3 w B3 w C3 w D3 w E3 w B2 w D2 w A1 w C1 w E1"
+    client.send(b"boardsize 5\nset_position %s\n" % stones.encode())
+    client.send(b"play b pass\ngenmove w\n")  # finished for certain: no network is needed
     client.wait_for("= pass\n\n")
     time.sleep(0.5)
     client.send(b"name\nquit\n")

@@ -461,7 +461,7 @@ def test_the_tree_of_the_move_played_is_kept(leaves):
         assert forest.num_visits(0) == visits == 1 + forest.moves(0)["visits"].sum()
         assert root_of(forest)[1:] == pytest.approx((-value, -win, -score))
         if len(line) > 1:
-            assert forest.principal_variation(0, line[1], 9) == line[1:]
+            assert forest.principal_variation(0, line[1][0], 9) == line[1:]
         simulate(forest, 500 - visits, guess, leaves)
         assert forest.num_visits(0) == 500
 
@@ -673,18 +673,38 @@ def test_the_best_move_is_the_better_one_of_those_searched_enough():
     assert trusted.argmax() == 3
 
 
+def test_avoided_moves_stay_out_until_their_depth_and_the_next_root():
+    forest, until = Forest([Board(5)], SearchConfig()), np.zeros((3, 26), np.int32)
+    until[BLACK, :20], until[WHITE] = 1, 2  # White has nothing left but a pass at depth 1
+    forest.avoid(0, until)
+    simulate(forest, 300, guess)
+    check_forest(forest)
+    visits = forest.moves(0)["visits"]
+    assert not visits[:20].any() and visits[20:].any() and forest.best_move(0) >= 20
+    forest.advance(0, int(visits[:25].argmax()))
+    kept = forest.moves(0)["visits"]
+    assert kept[25] == kept.sum() > 0
+    simulate(forest, 300, guess)
+    assert (forest.moves(0)["visits"] > 0).sum() > 5
+    with pytest.raises(ValueError):
+        forest.avoid(0, until[:2].copy())
+    with pytest.raises(ValueError):
+        forest.avoid(0, until[:, :25].copy())
+
+
 def test_a_principal_variation_can_be_played():
     board = Board(5)
     forest = searched(board, 800, guess)
     for move in np.flatnonzero(forest.moves(0)["visits"]).tolist():
-        line = forest.principal_variation(0, move, 6)
-        assert line[0] == move and 1 <= len(line) <= 6
+        line, visits = zip(*forest.principal_variation(0, move, 6), strict=True)
+        assert line[0] == move and visits[0] == forest.moves(0)["visits"][move]
+        assert 1 <= len(line) <= 6 and visits == tuple(sorted(visits, reverse=True))
         board.copy().play_all(line)
     best = forest.best_move(0)
-    assert forest.principal_variation(0, best, 1) == [best]
-    first, second = forest.principal_variation(0, best, 2)
+    (first, _), (second, visits) = forest.principal_variation(0, best, 2)
+    assert forest.principal_variation(0, best, 1)[0][0] == best == first
     forest.advance(0, first)
-    assert second == forest.moves(0)["visits"].argmax()
+    assert forest.moves(0)["visits"].max() == visits == forest.moves(0)["visits"][second]
 
 
 # The same again

@@ -51,7 +51,8 @@ cdef struct Tree:
     RootKind root
     float random[MAX_MOVES + 1]     # by move: noise of a NOISED root, or Gumbel numbers
     int* schedule                   # visits of the move that simulation i of a GUMBEL root goes to
-    int num_scheduled
+    int num_scheduled, has_avoided
+    int avoided_until[3][MAX_MOVES + 1]     # if so, by colour and move: the depth it waits for
 
 cdef struct Leaf:
     int tree

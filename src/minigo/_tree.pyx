@@ -75,15 +75,15 @@ cdef inline double edge_value(const Arena* arena, const Edge* edge) noexcept nog
     return -(child.value_sum + child.pending) / child.visits
 
 
-cdef int select_edge(const Tree* tree, int index) noexcept nogil:
+cdef int select_edge(const Tree* tree, int index, int depth, const int* until) noexcept nogil:
     """Return the index of the edge of a node that maximises Q(s, a) + U(s, a).
 
     U(s, a) = C(s) P(s, a) sqrt(N(s) - 1) / (1 + N(s, a)), where C(s) = C_PUCT + C_PUCT_LOG *
     log((N(s) + C_PUCT_BASE) / C_PUCT_BASE) (AlphaZero, with KataGo's constants). An edge not
     visited yet has Q = Q(s) - FPU_REDUCTION * sqrt(sum of P over visited edges), so that only the
     one with the largest prior counts; at a root with noise there is no reduction (KataGo). Ties go
-    to the first edge. A pass that a pass answers with a win has no prior left: no network's belief
-    stands against the count.
+    to the first edge, of none to pass. A pass that a pass answers with a win has no prior left: no
+    network's belief stands against the count. until: for each move the depth from which it counts.
     """
     cdef const Arena* arena = &tree.arena
     cdef const Node* node = &arena.nodes[index]
@@ -92,10 +92,12 @@ cdef int select_edge(const Tree* tree, int index) noexcept nogil:
     cdef double scale = c * sqrt(node.visits - 1 + 0.01)    # at the first simulation the prior decides
     cdef double prior, visits, score, fpu, visited_prior = 0, fresh_prior = -1
     cdef double best_score = -INFINITY
-    cdef int i, best = node.first_edge, fresh = -1
+    cdef int i, best = node.first_edge + node.num_edges - 1, fresh = -1
     cdef const Edge* edge
     for i in range(node.first_edge, node.first_edge + node.num_edges):
         edge = &arena.edges[i]
+        if until != NULL and depth < until[edge.move]:
+            continue
         prior = edge.prior
         if node.pass_loses and i == node.first_edge + node.num_edges - 1:
             prior = 0
@@ -183,14 +185,17 @@ cdef int choose_edge(const Tree* tree, int index, const Position* position) noex
     """
     cdef const Node* node = &tree.arena.nodes[index]
     cdef int edge = node.first_edge + node.num_edges - 1    # pass is the last
+    cdef int depth = position.num_moves - tree.position.num_moves
+    cdef const int* until = tree.avoided_until[position.to_play] if tree.has_avoided else NULL
     if index == 0 and tree.root == GUMBEL:
         if node.visits <= tree.num_scheduled:
             edge = select_gumbel(tree, tree.schedule[node.visits - 1])
             if edge >= 0:
                 return edge
     elif position.num_passes and tree.arena.edges[edge].child == NO_NODE:
-        return edge
-    return select_edge(tree, index)
+        if until == NULL or depth >= until[tree.arena.edges[edge].move]:
+            return edge
+    return select_edge(tree, index, depth, until)
 
 
 cdef int select_leaf(Tree* tree, Position* position) except -1 nogil:
@@ -362,6 +367,7 @@ cdef class Forest:
         copy_history(&tree.history, &board.history)
         tree.num_root_keys = tree.history.count
         tree.root = PLAIN   # the random numbers were for another root
+        tree.has_avoided = False
         copy_subtree(&self.spare, &tree.arena, node)
         tree.arena, self.spare = self.spare, tree.arena
         return 0
@@ -491,10 +497,10 @@ cdef class Forest:
         return self.num_moves - 1 if edge < 0 else t.arena.edges[edge].move
 
     def principal_variation(self, int tree, int move, int max_length):
-        """Return `move` and the most visited moves after it."""
+        """Return `move` and the most visited moves after it, each with its visits."""
         cdef Arena* arena = &self.tree_at(tree).arena
         cdef int node = find_child(arena, move), i, best
-        moves = [move]
+        moves = [(move, arena.nodes[node].visits if node != NO_NODE else 0)]
         while len(moves) < max_length and node != NO_NODE and arena.nodes[node].num_edges:
             best = arena.nodes[node].first_edge
             for i in range(best + 1, best + arena.nodes[node].num_edges):
@@ -502,7 +508,7 @@ cdef class Forest:
                     best = i
             node = arena.edges[best].child
             if node != NO_NODE:
-                moves.append(arena.edges[best].move)
+                moves.append((arena.edges[best].move, arena.nodes[node].visits))
         return moves
 
     cdef Tree* randomise(self, int tree, const float[::1] numbers, RootKind root) except NULL:
@@ -517,6 +523,12 @@ cdef class Forest:
     def noise(self, int tree, const float[::1] noise):
         """Mix (A,) noise into the root's prior until the next move."""
         self.randomise(tree, noise, NOISED)
+
+    def avoid(self, int tree, const int[:, ::1] until):
+        """Keep moves out until the next root: (3, A) int32, by colour, the depth they wait for."""
+        cdef Tree* t = self.tree_at(tree)
+        (<int[:3, :MAX_MOVES + 1]>&t.avoided_until[0][0])[:, :self.num_moves] = until
+        t.has_avoided = True
 
     def gumbel(self, int tree, const float[::1] gumbels, const int[::1] schedule):
         """Choose root moves by (A,) Gumbel noise and a schedule of visit counts.

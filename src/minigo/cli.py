@@ -22,7 +22,7 @@ from msgspec.structs import fields
 
 from . import __version__
 from .config import RULES, Count, Komi, PlayConfig, Positive, Size, Weight, change, load_recipe
-from .machine import format_error
+from .machine import format_error, secure_streams
 
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses: 128 + SIGINT, 128 + SIGPIPE
 Found = dict | tuple[dict, str]  # what a subcommand found, with a text for people or as a table
@@ -70,6 +70,7 @@ class Options(Struct, kw_only=True):
     minutes: Annotated[float, Meta(gt=0, le=1e9), "training: in all; a ladder: this sitting"] = None
     size: Annotated[Size, "of the board"] = 9
     rules: Annotated[Literal[tuple(RULES)], "of the game"] = "tromp-taylor"
+    gtp_rules: Annotated[Literal[tuple(RULES)], "default: tromp-taylor, without suicide"] = None
     komi: Annotated[Komi, "points for White"] = RULES["tromp-taylor"].komi
     seed: Annotated[Count, "of random choices"] = 1
     json: Annotated[bool, "end with one JSON object on stdout"] = False
@@ -80,6 +81,8 @@ _FIELDS = {f.name.removesuffix("_s"): f for kind in (PlayConfig, Options) for f 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    if argv is None:
+        secure_streams()
     words = sys.argv[1:] if argv is None else argv
     try:
         options = vars(build_parser(words[:1]).parse_args(words))
@@ -261,7 +264,8 @@ def _gtp(
     from .play.gtp import run
 
     config = PlayConfig(checkpoint, visits, time, level, resign, ponder, device, threads, seed)
-    run(config, change(RULES[rules], komi=komi))
+    rules = RULES[rules] if rules else change(RULES["tromp-taylor"], suicide=False)
+    run(config, change(rules, komi=komi))
 
 
 def _analyze(game, *, checkpoint, human, move, visits=64, surprises, sgf, threads, device) -> Found:

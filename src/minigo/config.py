@@ -20,7 +20,7 @@ Size = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e30)]
 Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # cuda:1 is the second card
-Komi = Annotated[float, Meta(ge=-1000, le=1000, multiple_of=0.5)]
+Komi = Annotated[float, Meta(ge=-1000, le=1000)]
 
 Config = TypeVar("Config", bound=Struct)
 
@@ -32,16 +32,21 @@ class Rules(Struct, frozen=True, forbid_unknown_fields=True):
     suicide: bool = True  # may a move take its own chain off the board?
     scoring: Literal["area", "territory"] = "area"  # territory: only for the count of a GTP game
     komi: Komi = 7.0  # points for White; 7 is the fair value of 9x9 under area scoring
+    friendly_pass: bool = False  # of a GTP game: do dead stones come off without a capture?
+    handicap_bonus: Literal["0", "N-1", "N"] = "0"  # of a GTP game: White's, for N stones
 
 
 # As KataGo names them: https://lightvector.github.io/KataGo/rules.html
 RULES = {
     "tromp-taylor": Rules("positional", True),
-    "chinese": Rules("simple", False),
-    "aga": Rules("situational", False),
-    "new-zealand": Rules("situational", True),
+    "chinese": Rules("simple", False, friendly_pass=True, handicap_bonus="N"),
+    "chinese-ogs": Rules("positional", False, friendly_pass=True, handicap_bonus="N"),
+    "aga": Rules("situational", False, friendly_pass=True, handicap_bonus="N-1"),
+    "new-zealand": Rules("situational", True, friendly_pass=True),
     "japanese": Rules("simple", False, "territory"),
 }
+RULES |= {"chinese-kgs": RULES["chinese-ogs"], "korean": RULES["japanese"]}
+RULES |= {"bga": RULES["aga"], "french": RULES["aga"]}
 
 
 class SearchConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,7 +163,7 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
     import tomllib
 
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         for override in overrides:
             key, equals, value = override.partition("=")
             if not equals:

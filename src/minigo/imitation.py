@@ -74,7 +74,7 @@ def imitate(
     }
     torch.manual_seed(seed)
     net = PolicyValueNet(network)
-    earlier = load_checkpoint(state) if state.exists() else None
+    earlier = load_checkpoint(state) if state.exists() or state.is_symlink() else None
     if earlier:
         _check_same(earlier, about)  # once now, and once when the games are known
     elif start is not None:

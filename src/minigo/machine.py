@@ -1,9 +1,12 @@
 """The machine under a process: cores, devices, memory kept for the next step, whole files."""
 
 import ctypes
+import errno
 import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,28 @@ def format_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def secure_streams() -> None:
+    """Open the standard streams that are closed, on nothing, and outlive the terminal of others."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # the next file would get its number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        for method in ("write", "flush"):
+            setattr(stream, method, partial(_outlive, number, getattr(stream, method)))
+
+
+def _outlive(number: int, call: Callable, *text: str) -> int | None:
+    """Write to a stream, and nowhere from when its terminal has gone, as it may under nohup."""
+    try:
+        return call(*text)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        return call(*text)
 
 
 def sort_by_number(paths: Iterable[Path]) -> list[Path]:

@@ -56,10 +56,9 @@ class SelfPlay:
 
     def _start(self, tree: int) -> Game:
         """Empty a game's board, with komi drawn around the recipe's."""
-        rules = self.recipe.rules
-        komi = round(2 * self.rng.normal(rules.komi, KOMI_SPREAD)) / 2
-        board = Board(self.recipe.size, msgspec.structs.replace(rules, komi=komi))
-        self.search.forest.reset(tree, board)
+        komi = round(2 * self.rng.normal(self.recipe.rules.komi, KOMI_SPREAD)) / 2
+        rules = msgspec.structs.replace(self.recipe.rules, komi=komi)
+        self.search.forest.reset(tree, Board(self.recipe.size, rules))
         return Game(int(self.rng.exponential(self.recipe.selfplay.opening_moves)))
 
     def step(self) -> Iterator[GameRecord]:
@@ -135,7 +134,6 @@ class SelfPlay:
         is_certain = not board.is_over and alive.all()
         ownership = signs_of(alive if is_certain else board.area()).ravel()
         score = float(ownership.sum()) - board.rules.komi
-        num_moves = board.size * board.size + 1
         record = GameRecord(
             size=board.size,
             rules=board.rules,
@@ -144,7 +142,7 @@ class SelfPlay:
             score=score,
             ownership=ownership,
             policy_plies=np.array(game.policy_plies, dtype=np.int16),
-            policies=np.array(game.policies, dtype=np.float16).reshape(-1, num_moves),
+            policies=np.array(game.policies, dtype=np.float16).reshape(-1, board.size**2 + 1),
             source=self.source,
         )
         self.games[tree] = self._start(tree)

@@ -136,22 +136,14 @@ def losses(outputs: tuple[torch.Tensor, ...], batch: Batch) -> tuple[torch.Tenso
     """
     policy, value, score, ownership, reply = (output.float() for output in outputs)
     is_owned = batch.ownership[:, 0] != UNKNOWN
-    known = torch.stack(
-        (
-            torch.ones_like(is_owned),
-            batch.reply >= 0,
-            ~batch.value.isnan(),
-            ~batch.score.isnan(),
-            is_owned,
-        )
-    ).float()
+    known = (batch.reply >= 0, ~batch.value.isnan(), ~batch.score.isnan(), is_owned)
+    known = torch.stack((torch.ones_like(is_owned), *known)).float()
     # (1 + tanh x) / 2 = sigmoid(2 x)
     winner = (1 + batch.value.nan_to_num()) / 2
     won = F.binary_cross_entropy_with_logits(2 * value, winner, reduction="none")
     owner = (1 + batch.ownership * is_owned[:, None]) / 2
     owned = F.binary_cross_entropy_with_logits(2 * ownership.flatten(1), owner, reduction="none")
-    total = batch.score.nan_to_num()
-    points = F.huber_loss(score, total, reduction="none", delta=HUBER_POINTS) / HUBER_POINTS
+    points = F.huber_loss(score, batch.score.nan_to_num(), reduction="none", delta=HUBER_POINTS)
     moved = F.cross_entropy(policy, batch.policy, reduction="none")
     replied = F.cross_entropy(reply, batch.reply.clamp(min=0), reduction="none")
-    return torch.stack((moved, replied, won, points, owned.mean(1))) * known, known
+    return torch.stack((moved, replied, won, points / HUBER_POINTS, owned.mean(1))) * known, known

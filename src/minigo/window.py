@@ -44,13 +44,12 @@ def render(record: GameRecord, plies: Sequence[int] | None = None) -> Batch:
     signs = np.where(plies % 2 == (record.to_play != BLACK), 1, -1).astype(np.int8)
     is_owned = record.ownership is not None
     owner = record.ownership if is_owned else np.full(num_moves - 1, UNKNOWN, np.int8)
-    unknown = np.float32(np.nan)
     return Batch(
         record.board().play_all(moves, plies),
         policy,
         np.append(moves, np.int16(-1))[plies + 1],
-        signs * (unknown if record.result is None else np.float32(record.result)),
-        signs * (unknown if record.score is None else np.float32(record.score)),
+        signs * np.float32(np.nan if record.result is None else record.result),
+        signs * np.float32(np.nan if record.score is None else record.score),
         (signs if is_owned else np.abs(signs))[:, None] * owner,
     )
 
@@ -138,10 +137,8 @@ class Ring:
 
     def batch(self, positions: np.ndarray, symmetries: np.ndarray) -> Batch:
         """Return positions of the window, 0 <= position < len, each turned by its symmetry."""
-        positions, symmetries = (
-            torch.from_numpy(array).to(self.device, non_blocking=True)  # a GPU learns on
-            for array in (positions, symmetries)
-        )
+        positions = torch.from_numpy(positions).to(self.device, non_blocking=True)
+        symmetries = torch.from_numpy(symmetries).to(self.device, non_blocking=True)
         places = (self.first + positions) % len(self.rows.value)
         rows = Batch(*(array[places] for array in self.rows))
         sources = self.sources[symmetries]  # (B, A)

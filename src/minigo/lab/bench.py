@@ -243,10 +243,8 @@ class Bench:
         torch.set_num_threads(1)
         keep_big_buffers()
         for size in reversed(SIZES):  # those of 9x9 are trained on
-            records, window = (
-                play_games(size),
-                Window([size], np.random.default_rng(1), self.device),
-            )
+            records = play_games(size)
+            window = Window([size], np.random.default_rng(1), self.device)
             window.add(records)
             num_positions, sample = len(window), functools.partial(window.sample, 128)
             renders, samples = measure(

@@ -231,13 +231,9 @@ class Study:
 
     def ablation(self) -> dict:
         name = f"{self.main.name}@{MEASURED}"
-        parts = (
-            (f"{self.main.name}@0", "policy alone"),
-            (f"{name}:no-value", "policy with search"),
-            (f"{name}:no-policy", "value with search"),
-            (name, "policy, value and search"),
-        )
-        found = [self.rated[player] | {"part": part} for player, part in parts]
+        parts = {f"{self.main.name}@0": "policy alone", f"{name}:no-value": "policy with search"}
+        parts |= {f"{name}:no-policy": "value with search", name: "policy, value and search"}
+        found = [self.rated[player] | {"part": part} for player, part in parts.items()]
         bare, no_value, no_policy, whole = (player["elo"] for player in found)
         fact = (
             f"Search takes the bare policy {whole - bare:+.0f} Elo up. Without the value the whole "

@@ -6,10 +6,8 @@
 from collections.abc import Iterable
 
 import numpy as np
-from msgspec.structs import replace
 
 from .._board import Board
-from ..config import RULES
 from ..coords import BLACK, EMPTY, WHITE, signs_of
 
 SETTLED_OWNERSHIP = 0.5  # a point or chain that is owned more than this is settled
@@ -18,7 +16,7 @@ EYES_POINTS = 4  # a territory of so many points has room for two eyes
 
 def counts_all(board: Board) -> bool:
     """Do the rules count every stone on the board as alive, as Tromp-Taylor does?"""
-    return board.rules == replace(RULES["tromp-taylor"], komi=board.rules.komi)
+    return board.rules.scoring == "area" and not board.rules.friendly_pass
 
 
 def find_chains(board: Board) -> list[list[int]]:
@@ -33,15 +31,15 @@ def dead_stones(board: Board, owner: np.ndarray) -> list[int]:
     return [stone for chain in find_chains(board) if owned[chain].mean() < 0 for stone in chain]
 
 
-def is_certain(board: Board, owner: np.ndarray) -> bool:
-    """Is it clear of every chain whether it is dead?"""
-    return all(abs(owner[chain].mean()) > SETTLED_OWNERSHIP for chain in find_chains(board))
-
-
 def is_settled(board: Board, owner: np.ndarray, dead: list[int]) -> bool:
     """Is every point somebody's, as the stones without the dead ones show, and the owner agrees?"""
     area = signs_of(take_off(board, dead).area().ravel())
     return bool((area * owner > SETTLED_OWNERSHIP).all())
+
+
+def is_closed(board: Board) -> bool:
+    """Is no region disputed any more, but what may be dame or the liberties of a seki?"""
+    return all(len(region) <= EYES_POINTS for region in _regions(board.area() == EMPTY))
 
 
 def find_seki(board: Board, dead: list[int]) -> set[int]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._board import Board, IllegalMove
 from ..config import PlayConfig, Rules, SearchConfig, change
-from ..coords import BLACK, check_size, sign_of
+from ..coords import BLACK, MAX_SIZE, check_size, sign_of
 from ..record import GameRecord
 from . import endgame
 
@@ -70,10 +70,12 @@ class Engine:
 
     def __init__(self, config: PlayConfig, rules: Rules | None = None) -> None:
         self.config, self.clock = config, Clock()
-        self.boards = [Board(9, rules or Rules())]  # the game's positions, the present one last
+        self.rules = rules or Rules()  # with the komi as told; that of the boards has the bonus
+        self.boards = [Board(9, self.rules)]  # the game's positions, the present one last
         self.is_interrupted: Callable[[], bool] = lambda: True  # has another line arrived?
         self.must_hurry: Callable[[], bool] = lambda: False  # has `quit` arrived?
         self.own: Board | None = None  # the position that its last move made
+        self.avoided = np.zeros((3, MAX_SIZE**2 + 1), np.int32)  # in a search: `Forest.avoid`
         self._num_lost: Counter[int] = Counter()  # by colour: own moves in a row that looked lost
         self._networks: dict[tuple[str, int, int], tuple[Evaluator, dict]] = {}
         self._search: Search | None = None
@@ -87,9 +89,10 @@ class Engine:
 
     def start(self, size: int, *stones: Iterable[int], to_play: int = BLACK) -> None:
         """Begin a game, with set-up stones of Black and of White if any. Raises ValueError."""
-        board = Board(check_size(size), self.board.rules, to_play)
+        board = Board(check_size(size), self.rules, to_play)
         board.place(*(stones or [()]))
         self.boards = [board]
+        self.change_rules()
         self._num_lost.clear()
         self.start_clock()
 
@@ -111,7 +114,11 @@ class Engine:
 
     def change_rules(self, rules: Rules | None = None, **values) -> None:
         """Go on under other rules, or under these with other values. Raises ValueError."""
-        rules = change(rules or self.board.rules, **values)
+        rules = change(rules or self.rules, **values)
+        stones, komi = self.boards[0].stones(), rules.komi
+        if (number := int((stones > 0).sum())) > 1 and stones.max() == BLACK:  # a handicap
+            komi += {"0": 0, "N-1": number - 1, "N": number}[rules.handicap_bonus]
+        self.rules, rules = rules, change(rules, komi=komi)
         for board in self.boards:
             board.rules = rules
         self._root = None
@@ -139,13 +146,12 @@ class Engine:
             moves += [first.size**2] * (board.to_play == to_play) + [board.last_move]
             to_play = board.to_play
         setup = first.stones().ravel() if first.stones().any() else None
-        return GameRecord(first.size, first.rules, np.array(moves, np.int16), start, setup)
+        return GameRecord(first.size, self.rules, np.array(moves, np.int16), start, setup)
 
     def position(self, color: int) -> Board:
         """Return the board with `color` to move, and in play again if the game was over."""
         board = self.board.copy()
-        # As the search counts dead stones, it would end games by a pass that doesn't win.
-        if board.is_over or (board.num_passes and not endgame.counts_all(board)):
+        if board.num_passes:  # the search would end the game by a pass, finished or not
             board = endgame.take_off(board, [])
         board.to_play = color
         return board
@@ -217,6 +223,14 @@ class Engine:
         """Search for as long as a move of `color` may take; yield the search at each interval."""
         started, (visits, clock_s), stop = time.monotonic(), self._limits(color), self.must_hurry
         search = self.search_at(color)  # may load the network, which --time doesn't count
+        until, passes = self.avoided[:, : self.board.size**2 + 1].copy(), self.board.size**2
+        if is_restricted := until.any():  # a tree of its own
+            self._root = None
+        elif not (is_endless or (self._is_late() and endgame.is_closed(self.board))):
+            until[color, passes] = ALL_VISITS  # nobody passes: it can't be finished
+        if is_restricted or (until.any() and search.forest.moves(0)["visits"][passes]):
+            search.forest.reset(0, search.boards[0])
+        search.forest.avoid(0, until)
         deadline = min(started + clock_s, time.monotonic() + (self.config.time_s or math.inf))
         if is_endless:  # until a line arrives, and nothing is taken off the clock
             visits, deadline, stop = ALL_VISITS, math.inf, self.is_interrupted
@@ -238,12 +252,15 @@ class Engine:
         resign. search: what `think` yielded last, where it has been thought already.
         """
         move = self.board.size**2
-        if not self._may_pass(color, kind == "cleanup"):
+        if not self.avoided[color, move] and self._is_over(color, kind == "cleanup"):
+            is_lost = not self.board.num_passes and sign_of(color) * self.score() < 0
+        else:
             *_, search = [search] if search else self.think(color, math.inf)
             result = search.result(0)
             move = self._choose(color, result, kind == "cleanup")
-            if kind == "play" and self._has_lost(color, move, result):
-                return None
+            is_lost = (result.root["win"] + 1) / 2 < self.config.resign
+        if kind == "play" and self._resigns(color, is_lost):
+            return None
         if kind != "suggest":
             self.play(color, move)
             self.own = self.board
@@ -254,7 +271,7 @@ class Engine:
         board, size = self.board, self.board.size
         ranked = np.lexsort((-result.moves["prior"], -result.moves["visits"])).tolist()
         # The search, without the history, doesn't see every superko.
-        legal = [move for move in ranked if board.is_legal(move, color)]
+        legal = [m for m in ranked if board.is_legal(m, color) and not self.avoided[color, m]]
         best = result.move if result.move in legal else legal[0]
         if best != size * size:
             return self._move_like_a_person(color, legal, result) if self.config.level else best
@@ -275,36 +292,34 @@ class Engine:
         moves = self._rng.choice(len(policy), self.config.level, p=policy)
         return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 
-    def _has_lost(self, color: int, move: int, result: "SearchResult") -> bool:
-        """Has it looked lost for RESIGN_MOVES moves?"""
-        # In a handicap game White's first moves always do: he plays them.
-        if self.boards[0].stones().any() and self.board.num_moves < self.board.size**2 // 4:
-            return False
-        if move != self.board.size**2:
-            is_lost = (result.root["win"] + 1) / 2 < self.config.resign
-            self._num_lost[color] = self._num_lost[color] + 1 if is_lost else 0
-        return self._num_lost[color] >= RESIGN_MOVES
+    def _is_late(self) -> bool:
+        """Are there so many stones that the board may be finished?"""
+        return self.board.stones().astype(bool).mean() > 1 / 3
 
-    def _may_pass(self, color: int, is_cleanup: bool) -> bool:
-        """Need `color` not think: is nothing left to gain, or does a pass win?"""
+    def _resigns(self, color: int, is_lost: bool) -> bool:
+        """Has it looked lost for RESIGN_MOVES moves, in a handicap game late enough?"""
+        self._num_lost[color] = self._num_lost[color] + 1 if is_lost and self.config.resign else 0
+        # In a handicap game White's first moves always do: he plays them.
+        is_early = self.boards[0].stones().any() and not self._is_late()
+        return self._num_lost[color] >= RESIGN_MOVES and not is_early
+
+    def _is_over(self, color: int, is_cleanup: bool) -> bool:
+        """Need `color` not think: is the board finished, and nothing left to gain?"""
         board, sign, stones = self.board, sign_of(color), self.board.stones().ravel()
         alive = board.pass_alive()
         if alive.all() and (alive == board.area()).all():
             return True
-        has_passed = board.num_passes > 0 and board.to_play == color  # the opponent
-        is_won = has_passed and not is_cleanup and sign * board.score() > 0
-        if endgame.counts_all(board) and not is_cleanup:
-            return is_won
-        is_late = stones.astype(bool).mean() > 1 / 3
-        if not is_late and not is_won:
+        if not self._is_late():
             return False
         owner = self.owner(color)
         dead = endgame.dead_stones(board, owner)
-        if is_cleanup and 3 - color in stones[dead]:  # they are captured first
+        if not endgame.is_settled(board, owner, dead):
             return False
-        if is_late and endgame.is_settled(board, owner, dead):
-            return True
-        return is_won and endgame.is_certain(board, owner) and sign * endgame.score(board, dead) > 0
+        if is_cleanup:  # dead stones are captured first
+            return 3 - color not in stones[dead]
+        # Where all stones count, it may be that only capturing the dead ones wins.
+        is_counted = not endgame.counts_all(board) or sign * board.score() > 0
+        return is_counted or sign * endgame.score(board, dead) <= 0
 
     def score(self) -> float:
         """Count the board as the rules say, Black minus White, dead stones taken off."""

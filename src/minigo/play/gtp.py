@@ -40,8 +40,11 @@ QUIT_GRACE_S = 2.0  # how long a move is still thought about once `quit` has arr
 IDLE_S = 0.5  # without a line, before it prepares itself for a first move
 MIN_VISITS = 9  # before a line of analysis: it has moves in it
 PV_LENGTH = 15
-# The rest of KataGo's rules: minigo has no others of them.
-REST = {"tax": "NONE", "whiteHandicapBonus": "0", "hasButton": False, "friendlyPassOk": False}
+SETTINGS = {"visits": "visits", "time": "time_s", "threads": "threads"}
+# KataGo's names: of parameters, and of the fields of `Rules`.
+PARAMETERS = {"maxVisits": "visits", "maxTime": "time_s", "numSearchThreads": "threads"}
+RULE_FIELDS = {"whiteHandicapBonus": "handicap_bonus", "friendlyPassOk": "friendly_pass"}
+RULE_FIELDS |= {"ko": "ko", "score": "scoring", "scoring": "scoring", "suicide": "suicide"}
 
 
 class Session:
@@ -100,7 +103,7 @@ class Session:
 def parse_line(line: str | bytes) -> tuple[str, str, list[str]]:
     """Split a line into id, command and arguments; both "" if there is nothing to answer."""
     if isinstance(line, bytes):
-        line = line.decode("utf-8", "replace")
+        line = line.decode("utf-8-sig", "replace")
     words = re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", "", line.partition("#")[0]).split()
     number = words.pop(0) if words and re.fullmatch(r"[0-9]+", words[0]) else ""
     return number, words[0] if words else "", words[1:]
@@ -140,10 +143,11 @@ def _import_network() -> None:
 
 def _read_lines(stdin: BinaryIO, session: Session) -> None:
     """Put every line up to `quit` into the session's queue, then b""."""
-    for line in stdin:
-        session.lines.put(line)
-        if parse_line(line)[1] == "quit":
-            break
+    with contextlib.suppress(OSError):  # its terminal has gone
+        for line in stdin:
+            session.lines.put(line)
+            if parse_line(line)[1] == "quit":
+                break
     session.quit_at = time.monotonic()
     session.lines.put(b"")
 
@@ -162,14 +166,13 @@ def run(config: PlayConfig, rules: Rules) -> None:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not -1e9 < seconds < 1e9:
+    if not math.isfinite(seconds):
         raise ValueError
     return max(0.0, seconds)
 
 
 KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {  # of words: in the help, in an error
     "COLOR": ("colour", parse_color),
-    "SIZE": ("size", int),
     "POINTS": ("komi", float),
     "STONES": ("number of stones", int),
     **dict.fromkeys(("MAIN", "PERIOD", "SECONDS"), ("seconds", _seconds)),
@@ -204,13 +207,27 @@ def _read(what: str, parse: Callable[[str], Any], word: str, words: list[str]) -
         raise ValueError(f"no {what} in {' '.join(words)[:60]!r}") from None
 
 
-def _set(engine: Engine, name: str = "", *values: str) -> None:
-    kinds = {"visits": int, "time": float, "threads": int}
-    if name not in kinds:
-        raise ValueError(f"unknown setting {name[:40]!r}; there are {', '.join(kinds)}")
-    is_lifted = values == ("none",) and name != "threads"
-    value = None if is_lifted else _read(name, kinds[name], "".join(values[:1]), [name, *values])
-    engine.config = change(engine.config, **{"time_s" if name == "time" else name: value})
+def _boardsize(engine: Engine, *words: str) -> None:
+    try:
+        (size,) = {int(word) for word in words}  # "9 9" is KataGo's
+        engine.start(size)
+    except ValueError:
+        raise ValueError("unacceptable size") from None
+
+
+def _set(engine: Engine, name: str = "", *values: str, names: dict[str, str] = SETTINGS) -> None:
+    if name not in names:
+        raise ValueError(f"unknown setting {name[:40]!r}; there are {', '.join(names)}")
+    field, kinds = names[name], {"visits": int, "time_s": float, "threads": int}
+    is_lifted = values == ("none",) and field != "threads"
+    value = None if is_lifted else _read(name, kinds[field], "".join(values[:1]), [name, *values])
+    engine.config = change(engine.config, **{field: value})
+
+
+def _parameter(engine: Engine, name: str = "", *_: str) -> str:
+    if name not in PARAMETERS:
+        raise ValueError(f"unknown parameter {name[:40]!r}")
+    return str(getattr(engine.config, PARAMETERS[name])).lower()  # "none": no limit
 
 
 def _set_position(engine: Engine, *stones: int) -> None:
@@ -224,7 +241,7 @@ def _showboard(engine: Engine) -> str:
     rows = [f"{size - i:2} {row} {size - i}" for i, row in enumerate(str(board).split("\n"))]
     columns = "   " + " ".join(COLUMNS[:size])
     taken = "Black lost {} stones, White {}".format(*board.prisoners)
-    status = f"{format_color(board.to_play)} to move, komi {board.rules.komi:g}, {taken}"
+    status = f"{format_color(board.to_play)} to move, komi {engine.rules.komi:g}, {taken}"
     return "\n".join(["", columns, *rows, columns, status])
 
 
@@ -244,9 +261,9 @@ def _handicap(engine: Engine, number: int, is_free: bool = False) -> str:
     """Put a fixed handicap, or as many stones of a free one as there is room for (GTP, 4.1.1)."""
     size = engine.board.size
     most = 0 if size < 7 else 4 if size % 2 == 0 or size == 7 else 9
-    number = min(number, most) if is_free else number
+    told, number = number, min(number, most) if is_free and number < size * size else number
     if not 2 <= number <= most:
-        raise ValueError(f"invalid number of stones {number}")
+        raise ValueError(f"invalid number of stones {told}")
     low = 3 if size >= 13 else 2
     high, middle = size - 1 - low, size // 2
     points = [(high, low), (low, high), (low, low), (high, high)]  # row from the top, column
@@ -281,21 +298,33 @@ def _printsgf(engine: Engine, *words: str) -> str | None:
 
 
 def _describe_rules(rules: Rules) -> dict[str, str | bool]:
-    return {"ko": rules.ko.upper(), "score": rules.scoring.upper(), "suicide": rules.suicide} | REST
+    """Return rules as KataGo has them, without komi; minigo plays no other tax, and no button."""
+    told = {"ko": rules.ko.upper(), "scoring": rules.scoring.upper(), "suicide": rules.suicide}
+    told |= {"friendlyPassOk": rules.friendly_pass, "whiteHandicapBonus": rules.handicap_bonus}
+    return told | {"tax": "SEKI" if rules.scoring == "territory" else "NONE", "hasButton": False}
 
 
 def _set_rules(engine: Engine, *words: str) -> None:
-    """Take a preset, or what JSON as of `kata-get-rules` names of the rules; komi stays."""
-    text, values = " ".join(words), _describe_rules(engine.board.rules)
-    preset = RULES.get(text.lower().replace("_", "-"))
+    """Take a name of KataGo's, or JSON, of which what isn't named stays; so does komi."""
+    text = " ".join(words)
+    names = {name.replace("-", ""): rules for name, rules in RULES.items()}
+    preset = names.get(re.sub("[-_ ]", "", text.lower()).replace("nz", "newzealand"))
     try:
         told = _describe_rules(preset) if preset else json.loads(text) or None  # {} names none
-        if not told.keys() <= values.keys() or not REST.items() <= (values | told).items():
+        values = {RULE_FIELDS[name]: told[name] for name in RULE_FIELDS.keys() & told.keys()}
+        values |= {name: values[name].lower() for name in ("ko", "scoring") if name in values}
+        rules = change(engine.rules, **values)
+        possible = _describe_rules(rules) | {"score": rules.scoring.upper()}
+        if not told.items() <= possible.items():
             raise ValueError
-        ko, scoring, suicide, *_ = (values | told).values()
-        engine.change_rules(ko=ko.lower(), scoring=scoring.lower(), suicide=suicide)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"unknown rules {text[:60]!r}; there are {', '.join(RULES)}") from None
+    engine.change_rules(rules)
+
+
+def _set_rule(engine: Engine, name: str = "", value: str = "", *_: str) -> None:
+    told = {"TRUE": True, "FALSE": False}.get(value.upper(), value.upper())
+    _set_rules(engine, json.dumps({name: told}))
 
 
 def _start_kgs_clock(engine: Engine, system: str = "", *numbers: str) -> None:
@@ -330,53 +359,81 @@ def _analyze(
     engine: Engine, *words: str, is_lz: bool = False, plays: bool = False
 ) -> Iterator[str]:
     """Yield a line of analysis per interval, until another line arrives or a move is played."""
-    color, interval_s, has_ownership = _parse_analysis(engine, words)
-    owner = ""
-    if has_ownership:
+    color, shown, avoided = _parse_analysis(engine, words)
+    owner, nothing = "", engine.avoided
+    if shown["ownership"]:
         points = engine.owner(color) if color == BLACK else -engine.owner(color)
         owner = " ownership " + " ".join(f"{x:.3f}" for x in points.tolist())
-    for search in engine.think(color, interval_s, is_endless=not plays):
-        yield _format_infos(search, is_lz) + owner
-    if plays:
-        yield f"play {_genmove(engine, color, search=search)}"
+    engine.avoided = avoided
+    try:
+        for search in engine.think(color, max(shown["interval"] / 100, 0.01), is_endless=not plays):
+            yield _format_infos(search, is_lz, shown, avoided[color].tolist()) + owner
+        if plays:
+            yield f"play {_genmove(engine, color, search=search)}"
+    finally:
+        engine.avoided = nothing
 
 
-def _parse_analysis(engine: Engine, arguments: tuple[str, ...]) -> tuple[int, float, bool]:
-    """Return (colour, interval in seconds, is ownership wanted?).
+def _parse_analysis(engine: Engine, arguments: tuple[str, ...]) -> tuple:
+    """Return the colour, what to show, and `Engine.avoided`, by keys of KataGo's."""
+    words, color, size = [*arguments], engine.board.to_play, engine.board.size
+    shown = {"interval": 100.0, "minmoves": 0, "maxmoves": size * size + 1}
+    shown |= {"rootinfo": False, "ownership": False, "pvvisits": False}
+    avoided, limited = engine.avoided.copy(), {}  # the latter by colour: its avoids, or its allow
+    try:
+        if words and words[0].lower() in ("b", "w", "black", "white"):
+            color = parse_color(words.pop(0))
+        if words and words[0][0].isdigit():
+            words.insert(0, "interval")
+        while words:
+            key, value = words.pop(0).lower(), words.pop(0).lower()
+            if key in shown:
+                kind, shown[key] = type(shown[key]), json.loads(value)
+                if kind(shown[key]) != shown[key] or not (key == "maxmoves") <= shown[key] < 1e6:
+                    raise ValueError
+                continue
+            side, vertices, depth = parse_color(value), words.pop(0), int(words.pop(0))
+            limited[side] = limited.get(side, "") + key
+            if depth < 1 or not re.fullmatch("allow|(avoid)+", limited[side]):
+                raise ValueError
+            if key == "allow":
+                avoided[side], depth = depth, 0
+            avoided[side, [parse_vertex(v, size) for v in vertices.split(",") if v]] = depth
+    except (LookupError, ValueError, TypeError, OverflowError, RecursionError):
+        raise ValueError(f"syntax error: {' '.join(arguments)[:60]!r}") from None
+    legal = [engine.board.is_legal(move, color) for move in range(size * size + 1)]
+    if avoided[color, : len(legal)][legal].all():
+        raise ValueError("no legal move is allowed")
+    return color, shown, avoided
 
-    Other keys of KataGo's (avoid, allow, minmoves, maxmoves) are ignored.
-    """
-    words, color = [word.lower() for word in arguments], engine.board.to_play
-    if words and words[0] in ("b", "w", "black", "white"):
-        color = parse_color(words.pop(0))
-    if words and words[0][0].isdigit():
-        words.insert(0, "interval")
-    pairs = dict(zip(words[::2], words[1::2], strict=False))
-    interval = pairs.get("interval", "100")
-    interval = _read("interval in hundredths", float, interval, [interval])
-    if len(words) % 2 or not 0 <= interval < 1e6:
-        raise ValueError(f"syntax error: {' '.join(arguments)[:60]!r}")
-    return color, max(interval / 100, 0.01), pairs.get("ownership") == "true"
 
-
-def _format_infos(search: Search, is_lz: bool) -> str:
+def _format_infos(search: Search, is_lz: bool, shown: dict, avoided: list[int]) -> str:
     """Write every visited move, the best first, as the player to move sees it."""
     search.run(max(0, MIN_VISITS - search.forest.num_visits(0)))
     result, size, infos = search.result(0), search.boards[0].size, []
     visits, priors = result.moves["visits"].tolist(), result.moves["prior"].tolist()
-    moves = result.moves["visits"].nonzero()[0].tolist()
+    moves = [move for move, prior in enumerate(priors) if prior > 0 and not avoided[move]]
     moves.sort(key=lambda move: (move != result.move, -visits[move], -priors[move]))
-    for rank, move in enumerate(moves):
-        win = min(1.0, max(0.0, (1 + float(result.moves["win"][move])) / 2))
-        lead, prior = f"{result.moves['score'][move]:.3f}", priors[move]
-        numbers = f"winrate {win:.6f} prior {prior:.6f} scoreMean {lead} scoreLead {lead}"
+    number = int(min(shown["maxmoves"], max(shown["minmoves"], sum(map(bool, visits)))))
+    for rank, move in enumerate(moves[:number]):
+        win, lead = _format_value(result.moves[move] if visits[move] else result.root)
+        numbers = f"winrate {win} prior {priors[move]:.6f} scoreMean {lead} scoreLead {lead}"
         if is_lz:
-            numbers = f"winrate {round(win * 10000)} prior {round(prior * 10000)}"
+            numbers = f"winrate {round(float(win) * 10000)} prior {round(priors[move] * 10000)}"
         variation = search.forest.principal_variation(0, move, PV_LENGTH)
-        pv = " ".join(format_vertex(reply, size) for reply in variation)
+        pv = " ".join(format_vertex(reply, size) for reply, _ in variation)
         infos.append(f"info move {format_vertex(move, size)} visits {visits[move]} {numbers}")
         infos.append(f"order {rank} pv {pv}")
+        if shown["pvvisits"]:
+            infos.append("pvVisits " + " ".join(str(count) for _, count in variation))
+    if shown["rootinfo"]:
+        win, lead = _format_value(result.root)
+        infos.append(f"rootInfo visits {result.root['visits']} winrate {win} scoreLead {lead}")
     return " ".join(infos)
+
+
+def _format_value(found: Any) -> tuple[str, str]:
+    return f"{min(1.0, max(0.0, (1 + float(found['win'])) / 2)):.6f}", f"{found['score']:.3f}"
 
 
 GOGUI_COMMANDS = """\
@@ -404,10 +461,10 @@ SESSION_COMMANDS: Commands = {  # answered before the rules are loaded
     "gogui-analyze_commands": (lambda: GOGUI_COMMANDS, "GoGui's menu of them"),
 }
 ENGINE_COMMANDS: Commands = {
-    "boardsize": (lambda engine, size: engine.start(size), "SIZE: begin with an empty board"),
+    "boardsize": (_boardsize, "WIDTH [HEIGHT]: begin with an empty board"),
     "clear_board": (lambda engine: engine.start(engine.board.size), "begin again, with no stones"),
     "komi": (lambda engine, komi: engine.change_rules(komi=komi), "POINTS: what White gets"),
-    "get_komi": (lambda engine: f"{engine.board.rules.komi:g}", "the komi"),
+    "get_komi": (lambda engine: f"{engine.rules.komi:g}", "the komi"),
     "play": (lambda engine, *move: engine.play(*move), "COLOR VERTEX: play a move of any colour"),
     "set_position": (_set_position, "[COLOR VERTEX]...: begin with these stones on the board"),
     "genmove": (_genmove, "COLOR: think, play a move and name it"),
@@ -420,26 +477,28 @@ ENGINE_COMMANDS: Commands = {
     "fixed_handicap": (_handicap, "STONES: so many on the star points"),
     "place_free_handicap": (partial(_handicap, is_free=True), "STONES: so many, or fewer"),
     "set_free_handicap": (_set_handicap, "VERTEX...: put handicap stones"),
-    "time_settings": (
-        lambda engine, *told: engine.start_clock(*told),
-        "MAIN PERIOD STONES: seconds, then stones per period",
-    ),
+    "time_settings": (lambda engine, *told: engine.start_clock(*told), "MAIN PERIOD STONES: clock"),
     "kgs-time_settings": (
         _start_kgs_clock,
         "none | absolute MAIN | byoyomi MAIN PERIOD PERIODS | canadian MAIN PERIOD STONES: by name",
     ),
     "time_left": (lambda engine, *left: engine.clock.tell(*left), "COLOR SECONDS STONES: are left"),
-    "final_score": (_final_score, "the count; dead stones come off, but for Tromp-Taylor rules"),
+    "final_score": (_final_score, "the count; dead stones come off, but for Tromp-Taylor's"),
     "final_status_list": (_final_status_list, "alive | seki | dead: the chains that are"),
     "loadsgf": (_loadsgf, "FILE [NUMBER]: load a game as it was before a move, or all of it"),
     "printsgf": (_printsgf, "[FILE]: write the game as SGF, or as the answer"),
-    "kata-get-rules": (lambda engine: json.dumps(_describe_rules(engine.board.rules)), "as JSON"),
+    "kata-get-rules": (lambda engine: json.dumps(_describe_rules(engine.rules)), "as JSON"),
     "kata-set-rules": (_set_rules, f"RULES: {', '.join(RULES)}, or JSON"),
-    "kgs-rules": (_set_rules, "RULES: the same"),
-    "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS]: win rates to 10000"),
-    "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [ownership true]: to 1, until a line comes"),
-    "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "[COLOR] [HUNDREDTHS]: and a move"),
-    "kata-genmove_analyze": (_think_aloud, "[COLOR] [HUNDREDTHS] [ownership true]: and a move"),
+    "kata-set-rule": (_set_rule, "NAME VALUE: one of those in the JSON"),
+    "kgs-rules": (_set_rules, "RULES: the same as kata-set-rules"),
+    "kata-list-params": (lambda engine: " ".join(PARAMETERS), "what can be set"),
+    "kata-get-param": (_parameter, "NAME: one of them"),
+    "kata-set-param": (partial(_set, names=PARAMETERS), "NAME VALUE: from the next move on"),
+    "kata-get-models": (lambda engine: json.dumps([{"name": engine.config.checkpoint}]), "as JSON"),
+    "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 10000"),
+    "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 1, until a line comes"),
+    "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "AS ABOVE: and a move"),
+    "kata-genmove_analyze": (_think_aloud, "AS ABOVE: and a move"),
     "minigo-set": (_set, "visits | time | threads NUMBER: from the next move on; none: no limit"),
 }
 COMMANDS = SESSION_COMMANDS | ENGINE_COMMANDS

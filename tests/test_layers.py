@@ -136,3 +136,65 @@ def test_importing_minigo_loads_no_torch():
 def test_files_are_read_and_written_without_torch():
     code = "import minigo.games, minigo.cli; print('torch' in sys.modules)"
     assert run_without("openvino", code) == "False\n"
+
+
+PLAY = """
+import sys
+from minigo.cli import main
+status = main(["gtp", "9x9-human-b4c32", "--visits", "2"])
+"""
+
+
+def play_over_gtp(hide: str, num_moves: int, **how) -> list[str]:
+    """Play a 5x5 game in a process in which something is hidden; return the answers."""
+    moves = [f"genmove {color}" for color in "bw" * (num_moves // 2)]
+    lines = ["boardsize 5", *moves, "final_score", "loadsgf a.sgf", "showboard", "quit"]
+    code = hide + PLAY
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **how,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = done.stdout.split("\n\n")
+    assert len(answers) == len(lines) + 1 and not any(a.startswith("?") for a in answers)
+    return answers
+
+
+HIDE_TORCH = "import sys\nfor name in ('torch', 'tqdm'): sys.modules[name] = None\n"
+# What Windows has nothing of.
+HIDE_POSIX = """
+import os, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"): sys.modules[name] = None
+names = "sched_getaffinity sched_setaffinity nice killpg getppid O_DIRECTORY fork getuid geteuid"
+for name in names.split(): delattr(os, name)
+import signal
+del signal.SIGKILL, signal.SIGHUP
+import warnings
+warnings.simplefilter("ignore")  # of filelock
+"""
+
+
+@pytest.mark.parametrize("hide", [HIDE_TORCH, HIDE_POSIX], ids=["torch", "posix"])
+def test_a_game_is_played_without_what_not_every_machine_has(hide, tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "a.sgf").write_text("(;GM[1]SZ[5];B[cc];W[bb])")
+    answers = play_over_gtp(hide, 40, cwd=tmp_path)
+    assert "X" in answers[-3] or "O" in answers[-3]
+    code = hide + "import sys\nfrom minigo.cli import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "analyze", "a.sgf", "--visits", "4"]
+    command += ["--checkpoint", "9x9-human-b4c32", "--human", "9x9-human-b4c32", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and '"vertex": "C3"' in done.stdout, done.stderr
+
+
+def test_every_module_is_imported_where_posix_is_not():
+    pytest.importorskip("torch")
+    modules = [
+        f"minigo.{name}" for name in (*ORDER[1:], "cli") if name not in ("play.play", "lab.lab")
+    ]
+    code = HIDE_POSIX + "".join(f"import {module}\n" for module in modules)
+    assert run_without("", code + "print(minigo.crew.locked.__name__)") == "locked\n"

@@ -14,10 +14,12 @@ torch = pytest.importorskip("torch")
 
 from minigo import openvino_backend  # noqa: E402
 from minigo._board import NUM_PLANES  # noqa: E402
+from minigo.architecture import fold  # noqa: E402
 from minigo.checkpoint import load_checkpoint, load_network  # noqa: E402
 from minigo.evaluator import Evaluation, make_evaluator  # noqa: E402
+from minigo.export import export  # noqa: E402
 from minigo.network import PolicyValueNet, as_module  # noqa: E402
-from minigo.openvino_backend import calibration_positions  # noqa: E402
+from minigo.openvino_backend import calibration_positions, make_model  # noqa: E402
 from test_network import make_network, network_of  # noqa: E402
 from test_train import make_batch, make_learner  # noqa: E402
 
@@ -138,7 +140,7 @@ def test_bad_arguments(rng):
         ({"size": 20}, "board size 20"),
         ({"size": 9, "max_batch": 0}, "max_batch 0"),
         ({"size": 9, "threads": 0}, "threads 0"),
-        ({"size": 9, "device": "meta"}, "'meta' is not a device"),
+        ({"size": 9, "device": "cuda:99"}, "'cuda:99': PyTorch finds no"),
     ):
         with pytest.raises(ValueError, match=message):
             make_evaluator(network_of(net), **arguments)
@@ -268,3 +270,26 @@ def test_cuda_graphs_answer_as_the_network(rng):
         assert_same(evaluator.evaluate(positions), ask(net, positions), evaluator.name)
     evaluator.load(network_of(make_network(seed=2)))
     assert_same(evaluator.evaluate(positions), ask(make_network(seed=2), positions), evaluator.name)
+
+
+@pytest.mark.skipif("auto" not in BACKENDS, reason="OpenVINO isn't installed")
+@pytest.mark.parametrize("name", ["b4c32", "b6c64"])
+@pytest.mark.parametrize("size", [5, 9, 13, 19])
+def test_the_model_is_the_network_and_so_are_its_exports(name, size, rng, tmp_path):
+    """In float32, up to its rounding; of both kinds of network that ship."""
+    import openvino
+
+    net, planes = make_network(name), conftest.planes_of(make_positions(rng, 3, size))
+    expected = [output.detach().numpy() for output in net(torch.from_numpy(planes))]
+    models = [make_model(fold(network_of(net)), size, 3)]
+    for suffix in ("xml", *(["onnx"] if importlib.util.find_spec("onnx") else [])):
+        export(network_of(net), tmp_path / f"a.{suffix}", size)
+        models.append(openvino.Core().read_model(tmp_path / f"a.{suffix}"))
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    for model in models:
+        answers = openvino.compile_model(model, "CPU", options)(planes)
+        for key, exact in zip(("policy", "value", "score", "ownership"), expected, strict=False):
+            scale = max(1.0, abs(exact).max())
+            np.testing.assert_allclose(answers[key], exact, atol=1e-4 * scale, err_msg=key)
+    with pytest.raises(ValueError, match="a.pdf: not a .onnx or .xml"):
+        export(network_of(net), tmp_path / "a.pdf", size)

@@ -103,8 +103,6 @@ def test_a_fresh_network_is_finite_and_undecided():
 def test_devices():
     assert choose_device("cpu") == "cpu"
     assert choose_device("auto") in ("cpu", "cuda")
-    with pytest.raises(ValueError, match="'abacus' is not a device"):
-        choose_device("abacus")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA"):
             choose_device("cuda")

@@ -51,13 +51,9 @@ def save_checkpoint(
     info: what JSON can hold; state: that, or arrays, by name. `half` stores the weights as float16:
     half the size, and as strong. Raises OSError where the file can't be written.
     """
-    arrays = _convert(weights, np.float16 if half else np.float32)
-    values = None if state is None else {}
-    for name, value in (state or {}).items():
-        if isinstance(value, np.ndarray):
-            arrays[_STATE + name] = value
-        else:
-            values[name] = value
+    arrays, values = _convert(weights, np.float16 if half else np.float32), state and {**state}
+    for name in [name for name, value in (state or {}).items() if isinstance(value, np.ndarray)]:
+        arrays[_STATE + name] = values.pop(name)
     header = {"format": _FORMAT, "planes": list(PLANE_NAMES), "network": network}
     text = json.dumps(header | {"info": info, "state": values})
     metadata = {"minigo": text, "crc32": _checksum(text, arrays)}
@@ -79,13 +75,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: damaged checkpoint: {field} is {header.get(field)!r:.40}")
     if header.get("planes") != list(PLANE_NAMES):
         raise ValueError(f"{path}: made by a minigo with other input planes; train it anew")
-    state, weights = header["state"], {}
-    for name, array in arrays.items():
-        if name.startswith(_STATE):
-            state[name.removeprefix(_STATE)] = array
-        else:
-            weights[name] = array
-    weights = _convert(weights, np.float32)
+    state = header["state"]
+    for name in [name for name in arrays if name.startswith(_STATE)]:
+        state[name.removeprefix(_STATE)] = arrays.pop(name)
+    weights = _convert(arrays, np.float32)
     return Checkpoint(path, header["network"], weights, header["info"], state)
 
 

@@ -9,7 +9,6 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
 from .machine import choose_device
 from .openvino_backend import OpenVinoBackend
-
-if TYPE_CHECKING:
-    from .torch_backend import TorchBackend
 
 # Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`.
 BATCH_SIZES = {"cpu": (1, 4, 8, 16, 32, 48), "cuda": tuple(2**k for k in range(16))}
@@ -41,9 +37,12 @@ class Evaluation:
 
 
 class Evaluator:
-    """A network ready to evaluate positions of one board size; made by `make_evaluator`."""
+    """A network ready to evaluate positions of one board size; made by `make_evaluator`.
 
-    def __init__(self, backend: "OpenVinoBackend | TorchBackend", size: int, max_batch: int):
+    backend: that of OpenVINO, or `TorchBackend`, which has the same methods.
+    """
+
+    def __init__(self, backend: OpenVinoBackend, size: int, max_batch: int):
         self.backend, self.size = backend, size
         self.name = backend.name  # such as "OpenVINO f32"
         smaller = BATCH_SIZES[backend.device.partition(":")[0]]

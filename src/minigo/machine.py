@@ -1,6 +1,8 @@
 """The machine under a process: cores, devices, memory kept for the next step, whole files."""
 
+import contextlib
 import ctypes
+import importlib.util
 import os
 import re
 from collections.abc import Iterable
@@ -9,8 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-
-_GPU_DRIVERS = "libcuda.so.1", "nvcuda.dll", "libamdhip64.so"  # PyTorch needs one of them
 
 
 def format_error(error: Exception) -> str:
@@ -74,28 +74,23 @@ def choose_device(device: str) -> str:
 
     PyTorch takes a second to import: without a GPU's driver nobody asks it.
     """
-    if device == "cpu" or (device == "auto" and not any(map(_is_library, _GPU_DRIVERS))):
+    has_torch = importlib.util.find_spec("torch") is not None
+    if device == "cpu" or (device == "auto" and not (has_torch and _has_gpu_driver())):
         return "cpu"
-    try:
-        import torch
-    except ImportError:
-        if device == "auto":
-            return "cpu"
-        raise
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cuda(:\d+)?", device):
-        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda")
     if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r}: PyTorch finds no CUDA or no such card here")
     return device
 
 
-def _is_library(name: str) -> bool:
-    try:
-        return ctypes.CDLL(name) is not None
-    except OSError:
-        return False
+def _has_gpu_driver() -> bool:
+    for name in ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so"):
+        with contextlib.suppress(OSError):
+            return bool(ctypes.CDLL(name))
+    return False
 
 
 def is_bfloat16_fast(device: "torch.device") -> bool:

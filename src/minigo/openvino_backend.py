@@ -73,14 +73,9 @@ class OpenVinoBackend:
 
 
 def is_int8_fast(has_bf16: bool) -> bool:
-    """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16.
-
-    NumPy's table of features is private: where it is missing, it is a no.
-    """
-    try:
-        from numpy._core._multiarray_umath import __cpu_features__ as features
-    except ImportError:
-        return False
+    """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
+    # NumPy's table is private: where it is missing, it is a no.
+    features = getattr(np._core._multiarray_umath, "__cpu_features__", {})
     return features.get("AVX512VNNI", False) and not has_bf16
 
 
@@ -93,28 +88,23 @@ def make_model(network: Network, size: int, batch_size: int):
     import openvino
     from openvino import opset13 as ops
 
-    weights, num_channels = network.weights, [HEAD_CHANNELS, HIDDEN]
+    weights = network.weights
 
     def convolve(x, name: str):
         kernel, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
         padding = [kernel.shape[-1] // 2] * 2
         x = ops.convolution(x, kernel, [1, 1], padding, padding, [1, 1])
-        return x if bias is None else ops.add(x, bias[:, None, None])
+        return x if bias is None else x + bias[:, None, None]
 
     def normalize(x, name: str):
-        x = ops.add(ops.multiply(x, weights[f"{name}.scale"]), weights[f"{name}.shift"])
-        return ops.relu(x)
+        return ops.relu(x * weights[f"{name}.scale"] + weights[f"{name}.shift"])
 
     def connect(x, name: str):
-        x = ops.matmul(x, weights[f"{name}.weight"], False, True)
-        return ops.add(x, weights[f"{name}.bias"])
+        return ops.matmul(x, weights[f"{name}.weight"], False, True) + weights[f"{name}.bias"]
 
     def pool(x):
         mean, most = ops.reduce_mean(x, [2, 3]), ops.reduce_max(x, [2, 3])
         return ops.concat([mean, ops.multiply(mean, np.float32((size - 14) / 10)), most], 1)
-
-    def add_to_points(x, bias):
-        return ops.relu(ops.add(x, ops.unsqueeze(bias, [2, 3])))
 
     planes = ops.parameter([batch_size, NUM_PLANES, size, size], np.float32, name="planes")
     x = convolve(planes, "stem")
@@ -123,26 +113,21 @@ def make_model(network: Network, size: int, batch_size: int):
         z = convolve(y, f"{block}.first.conv")
         if f"{block}.bias.weight" in weights:
             pooled = pool(ops.relu(convolve(y, f"{block}.pooled.conv")))
-            z = add_to_points(z, connect(pooled, f"{block}.bias"))
-        else:
-            z = ops.relu(z)
-        x = ops.add(x, convolve(z, f"{block}.second"))
+            z = z + ops.unsqueeze(connect(pooled, f"{block}.bias"), [2, 3])
+        x = x + convolve(ops.relu(z), f"{block}.second")
     heads = convolve(normalize(x, "norm"), "heads.conv")
     policy, pooled, owned = ops.split(heads, 1, 3).outputs()
-    features = ops.relu(ops.concat([pooled, owned], 1))
-    hidden = connect(pool(features), "pooled")
-    bias, hidden = ops.variadic_split(hidden, 1, num_channels).outputs()
+    hidden = connect(pool(ops.relu(ops.concat([pooled, owned], 1))), "pooled")
+    bias, hidden = ops.variadic_split(hidden, 1, [HEAD_CHANNELS, HIDDEN]).outputs()
     totals = connect(ops.prelu(hidden, np.float32(0.01)), "totals")  # leaky_relu's slope
     value, score, passes, _ = ops.split(totals, 1, 4).outputs()
-    points = convolve(add_to_points(policy, bias), "policies")
-    points, _ = ops.split(points, 1, 2).outputs()
-    points = ops.reshape(points, [-1, size * size], False)
-    ownership = ops.tanh(ops.squeeze(convolve(ops.relu(owned), "ownership"), [1]))
+    points = convolve(ops.relu(ops.add(policy, ops.unsqueeze(bias, [2, 3]))), "policies")
+    points = ops.reshape(ops.split(points, 1, 2).output(0), [-1, size * size], False)
     outputs = {
         "policy": ops.concat([points, passes], 1),
         "value": ops.tanh(ops.squeeze(value, [1])),
         "score": ops.multiply(ops.squeeze(score, [1]), np.float32(SCORE_SCALE)),
-        "ownership": ownership,
+        "ownership": ops.tanh(ops.squeeze(convolve(ops.relu(owned), "ownership"), [1])),
     }
     for name, node in outputs.items():
         node.output(0).get_tensor().set_names({name})

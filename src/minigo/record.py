@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from filelock import FileLock
 
 from ._board import Board
 from .config import Rules, Size
@@ -77,8 +78,6 @@ class RecordWriter:
         self.path, self.num_games = Path(path), 0
         if self.path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
-        from filelock import FileLock  # in here: playing takes none
-
         self._lock = FileLock(self.path.with_suffix(LOCK))
         self._lock.acquire()
         self._file = open(self.path.with_suffix(PART), "xb", buffering=0)  # noqa: SIM115
@@ -116,13 +115,10 @@ class RecordWriter:
 
 def adopt_parts(folder: Path) -> None:
     """Give the files their names whose writers were killed, once they are dead."""
-    from filelock import FileLock
-
     for part in folder.glob(f"*{PART}"):
         with contextlib.suppress(FileNotFoundError), FileLock(part.with_suffix(LOCK)):
             part.rename(part.with_suffix(".games"))  # unless it was closed meanwhile
-        with contextlib.suppress(OSError):
-            part.with_suffix(LOCK).unlink()
+        part.with_suffix(LOCK).unlink(missing_ok=True)
 
 
 def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:

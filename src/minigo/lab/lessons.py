@@ -56,8 +56,7 @@ def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
     """Return the networks that ship for a size, and some of the cycles of each run's folder."""
     names, networks = shipped_for(size), []
     for run in runs:
-        # The first has learned nothing.
-        paths = sort_by_number(Path(run).glob(f"cycle-[0-9]*{SUFFIX}"))[1:]
+        paths = sort_by_number(Path(run).glob(f"cycle-[0-9]*{SUFFIX}"))[1:]  # 0: nothing learned
         if not paths:
             raise ValueError(f"{run}: no folder of a run with at least one cycle")
         steps = np.geomspace(1, len(paths), RUN_NETWORKS).round().astype(int)

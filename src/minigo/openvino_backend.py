@@ -7,6 +7,7 @@ number that was seen (Jacob et al. 2018). On a processor with VNNI but without b
 (selfplay/LOG.md).
 """
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from ._board import NUM_PLANES, Board, unpack
 from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, parse_network
 
+# Its converter, which nobody here needs, reports each import to its makers over the network.
+sys.modules.setdefault("openvino.tools.ovc", None)
 GAMES = 8  # of random moves, 8 positions each: how large the numbers become
 MARGIN = 1.25  # room for what larger numbers real games may hold
 

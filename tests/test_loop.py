@@ -531,3 +531,12 @@ def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, 
     assert [line["cycle"] for line in log] == [1, 2, 3]
     assert log[-1]["games"] == len(games) >= 3 * 24
     assert log[-1]["positions"] == sum(len(game.policy_plies) for game in games)
+
+
+def test_a_run_of_an_older_minigo_is_refused_and_kept(recipe_path, tmp_path):
+    latest = tmp_path / "checkpoints" / "tiny" / "latest.pt"
+    latest.parent.mkdir(parents=True)
+    latest.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"latest.pt: .*an older minigo's .pt is no longer read"):
+        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+    assert sorted(path.name for path in latest.parent.iterdir()) == ["latest.pt", "lock"]

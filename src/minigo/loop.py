@@ -84,7 +84,7 @@ class Run:
         """Begin a run in a folder, or go on with the one that is there. Raises ValueError."""
         self.recipe, self.networks = recipe, networks
         self.progress, self.log = Progress(), []  # a row for each cycle
-        latest = networks / LATEST
+        latest = next(networks.glob("latest.*"), networks / LATEST)  # or an older minigo's
         if recipe.grow_to:
             parse_network(recipe.grow_to)  # now, not in the middle of the run
         if os.path.lexists(latest):

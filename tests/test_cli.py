@@ -61,6 +61,8 @@ WRONG = [  # what is typed, and what the one line has to name
     ("train {good_toml} --start imitation", "imitation"),
     ("train {good_toml} --root {folder} --set start_from={missing} --start imitation", "{missing}"),
     ("imitate {game_sgf}", "--out"),
+    ("export {network} {missing}/a.onnx", "{missing}/a.onnx"),
+    ("export {network} {folder}/a.pdf", "{folder}/a.pdf"),
     ("imitate {missing} --out {folder}/a.safetensors --size 5", "{missing}"),
     ("imitate {garbage_sgf} --out {folder}/a.safetensors --size 5", "{garbage_sgf}"),
     ("imitate {garbage_sgf} --out {folder}/a.safetensors --size 5 --strict", "not SGF"),
@@ -124,7 +126,7 @@ WRONG = [  # what is typed, and what the one line has to name
     ("bench speed", "speed"),
     ("info {missing}", "{missing}"),
     ("info {folder}", "{folder}"),
-    ("info {garbage_pt}", "{garbage_pt}"),
+    ("info {garbage_safetensors}", "{garbage_safetensors}"),
     ("info no-such-network", "no-such-network"),
 ]
 

@@ -37,10 +37,8 @@ def fold(network: Network) -> Network:
     Weights averaged over training need their batch norms' statistics averaged the same way.
     """
     weights = dict(network.weights)
-    for key in network.weights:
+    for key in [key for key in weights if key.endswith(".running_var")]:
         norm = key.removesuffix(".running_var")
-        if norm == key:
-            continue
         scale = weights.pop(f"{norm}.weight") / np.sqrt(weights.pop(key) + np.float32(_EPSILON))
         shift = weights.pop(f"{norm}.bias") - scale * weights.pop(f"{norm}.running_mean")
         del weights[f"{norm}.num_batches_tracked"]

@@ -37,13 +37,10 @@ class Evaluation:
 
 
 class Evaluator:
-    """A network ready to evaluate positions of one board size; made by `make_evaluator`.
-
-    backend: that of OpenVINO, or `TorchBackend`, which has the same methods.
-    """
+    """A network ready to evaluate positions of one board size; made by `make_evaluator`."""
 
     def __init__(self, backend: OpenVinoBackend, size: int, max_batch: int):
-        self.backend, self.size = backend, size
+        self.backend, self.size = backend, size  # or a `TorchBackend`, which is used alike
         self.name = backend.name  # such as "OpenVINO f32"
         smaller = BATCH_SIZES[backend.device.partition(":")[0]]
         self.batch_sizes = (*(b for b in smaller if b < max_batch), max_batch)

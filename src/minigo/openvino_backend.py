@@ -76,8 +76,7 @@ class OpenVinoBackend:
 
 
 def is_int8_fast(has_bf16: bool) -> bool:
-    """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
-    # NumPy's table is private: where it is missing, it is a no.
+    """Tell whether int8 is faster than floating point: VNNI, by NumPy's private table, no bf16."""
     features = getattr(np._core._multiarray_umath, "__cpu_features__", {})
     return features.get("AVX512VNNI", False) and not has_bf16
 
@@ -91,7 +90,9 @@ def make_model(network: Network, size: int, batch_size: int):
     import openvino
     from openvino import opset13 as ops
 
-    weights = network.weights
+    weights = dict(network.weights)
+    for name, number in (("policies.weight", 1), ("totals.weight", 3), ("totals.bias", 3)):
+        weights[name] = weights[name][:number]  # without the reply
 
     def convolve(x, name: str):
         kernel, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
@@ -118,19 +119,21 @@ def make_model(network: Network, size: int, batch_size: int):
             pooled = pool(ops.relu(convolve(y, f"{block}.pooled.conv")))
             z = z + ops.unsqueeze(connect(pooled, f"{block}.bias"), [2, 3])
         x = x + convolve(ops.relu(z), f"{block}.second")
-    heads = convolve(normalize(x, "norm"), "heads.conv")
-    policy, pooled, owned = ops.split(heads, 1, 3).outputs()
-    hidden = connect(pool(ops.relu(ops.concat([pooled, owned], 1))), "pooled")
+    heads, widths = convolve(normalize(x, "norm"), "heads.conv"), [HEAD_CHANNELS, 2 * HEAD_CHANNELS]
+    policy, features = ops.variadic_split(heads, 1, widths).outputs()
+    features = ops.relu(features)
+    hidden = connect(pool(features), "pooled")
     bias, hidden = ops.variadic_split(hidden, 1, [HEAD_CHANNELS, HIDDEN]).outputs()
     totals = connect(ops.prelu(hidden, np.float32(0.01)), "totals")  # leaky_relu's slope
-    value, score, passes, _ = ops.split(totals, 1, 4).outputs()
+    value, score, passes = ops.split(totals, 1, 3).outputs()
     points = convolve(ops.relu(ops.add(policy, ops.unsqueeze(bias, [2, 3]))), "policies")
-    points = ops.reshape(ops.split(points, 1, 2).output(0), [-1, size * size], False)
+    owned = ops.slice(features, [HEAD_CHANNELS], [2 * HEAD_CHANNELS], [1], [1])
+    points = ops.reshape(points, [-1, size * size], False)
     outputs = {
         "policy": ops.concat([points, passes], 1),
         "value": ops.tanh(ops.squeeze(value, [1])),
         "score": ops.multiply(ops.squeeze(score, [1]), np.float32(SCORE_SCALE)),
-        "ownership": ops.tanh(ops.squeeze(convolve(ops.relu(owned), "ownership"), [1])),
+        "ownership": ops.tanh(ops.squeeze(convolve(owned, "ownership"), [1])),
     }
     for name, node in outputs.items():
         node.output(0).get_tensor().set_names({name})

@@ -34,7 +34,7 @@ format: $(VENV)/installed
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt setuptools cython
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[cpu,dev,plots]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation --editable '.[train,dev,plots]'
 	touch $@
 
 clean:

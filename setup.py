@@ -5,6 +5,7 @@ MINIGO_DEBUG=1 builds with bounds checks, assertions and the compiler's array-bo
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -28,9 +29,11 @@ if DEBUG:
     LINK = ["-fsanitize=bounds"]
     MACROS = []
 else:
-    COMPILE = ["-O3", "-g0"]
+    COMPILE = ["/O2"] if sys.platform == "win32" else ["-O3", "-g0"]
     LINK = []
     MACROS = [("CYTHON_WITHOUT_ASSERTIONS", "1"), ("NDEBUG", "1")]
+# One wheel for Python 3.11 and all that come later (pyproject.toml names it so).
+MACROS.append(("Py_LIMITED_API", "0x030B0000"))
 
 
 class BuildWithCheckpoints(build_py):
@@ -39,7 +42,7 @@ class BuildWithCheckpoints(build_py):
     def run(self):
         super().run()
         target = Path(self.build_lib, "minigo", "checkpoints")
-        for path in sorted(Path("checkpoints").glob("*.pt")):
+        for path in sorted(Path("checkpoints").glob("*.safetensors")):
             if not self.editable_mode:
                 target.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(path, target)
@@ -52,6 +55,7 @@ def extension(name: str) -> Extension:
         define_macros=MACROS,
         extra_compile_args=COMPILE,
         extra_link_args=LINK,
+        py_limited_api=True,
     )
 
 

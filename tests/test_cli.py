@@ -29,7 +29,7 @@ def files(tmp_path_factory) -> dict[str, str]:
         "game.sgf": SGF,
         "garbage.sgf": "all work and no play",
         "illegal.sgf": "(;FF[4]GM[1]SZ[5];B[cc];W[cc])",
-        "garbage.pt": "this is no checkpoint" * 99,
+        "garbage.safetensors": "this is no checkpoint" * 99,
         "unknown.toml": "sise = 9",
         "network.toml": 'network = "c3po"',
         "good.toml": "size = 5",
@@ -44,7 +44,7 @@ def files(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def networks(files) -> dict[str, str]:
     """Return the paths of a tiny network and of its first half."""
-    whole, half = save_network(Path(files["folder"])), f"{files['folder']}/truncated.pt"
+    whole, half = save_network(Path(files["folder"])), f"{files['folder']}/truncated.safetensors"
     data = Path(whole).read_bytes()
     Path(half).write_bytes(data[: len(data) // 2])
     return {"network": whole, "truncated": half}
@@ -64,18 +64,20 @@ WRONG = [  # what is typed, and what the one line has to name
     ("train {good_toml} --start imitation", "imitation"),
     ("train {good_toml} --root {folder} --set start_from={missing} --start imitation", "{missing}"),
     ("imitate {game_sgf}", "--out"),
-    ("imitate {missing} --out {folder}/a.pt --size 5", "{missing}"),
-    ("imitate {garbage_sgf} --out {folder}/a.pt --size 5", "{garbage_sgf}"),
-    ("imitate {garbage_sgf} --out {folder}/a.pt --size 5 --strict", "not SGF"),
-    ("imitate {game_sgf} --out {folder}/a.pt --size 26", "'26'"),
-    ("imitate {game_sgf} --out {folder}/a.pt --size 9,x", "'9,x'"),
+    ("export {network} {missing}/a.onnx", "{missing}/a.onnx"),
+    ("export {network} {folder}/a.pdf", "{folder}/a.pdf"),
+    ("imitate {missing} --out {folder}/a.safetensors --size 5", "{missing}"),
+    ("imitate {garbage_sgf} --out {folder}/a.safetensors --size 5", "{garbage_sgf}"),
+    ("imitate {garbage_sgf} --out {folder}/a.safetensors --size 5 --strict", "not SGF"),
+    ("imitate {game_sgf} --out {folder}/a.safetensors --size 26", "'26'"),
+    ("imitate {game_sgf} --out {folder}/a.safetensors --size 9,x", "'9,x'"),
     ("evaluate {missing} {game_sgf} --positions 0", "'0'"),
-    ("imitate {game_sgf} --out {folder}/a.pt --minutes 0", "'0'"),
-    ("imitate {game_sgf} --out {folder}/a.pt --minutes nan", "'nan'"),
-    ("imitate {game_sgf} --out {folder}/a.pt --net c3po", "c3po"),
+    ("imitate {game_sgf} --out {folder}/a.safetensors --minutes 0", "'0'"),
+    ("imitate {game_sgf} --out {folder}/a.safetensors --minutes nan", "'nan'"),
+    ("imitate {game_sgf} --out {folder}/a.safetensors --net c3po", "c3po"),
     ("imitate {game_sgf} --out {folder} --size 5", "{folder}"),
-    ("imitate {game_sgf} --out {missing}/a.pt --size 5", "{missing}/a.pt"),
-    ("imitate {game_sgf} --out {folder}/a.pt --size 5 --min-rank shodan", "shodan"),
+    ("imitate {game_sgf} --out {missing}/a.safetensors --size 5", "{missing}/a.safetensors"),
+    ("imitate {game_sgf} --out {folder}/a.safetensors --size 5 --min-rank shodan", "shodan"),
     ("evaluate {missing} {game_sgf}", "{missing}"),
     ("evaluate {truncated} {game_sgf}", "{truncated}"),
     ("evaluate {network} {missing}", "{missing}"),
@@ -127,7 +129,7 @@ WRONG = [  # what is typed, and what the one line has to name
     ("bench speed", "speed"),
     ("info {missing}", "{missing}"),
     ("info {folder}", "{folder}"),
-    ("info {garbage_pt}", "{garbage_pt}"),
+    ("info {garbage_safetensors}", "{garbage_safetensors}"),
     ("info no-such-network", "no-such-network"),
 ]
 

@@ -120,7 +120,7 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
         ("minutes=0.5", Recipe(minutes=0.5)),
         ("network=b4c32", Recipe(network="b4c32")),
         ('network="b4c32"', Recipe(network="b4c32")),
-        ("start_from=a=b.pt", Recipe(start_from="a=b.pt")),
+        ("start_from=a=b.safetensors", Recipe(start_from="a=b.safetensors")),
         ("search.simulations=100", Recipe(search=SearchConfig(simulations=100))),
         ("rules.suicide=false", Recipe(rules=Rules(suicide=False))),
         ("rules={komi=0.5}", Recipe(rules=Rules(komi=0.5))),

@@ -1187,11 +1187,11 @@ def test_no_answer_waits_for_a_library_that_it_does_not_need(tmp_path, needless,
     assert others == [*answers, "= ", ""]
 
 
-def test_an_idle_program_imports_pytorch_and_still_answers_and_quits(tmp_path):
-    pytest.importorskip("torch")
+def test_an_idle_program_imports_openvino_and_still_answers_and_quits(tmp_path):
+    pytest.importorskip("openvino")
     code = (
         "import os, sys, minigo.play.gtp; from minigo.cli import main; exit = os._exit;"
-        "os._exit = lambda status: exit(7 if 'torch' in sys.modules else 8);"
+        "os._exit = lambda status: exit(7 if 'openvino' in sys.modules else 8);"
         "minigo.play.gtp.IDLE_S = 0.05; main(['gtp', 'nowhere'])"
     )
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

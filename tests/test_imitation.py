@@ -23,7 +23,7 @@ from minigo.games import HumanGames, load_human_games  # noqa: E402
 from minigo.imitation import IMITATION, imitate  # noqa: E402
 from minigo.lab.accuracy import evaluate  # noqa: E402
 from minigo.learner import Learner  # noqa: E402
-from minigo.network import PolicyValueNet  # noqa: E402
+from minigo.network import PolicyValueNet, as_arrays  # noqa: E402
 from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
 from test_games import play_close, turn, write_games, write_zip  # noqa: E402
@@ -41,7 +41,7 @@ def one_thread():
 
 def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     path = write_games(tmp_path / "a.zip", [play_close(rng, result=1.0) for _ in range(400)])
-    out = tmp_path / "human.pt"
+    out = tmp_path / "human.safetensors"
     config = replace(IMITATION, batch_size=64)
     options = {"network": "b1c16", "device": "cpu", "config": config}
     for minutes in (0.2, 1.0, 3.0):  # a busy machine needs longer; it goes on where it was
@@ -75,8 +75,8 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
 
 def save_random_network(path: Path, **info) -> Path:
     torch.manual_seed(1)
-    net = PolicyValueNet("b1c16")
-    save_checkpoint(path, network=net.name, weights=net.state_dict(), info=info)
+    weights = as_arrays(PolicyValueNet("b1c16").state_dict())
+    save_checkpoint(path, network="b1c16", weights=weights, info=info)
     return path
 
 
@@ -92,7 +92,7 @@ def test_what_a_teacher_may_have_learned_is_not_held_out(rng, tmp_path):
         ({"start": None}, everything),
         ({"recipe": {"start": "zero"}}, everything),
     ):
-        checkpoint = save_random_network(tmp_path / "a.pt", **info)
+        checkpoint = save_random_network(tmp_path / "a.safetensors", **info)
         found = evaluate(checkpoint, [path], held_out=True, device="cpu")
         assert found["positions"] == positions
 
@@ -101,7 +101,7 @@ def test_accuracy_is_told_by_rank(rng, tmp_path):
     ranks = (("2350", "5k"), ("8k?", "9p"), ("", "2399"), ("2d", "3 dan"))
     games = [play_close(rng, black_rank=b, white_rank=w) for b, w in ranks]
     path = write_games(tmp_path / "a.zip", games)
-    found = evaluate(save_random_network(tmp_path / "a.pt"), [path])
+    found = evaluate(save_random_network(tmp_path / "a.safetensors"), [path])
     names = ("unknown", "9k to 5k", "1d to 3d", "2300 to 2399", "professional")
     assert tuple(found["top1_by_rank"]) == names
     shares = dict(zip(names, (6, 12, 12, 12, 6), strict=True))
@@ -110,7 +110,7 @@ def test_accuracy_is_told_by_rank(rng, tmp_path):
 
 
 def test_averaged_over_the_symmetries_a_game_is_as_hard_however_it_is_turned(rng, tmp_path):
-    checkpoint = save_random_network(tmp_path / "a.pt")
+    checkpoint = save_random_network(tmp_path / "a.safetensors")
     game = play_close(rng, 10, result=1.0)
     found = [
         evaluate(checkpoint, [write_games(tmp_path / f"{s}.zip", [turn(game, s)])], device="cpu")
@@ -122,7 +122,7 @@ def test_averaged_over_the_symmetries_a_game_is_as_hard_however_it_is_turned(rng
 
 def test_one_network_learns_two_sizes(rng, tmp_path):
     games = [play_close(rng, size=size) for size in (5, 7) for _ in range(100)]
-    path, out = write_games(tmp_path / "a.zip", games), tmp_path / "a.pt"
+    path, out = write_games(tmp_path / "a.zip", games), tmp_path / "a.safetensors"
     options = {"network": "b1c16", "minutes": 0.02, "device": "cpu"}
     info = imitate([path], size=(7, 5), out=out, **options)
     assert info["size"] == [5, 7] and info["by_size"].keys() == {"5x5", "7x7"}
@@ -131,7 +131,7 @@ def test_one_network_learns_two_sizes(rng, tmp_path):
     found = evaluate(out, [path], held_out=True, device="cpu")
     assert found["by_size"].keys() == found["with_symmetries"]["by_size"].keys() == {"5x5", "7x7"}
     with pytest.raises(ValueError, match="no 2x2 or 3x3 game"):
-        imitate([path], size=(2, 3), out=tmp_path / "b.pt", **options)
+        imitate([path], size=(2, 3), out=tmp_path / "b.safetensors", **options)
 
 
 KILLED = """
@@ -139,7 +139,8 @@ import sys, torch
 from minigo import imitation
 torch.set_num_threads(1)
 imitation.MIN_PHASE_S, imitation.SAVE_S = 1.0, 0.5
-imitation.imitate(["a.zip"], size=5, out="human.pt", network="b1c16", minutes=9, device="cpu")
+options = {"network": "b1c16", "minutes": 9, "device": "cpu"}
+imitation.imitate(["a.zip"], size=5, out="human.safetensors", **options)
 """
 
 
@@ -149,38 +150,45 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
     run = subprocess.Popen([sys.executable, "-c", KILLED], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not Path("human.pt").exists() and time.monotonic() < deadline:
+        while not Path("human.safetensors").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
     finally:
         run.kill()
         run.wait()
-    assert Path("human.pt").stat().st_size < Path("human.pt.state").stat().st_size / 3
-    assert evaluate("human.pt", ["a.zip"], device="cpu")["positions"] > 1000
-    state = load_checkpoint("human.pt.state").state
+    assert (
+        Path("human.safetensors").stat().st_size
+        < Path("human.safetensors.state").stat().st_size / 3
+    )
+    assert evaluate("human.safetensors", ["a.zip"], device="cpu")["positions"] > 1000
+    state = load_checkpoint("human.safetensors.state").state
     assert state["step"] > 0 and 0 < state["spent_s"] < 60
     minutes = (state["spent_s"] + 1) / 60
-    options = {"size": 5, "out": "human.pt", "network": "b1c16", "device": "cpu"}
+    options = {"size": 5, "out": "human.safetensors", "network": "b1c16", "device": "cpu"}
     info = imitate(["a.zip"], minutes=minutes, **options)
-    assert f"human.pt.state: goes on from step {state['step']}, " in capsys.readouterr().err
+    assert (
+        f"human.safetensors.state: goes on from step {state['step']}, " in capsys.readouterr().err
+    )
     assert info["step"] > state["step"] and abs(info["minutes"] - minutes) < 0.5 / 60
-    assert info["curve"][:-1] == state["curve"] and load_checkpoint("human.pt").info == info
+    assert (
+        info["curve"][:-1] == state["curve"] and load_checkpoint("human.safetensors").info == info
+    )
     assert imitate(["a.zip"], minutes=minutes, **options) == info  # it is done
     more = imitate(["a.zip"], minutes=minutes + 0.02, **options)
     assert more["step"] > info["step"] and more["curve"][:-1] == info["curve"]
     Path("b.zip").write_bytes(Path("a.zip").read_bytes())
     write_games(Path("a.zip"), [play_close(rng) for _ in range(99)])
-    before = Path("human.pt.state").read_bytes()
+    before = Path("human.safetensors.state").read_bytes()
     for paths, changed, message in (
         (["b.zip"], {}, r"a run with data \['a.zip'\], not \['b.zip'\]"),
         (["a.zip"], {"network": "b2c16"}, "a run with network b1c16, not b2c16"),
         (["a.zip"], {"config": replace(IMITATION, batch_size=9)}, "with batch_size 128, not 9;"),
         (["a.zip"], {"min_rank": "3d"}, "a run with filters {'min_rank': None"),
-        (["a.zip"], {"start": "human.pt"}, "a run with start None, not human.pt"),
+        (["a.zip"], {"start": "human.safetensors"}, "a run with start None, not human.safetensors"),
         (["a.zip"], {}, r"a run with (held_out_)?games \d+, not \d+; delete that file"),
     ):
         with pytest.raises(ValueError, match=message):
             imitate(paths, **options | changed)
-    assert Path("human.pt.state").read_bytes() == before
+    assert Path("human.safetensors.state").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,7 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
         ({"minutes": float("nan")}, "nan minutes"),
         ({"network": "c3"}, "'c3'"),
         ({"min_rank": "strong"}, "'strong' is not a rank"),
-        ({"out": "nowhere/a.pt"}, "nowhere/a.pt"),
+        ({"out": "nowhere/a.safetensors"}, "nowhere/a.safetensors"),
         ({"out": "."}, r"\.: not a file"),
         ({"size": 9}, "no 9x9 game to learn from in .*a.zip"),
         ({"strict": True}, "a.sgf game 2: no moves"),
@@ -200,10 +208,10 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
 def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     write_zip("a.zip", format_sgf(play_close(rng)), "(;SZ[5])")
-    arguments = {"size": 5, "out": "a.pt", "network": "b1c16"} | arguments
+    arguments = {"size": 5, "out": "a.safetensors", "network": "b1c16"} | arguments
     with pytest.raises(ValueError, match=message):
         imitate(["a.zip"], **arguments)
-    assert not Path("a.pt").exists()
+    assert not Path("a.safetensors").exists()
 
 
 def test_value_weighs_less_than_policy_and_ownership_nothing():

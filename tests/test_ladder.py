@@ -113,7 +113,7 @@ def test_games_of_others_are_refused(network, tmp_path):
 
 
 def test_games_are_played_on_the_device_that_is_asked_for(network, tmp_path):
-    with pytest.raises(ValueError, match="'abacus' is not a device"):
+    with pytest.raises(ValueError, match="device 'abacus'"):
         config = MatchConfig(size=5, device="abacus")
         rate(list_players([network], (0, 2), 5), tmp_path, config, workers=1)
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "minigo"
 # The package's wings and their modules, each below those that import it (README, three tables).
 WINGS = {
     "": "__init__ machine crew coords config _board _tree record sgf games "
-    "network accelerate checkpoint openvino_backend evaluator server search window train learner "
-    "prediction selfplay workers imitation loop",
+    "architecture checkpoint openvino_backend network accelerate torch_backend evaluator export "
+    "server search window train learner prediction selfplay workers imitation loop",
     "play.": "play program shipped match endgame engine gtp",
     "lab.": "lab elo ladder progress accuracy analyze lessons bench",
 }
@@ -22,11 +22,9 @@ MAY_IMPORT = {"": ("",), "play.": ("", "play."), "lab.": ("", "play.", "lab.")}
 COMMAND_LINE = ("cli", "__main__")  # above all
 ORDER = [wing + name for wing, names in WINGS.items() for name in names.split()]
 # What a reader has to understand: from an empty board to a stronger checkpoint.
-CORE = (
-    "coords _board _tree network checkpoint evaluator search record window train learner selfplay "
-)
-CORE = (CORE + "loop imitation").split()
-CORE_LINES, PACKAGE_LINES = 3_497, 8_816  # at most, everything counted
+CORE = "coords _board _tree architecture network checkpoint evaluator search record window train "
+CORE = (CORE + "learner selfplay loop imitation").split()
+CORE_LINES, PACKAGE_LINES = 3_497, 8_900  # at most, everything counted
 SUFFIXES = (".py", ".pyx", ".pxd")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 
@@ -137,3 +135,45 @@ def test_importing_minigo_loads_no_torch():
 def test_files_are_read_and_written_without_torch():
     code = "import minigo.games, minigo.cli; print('torch' in sys.modules)"
     assert run_without("openvino", code) == "False\n"
+
+
+HIDE_TORCH = "import sys\nfor name in ('torch', 'tqdm'): sys.modules[name] = None\n"
+# What Windows has nothing of.
+HIDE_POSIX = """
+import os, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"): sys.modules[name] = None
+names = "sched_getaffinity sched_setaffinity nice killpg getppid O_DIRECTORY fork getuid geteuid"
+for name in names.split(): delattr(os, name)
+import signal
+del signal.SIGKILL, signal.SIGHUP
+import warnings
+warnings.simplefilter("ignore")  # of filelock
+"""
+
+
+@pytest.mark.parametrize("hide", [HIDE_TORCH, HIDE_POSIX], ids=["torch", "posix"])
+def test_a_game_is_played_without_what_not_every_machine_has(hide, tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "a.sgf").write_text("(;GM[1]SZ[5];B[cc];W[bb])")
+    code = hide + "import sys\nfrom minigo.cli import main\nstatus = main(sys.argv[1:])\n"
+    code += "sys.exit(status or 'openvino_telemetry' in sys.modules)"  # reports over the network
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120}
+    name, command = "9x9-human-b4c32", [sys.executable, "-c", code]
+    lines = ["boardsize 5", *["genmove b", "genmove w"] * 20, "loadsgf a.sgf", "showboard", "quit"]
+    words, text = ["gtp", name, "--visits", "2"], "\n".join(lines) + "\n"
+    done = subprocess.run([*command, *words], input=text, **how)
+    answers = done.stdout.split("\n\n")
+    assert done.returncode == 0 and len(answers) == len(lines) + 1, done.stderr
+    assert all(answer.startswith("=") for answer in answers[:-1]) and "= pass" in answers
+    words = ["analyze", "a.sgf", "--visits", "4", "--checkpoint", name, "--human", name, "--json"]
+    done = subprocess.run([*command, *words], **how)
+    assert done.returncode == 0 and '"vertex": "C3"' in done.stdout, done.stderr
+
+
+def test_every_module_is_imported_where_posix_is_not():
+    pytest.importorskip("torch")
+    modules = [
+        f"minigo.{name}" for name in (*ORDER[1:], "cli") if name not in ("play.play", "lab.lab")
+    ]
+    code = HIDE_POSIX + "".join(f"import {module}\n" for module in modules)
+    assert run_without("", code + "print(minigo.crew.locked.__name__)") == "locked\n"

@@ -66,16 +66,16 @@ def test_slopes_and_exchange_rate_of_a_plane():
 def test_networks_are_found_with_their_kind_and_time(tmp_path):
     import torch
 
-    from minigo.network import PolicyValueNet
+    from minigo.network import PolicyValueNet, as_arrays
 
     torch.manual_seed(1)
-    weights = PolicyValueNet("b1c8").state_dict()
+    weights = as_arrays(PolicyValueNet("b1c8").state_dict())
     for run, start, cycles in (("a", "zero", 12), ("b", "imitation", 2)):
         (tmp_path / run).mkdir()
-        recipe = {"start": start, "start_from": "somewhere/9x9-human.pt"}
+        recipe = {"start": start, "start_from": "somewhere/9x9-human.safetensors"}
         for cycle in range(cycles):
             info = {"elapsed_s": 60.0 * cycle, "recipe": recipe}
-            path = tmp_path / run / f"cycle-{cycle:04d}.pt"
+            path = tmp_path / run / f"cycle-{cycle:04d}.safetensors"
             save_checkpoint(path, network="b1c8", weights=weights, info=info)
     networks = find_networks(9, [tmp_path / "a", tmp_path / "b"])
     by_name = {network.name: network for network in networks}
@@ -86,7 +86,7 @@ def test_networks_are_found_with_their_kind_and_time(tmp_path):
     assert {network.kind for network in zero} == {"from zero"}
     assert zero[0].minutes == 1 and zero[-1].minutes == 11
     assert 4 <= len(zero) <= module.RUN_NETWORKS
-    pupil = by_name[f"{tmp_path}/b/cycle-0001.pt"]
+    pupil = by_name[f"{tmp_path}/b/cycle-0001.safetensors"]
     assert pupil.kind == "from imitation" and pupil.minutes == 1 + human.minutes
     with pytest.raises(ValueError, match="no folder of a run"):
         find_networks(9, [tmp_path / "elsewhere"])

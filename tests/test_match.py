@@ -69,10 +69,10 @@ def save_network(folder: Path) -> str:
     """Save a tiny network with random weights, as if of 5x5, and return its path."""
     torch = pytest.importorskip("torch")
     from minigo.checkpoint import save_checkpoint
-    from minigo.network import PolicyValueNet
+    from minigo.network import PolicyValueNet, as_arrays
 
     torch.manual_seed(1)
-    weights, path = PolicyValueNet("b1c8").state_dict(), str(folder / "tiny.pt")
+    weights, path = as_arrays(PolicyValueNet("b1c8").state_dict()), str(folder / "tiny.safetensors")
     save_checkpoint(path, network="b1c8", weights=weights, info={"size": 5})
     return path
 
@@ -284,9 +284,9 @@ def test_find_gnugo_tells_where_it_is_missing(monkeypatch):
     [
         ("9x9", "9x9", 64, "", "9x9"),
         ("9x9@64", "9x9", 64, "", "9x9@64"),
-        ("runs/a.pt@16", "runs/a.pt", 16, "", "runs/a.pt@16"),
+        ("runs/a.safetensors@16", "runs/a.safetensors", 16, "", "runs/a.safetensors@16"),
         ("9x9@0", "9x9", 0, "", "9x9@0"),
-        ("a@b.pt", "a@b.pt", 64, "", "a@b.pt"),
+        ("a@b.safetensors", "a@b.safetensors", 64, "", "a@b.safetensors"),
         ("9x9@64:no-value", "9x9", 64, "value", "9x9@64:no-value"),
         ("9x9@64:no-policy", "9x9", 64, "policy", "9x9@64:no-policy"),
         ("gtp:/a/gnugo --level 5 --mode gtp", "", 0, "", "gnugo-5"),

@@ -6,14 +6,9 @@ torch = pytest.importorskip("torch")
 
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.accelerate import merge  # noqa: E402
-from minigo.machine import choose_device, is_bfloat16_fast, is_int8_fast  # noqa: E402
-from minigo.network import (  # noqa: E402
-    HEAD_CHANNELS,
-    PolicyValueNet,
-    fold,
-    parse_network,
-    pool,
-)
+from minigo.architecture import HEAD_CHANNELS, Network, fold, parse_network  # noqa: E402
+from minigo.machine import choose_device, is_bfloat16_fast  # noqa: E402
+from minigo.network import PolicyValueNet, as_arrays, as_module, pool  # noqa: E402
 
 
 def make_network(name: str = "b2c16", seed: int = 1) -> PolicyValueNet:
@@ -29,6 +24,10 @@ def make_network(name: str = "b2c16", seed: int = 1) -> PolicyValueNet:
     for block in net.blocks:
         torch.nn.init.normal_(block.second.weight, 0, 0.1)
     return net.eval()
+
+
+def network_of(net: PolicyValueNet) -> Network:
+    return Network(net.name, as_arrays(net.state_dict()))
 
 
 def make_planes(count: int, size: int) -> torch.Tensor:
@@ -65,10 +64,10 @@ def test_the_number_of_parameters():
     assert 2_800_000 < sum(p.numel() for p in PolicyValueNet("b10c128").parameters()) < 3_000_000
 
 
-@pytest.mark.parametrize("prepare", [fold, lambda net: merge(fold(net))])
+@pytest.mark.parametrize("prepare", [as_module, lambda network: merge(as_module(network))])
 def test_what_is_folded_and_merged_gives_the_same_answers(prepare):
     net, planes = make_network("b4c32"), make_planes(5, 9)
-    folded = prepare(net)
+    folded = prepare(fold(network_of(net)))
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     assert not any(parameter.requires_grad for parameter in folded.parameters())
     with torch.no_grad():
@@ -102,10 +101,8 @@ def test_a_fresh_network_is_finite_and_undecided():
 
 
 def test_devices():
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(ValueError, match="'abacus' is not a device"):
-        choose_device("abacus")
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") in ("cpu", "cuda")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA"):
             choose_device("cuda")
@@ -120,13 +117,11 @@ def test_a_value_that_has_fallen_silent_learns_again():
 
 
 def test_only_a_cpu_has_the_instructions_of_the_cpu(monkeypatch):
-    for feature in ("amx_tile", "avx512_bf16", "vnni"):
+    for feature in ("amx_tile", "avx512_bf16"):
         monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda: True, raising=False)
-    assert is_bfloat16_fast(torch.device("cpu")) and not is_int8_fast()
+    assert is_bfloat16_fast(torch.device("cpu"))
     assert not is_bfloat16_fast(torch.device("mps"))
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
     assert is_bfloat16_fast(torch.device("cpu"))
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    assert not is_bfloat16_fast(torch.device("cpu")) and is_int8_fast()
-    monkeypatch.delattr(torch.cpu, "_is_vnni_supported")
-    assert not is_int8_fast()
+    assert not is_bfloat16_fast(torch.device("cpu"))

@@ -14,6 +14,7 @@ from minigo.evaluator import Evaluation, make_evaluator  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.selfplay import SelfPlay  # noqa: E402
 from minigo.server import Slots, serve  # noqa: E402
+from test_network import network_of  # noqa: E402
 
 GAMES = 4
 
@@ -55,8 +56,8 @@ class LateOracle(Oracle):
 
 
 def start_server(folder, slots: Slots, recipe: Recipe) -> None:
-    net = PolicyValueNet("b1c8")
-    save_checkpoint(cycle_path(folder, 0), network="b1c8", weights=net.state_dict(), info={})
+    weights = network_of(PolicyValueNet("b1c8")).weights
+    save_checkpoint(cycle_path(folder, 0), network="b1c8", weights=weights, info={})
     threading.Thread(target=serve, args=(slots, recipe, folder), daemon=True).start()
 
 
@@ -108,11 +109,9 @@ def test_answers_are_those_of_the_newest_network(size, tmp_path, rng):
     positions = rng.integers(1 << 18, size=(6, size * size + 1), dtype=np.int32)
     positions[:, -1] = 0  # komi
     for cycle in (1, 2):
-        net = PolicyValueNet("b1c8")
-        save_checkpoint(
-            cycle_path(tmp_path, cycle), network="b1c8", weights=net.state_dict(), info={}
-        )
-        expected = make_evaluator(net, size, "cpu").evaluate(positions)
+        name, weights = network = network_of(PolicyValueNet("b1c8"))
+        save_checkpoint(cycle_path(tmp_path, cycle), network=name, weights=weights, info={})
+        expected = make_evaluator(network, size, "cpu").evaluate(positions)
         for answer in [evaluator.begin(positions) for evaluator in slots.evaluators(0, size)]:
             found = answer()
             assert found.ownership is None

@@ -126,7 +126,7 @@ def test_an_unknown_target_teaches_nothing(head, rng):
     report = train(learner, batch, num_steps=2)
     assert head not in report.losses and set(report.losses) == {*HEADS, "total"} - {head}
     train(without, batch._replace(**{head: getattr(make_batch(rng), head)}), num_steps=2)
-    ours, theirs = learner.average.weights(), without.average.weights()
+    ours, theirs = learner.average.weights, without.average.weights
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -197,7 +197,7 @@ def test_weights_and_average_lie_alike(rng):
     for part in ("net", "average", "optimizer"):
         getattr(other, part).load_state_dict(getattr(learner, part).state_dict())
     for each in (learner, other):
-        average = each.average.weights()
+        average = each.average.weights
         for name, weight in each.net.named_parameters():
             assert average[name].stride() == weight.stride(), name
 
@@ -213,17 +213,17 @@ def test_averaged_weights_forget_the_start(monkeypatch):
         history.append(value)
         ages = np.arange(len(history))[::-1]
         expected = np.average(history, weights=0.9**ages)
-        assert average.weights()["totals.bias"].tolist() == pytest.approx([expected] * 4)
+        assert average.weights["totals.bias"].tolist() == pytest.approx([expected] * 4)
 
 
 def test_averaged_weights_include_batch_norm_statistics(rng):
     learner = make_learner()
     train(learner, make_batch(rng), num_steps=3)
-    assert learner.average.weights()["heads.norm.running_mean"].abs().max() > 0
+    assert learner.average.weights["heads.norm.running_mean"].abs().max() > 0
     restored = AveragedWeights(PolicyValueNet("b2c16"))
     restored.load_state_dict(learner.average.state_dict())
     assert restored.num_updates == 3
-    ours, theirs = restored.weights(), learner.average.weights()
+    ours, theirs = restored.weights, learner.average.weights
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -278,11 +278,11 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(tmp_path):
     whole, resumed = make_learner(), make_learner()
     for learner in (whole, whole, resumed):
         phase(learner)
-    resumed.save(tmp_path / "a.pt", {}, {})
+    resumed.save(tmp_path / "a.safetensors", {}, {})
     resumed = make_learner()
-    resumed.load(load_checkpoint(tmp_path / "a.pt"))
+    resumed.load(load_checkpoint(tmp_path / "a.safetensors"))
     phase(resumed)
-    for part in (lambda x: x.net.state_dict(), lambda x: x.average.weights()):
+    for part in (lambda x: x.net.state_dict(), lambda x: x.average.weights):
         ours, theirs = part(whole), part(resumed)
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

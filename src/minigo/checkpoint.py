@@ -1,26 +1,26 @@
 """A network with how it was made, in and out of one file, whole or not at all; no training.
 
-A checkpoint is a PyTorch file of plain values, so that reading a stranger's runs none of his code.
+A checkpoint is a safetensors file: arrays, and a header in JSON. Reading a stranger's runs none of
+his code, and takes no PyTorch. Its name ends in SUFFIX where minigo chooses it.
 """
 
-import io
 import json
-import pickle
-import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from ._board import PLANE_NAMES
+from .architecture import Network
 from .machine import write_whole
-from .network import PolicyValueNet
 
-_FORMAT = "minigo checkpoint 1"
-_FIELDS = {"network": str, "weights": dict, "info": dict, "state": (dict, type(None))}
-# What reading makes of a file that is none of PyTorch's.
-_ERRORS = (zipfile.BadZipFile, pickle.PickleError, LookupError, RuntimeError, TypeError)
-_ERRORS += (AttributeError, ValueError, OSError, EOFError)
+SUFFIX = ".safetensors"
+_FORMAT = "minigo checkpoint 2"
+_STATE = "state."  # begins the names of the arrays that are part of the state
+_FIELDS = {"network": str, "info": dict, "state": (dict, type(None))}
 _PACKAGE = Path(__file__).parent
 # Where shipped networks are: in an installed package, in a clone of the repository.
 _FOLDERS = (_PACKAGE / "checkpoints", _PACKAGE.parent.parent / "checkpoints")
@@ -32,7 +32,7 @@ class Checkpoint:
 
     path: Path
     network: str  # such as "b6c64"
-    weights: dict[str, torch.Tensor]  # float32, those to play with: averaged over training
+    weights: dict[str, np.ndarray]  # float32, those to play with: averaged over training
     info: dict  # how it was made and how strong it was measured
     state: dict | None  # for going on with training; None where the file is for play only
 
@@ -41,77 +41,65 @@ def save_checkpoint(
     path: str | Path,
     *,
     network: str,
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, np.ndarray],
     info: dict,
     state: dict | None = None,
     half: bool = False,
 ) -> None:
     """Write a checkpoint; a process killed on the way leaves the old file as it was.
 
-    info: what JSON can hold. `half` stores the weights as float16: half the size, and as strong.
-    Raises OSError where the file can't be written.
+    info: what JSON can hold; state: that, or arrays, by name. `half` stores the weights as float16:
+    half the size, and as strong. Raises OSError where the file can't be written.
     """
-    path = Path(path)
-    dtype = torch.float16 if half else torch.float32
-    content = {
-        "format": _FORMAT,
-        "planes": list(PLANE_NAMES),
-        "network": network,
-        "weights": _convert(weights, dtype),
-        "info": json.loads(json.dumps(info)),  # fails here, not when the file is read
-        "state": state,
-    }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)  # into a file it would turn a full disk into a RuntimeError
-    write_whole(path, buffer.getbuffer())
+    arrays, values = _convert(weights, np.float16 if half else np.float32), state and {**state}
+    for name in [name for name, value in (state or {}).items() if isinstance(value, np.ndarray)]:
+        arrays[_STATE + name] = values.pop(name)
+    header = {"format": _FORMAT, "planes": list(PLANE_NAMES), "network": network}
+    text = json.dumps(header | {"info": info, "state": values})
+    metadata = {"minigo": text, "crc32": _checksum(text, arrays)}
+    write_whole(Path(path), save(arrays, metadata))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint by path or shipped name, onto the CPU.
+    """Read a checkpoint by path or shipped name.
 
     Raises ValueError with one line that names the file if it isn't whole or isn't a checkpoint.
     """
     path = find_checkpoint(path)
-    content = _read(path)
-    if content.get("format") != _FORMAT:
-        found = content.get("format", "no format")
+    header, arrays = _read(path)
+    if header.get("format") != _FORMAT:
+        found = header.get("format", "no format")
         raise ValueError(f"{path}: not a checkpoint that this minigo reads ({found!r})")
     for field, types in _FIELDS.items():
-        if not isinstance(content.get(field), types):
-            raise ValueError(f"{path}: damaged checkpoint: {field} is {content.get(field)!r:.40}")
-    if content.get("planes") != list(PLANE_NAMES):
+        if not isinstance(header.get(field), types):
+            raise ValueError(f"{path}: damaged checkpoint: {field} is {header.get(field)!r:.40}")
+    if header.get("planes") != list(PLANE_NAMES):
         raise ValueError(f"{path}: made by a minigo with other input planes; train it anew")
-    weights = _convert(content["weights"], torch.float32)
-    return Checkpoint(path, content["network"], weights, content["info"], content["state"])
+    state = header["state"]
+    for name in [name for name in arrays if name.startswith(_STATE)]:
+        state[name.removeprefix(_STATE)] = arrays.pop(name)
+    weights = _convert(arrays, np.float32)
+    return Checkpoint(path, header["network"], weights, header["info"], state)
 
 
-def load_network(checkpoint: Checkpoint) -> PolicyValueNet:
-    """Build a checkpoint's network with its weights, for play."""
-    net = PolicyValueNet(checkpoint.network)
-    try:
-        net.load_state_dict(checkpoint.weights)
-    except RuntimeError:
-        raise ValueError(f"{checkpoint.path}: weights of no {checkpoint.network}") from None
-    return net.eval()
-
-
-def start_from(net: PolicyValueNet, source: str | Path) -> None:
-    """Give `net` the weights of a checkpoint, by path or shipped name, of a network of its kind."""
-    start = load_checkpoint(source)
-    if start.network != net.name:
-        raise ValueError(f"{start.path} is a {start.network}, not a {net.name}")
-    net.load_state_dict(start.weights)
+def load_network(checkpoint: Checkpoint) -> Network:
+    """Return a checkpoint's network, for play. Raises ValueError unless its weights are of one."""
+    weights = checkpoint.weights
+    blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    if f"b{len(blocks)}c{len(weights.get('stem.weight', ()))}" != checkpoint.network:
+        raise ValueError(f"{checkpoint.path}: weights of no {checkpoint.network}")
+    return Network(checkpoint.network, weights)
 
 
 def cycle_path(networks: Path, cycle: int) -> Path:
     """Return where the network is that a cycle of a run ended with; cycle 0: its first weights."""
-    return networks / f"cycle-{cycle:04d}.pt"
+    return networks / f"cycle-{cycle:04d}{SUFFIX}"
 
 
 def newest_cycle(networks: Path, cycle: int) -> int:
     """Return the newest cycle that has a network: from `cycle` on, which has one; -1: of all."""
     if cycle < 0:
-        cycle = max((int(path.stem[6:]) for path in networks.glob("cycle-*.pt")), default=0)
+        cycle = max((int(path.stem[6:]) for path in networks.glob(f"cycle-*{SUFFIX}")), default=0)
     while cycle_path(networks, cycle + 1).exists():
         cycle += 1
     return cycle
@@ -133,26 +121,30 @@ def find_checkpoint(name: str | Path) -> Path:
 
 def list_shipped() -> dict[str, Path]:
     """Return the files of the networks that ship with minigo, by name."""
-    return {path.stem: path for folder in _FOLDERS for path in sorted(folder.glob("*.pt"))}
+    return {path.stem: path for folder in _FOLDERS for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def _read(path: Path) -> dict:
-    """Return the dictionary in a file of `torch.save`, every byte of it checked."""
+def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return the header and the arrays of a file, every byte of it checked."""
     try:
-        # PyTorch wouldn't look at the checksums: a flipped bit would just play badly.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except _ERRORS:
-        raise ValueError(f"{path}: not a checkpoint, or not a whole one") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a checkpoint, or not a whole one")
-    return content
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["crc32"] != _checksum(metadata["minigo"], arrays):
+            raise ValueError
+        return json.loads(metadata["minigo"]), arrays
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError):
+        old = " (an older minigo's .pt is no longer read)" if path.suffix == ".pt" else ""
+        raise ValueError(f"{path}: not a checkpoint, or not a whole one{old}") from None
 
 
-def _convert(weights: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Return copies on the CPU: matrices as `dtype`; the rest is small, and too large for half."""
-    return {
-        name: weight.detach().to("cpu", dtype if weight.dim() > 1 else None, copy=True)
-        for name, weight in weights.items()
-    }
+def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
+    crc = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        crc = zlib.crc32(arrays[name].tobytes(), zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
+
+
+def _convert(weights: dict[str, np.ndarray], dtype: type) -> dict[str, np.ndarray]:
+    """Return matrices as `dtype`; the rest is small, and too large for half."""
+    return {name: w.astype(dtype) if w.ndim > 1 else w for name, w in weights.items()}

@@ -36,7 +36,7 @@ class Options(Struct, kw_only=True):
     root: Annotated[str, "folder of selfplay/ and checkpoints/"] = "."
     no_match: Annotated[bool, "don't measure the last network"] = False
     paths: Annotated[list[str], "SGF files, folders, archives"]
-    out: Annotated[str, "what to write: a checkpoint, or a folder"]
+    out: Annotated[str, "what to write: a checkpoint, a folder, or a file for others"]
     net: Annotated[str, "blocks and channels of the network"] = "b6c96"
     train_start: Annotated[Literal["zero", "imitation"], "without human games or with"] = None
     start: Annotated[str, "begin with a checkpoint trained before, of any board size"] = None
@@ -44,6 +44,7 @@ class Options(Struct, kw_only=True):
     min_rank: Annotated[str, "of the weaker player: 3d, 9p, 2350"] = None
     strict: Annotated[bool, "stop at the first broken game"] = False
     evaluate_checkpoint: Annotated[str, "path or shipped name"]
+    export_checkpoint: Annotated[str, "path or shipped name"]
     held_out: Annotated[bool, "of archives that it may have learned from, what it hasn't"] = False
     positions: Annotated[Positive, "at most so many of a board size, a random choice"] = 100_000
     a: Annotated[str, "the player whose result is reported"]
@@ -293,6 +294,14 @@ def _bench(sections, *, compile, device, json) -> None:
     run(sections, json, compile, device)
 
 
+def _export(checkpoint, out, *, size) -> None:
+    """Write a network for other programs: OUT.onnx, or OUT.xml, OpenVINO's own form."""
+    from .checkpoint import load_checkpoint, load_network
+    from .export import export
+
+    export(load_network(load_checkpoint(checkpoint)), Path(out), size)
+
+
 def _info(checkpoint) -> Found:
     """Say what a checkpoint is and how it was made."""
     from .lab.progress import describe_run
@@ -302,4 +311,5 @@ def _info(checkpoint) -> Found:
     return describe_run(checkpoint) if is_run else describe(checkpoint)
 
 
-COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _analyze, _lessons, _bench, _info)
+COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _analyze, _lessons, _bench)
+COMMANDS += (_export, _info)

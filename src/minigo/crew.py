@@ -4,7 +4,6 @@ And Ctrl-C, which ends this one for certain.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import sys
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .machine import format_error, keep_big_buffers, pin_to_core
 
@@ -83,7 +84,8 @@ def _serve(work: Callable, core: int, niceness: int, pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     threading.Thread(target=_follow_parent, daemon=True).start()
     pin_to_core(core)
-    os.nice(niceness)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(niceness)
     keep_big_buffers()
     while True:
         item = pipe.recv()
@@ -106,11 +108,11 @@ def _follow_parent() -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder; a second run in it is refused. The lock goes with the process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is at work in {folder}") from None
+    try:
+        lock = FileLock(folder / "lock").acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another run is at work in {folder}") from None
+    with lock:
         yield
 
 

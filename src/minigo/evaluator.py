@@ -5,21 +5,18 @@ PyTorch on any device. Each makes programs for a few fixed batch sizes: OpenVINO
 so than with one program for any size, and CUDA graphs need it. A batch is cut or padded to fit.
 """
 
-import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ._board import Board
-from .accelerate import Graph, merge
+from .architecture import Network, fold
 from .checkpoint import load_checkpoint, load_network
 from .coords import check_size
-from .machine import choose_device, is_bfloat16_fast, is_int8_fast
-from .network import PolicyValueNet, fold, planes_of
+from .machine import choose_device
 from .openvino_backend import OpenVinoBackend
 
 # Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`.
@@ -42,16 +39,16 @@ class Evaluation:
 class Evaluator:
     """A network ready to evaluate positions of one board size; made by `make_evaluator`."""
 
-    def __init__(self, backend: "OpenVinoBackend | TorchBackend", size: int, max_batch: int):
-        self.backend, self.size = backend, size
+    def __init__(self, backend: OpenVinoBackend, size: int, max_batch: int):
+        self.backend, self.size = backend, size  # or a `TorchBackend`, which is used alike
         self.name = backend.name  # such as "OpenVINO f32"
-        smaller = BATCH_SIZES.get(backend.device.type, BATCH_SIZES["cpu"])
+        smaller = BATCH_SIZES[backend.device.partition(":")[0]]
         self.batch_sizes = (*(b for b in smaller if b < max_batch), max_batch)
         self._programs: dict[int, Program] = {}  # by batch size
 
-    def load(self, net: PolicyValueNet) -> None:
-        """Take the weights of `net` from now on."""
-        if self.backend.load(fold(net)):
+    def load(self, network: Network) -> None:
+        """Take these weights from now on."""
+        if self.backend.load(fold(network)):
             self._programs.clear()
 
     def evaluate_boards(self, boards: Sequence[Board]) -> Evaluation:
@@ -92,69 +89,8 @@ def legal_policy(logits: np.ndarray, legal: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-class TorchBackend:
-    """A folded network in PyTorch: float16 on a GPU, bfloat16 or float32 on a CPU.
-
-    float16, since its rounding moves a policy 70 times less than bfloat16's, and no activation of a
-    shipped network comes near its end. `threads` holds for the whole process: PyTorch has only one
-    such number.
-    """
-
-    def __init__(self, size: int, device: torch.device, threads: int):
-        self.device, self.size = device, size
-        names = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}
-        self.dtype = torch.bfloat16 if is_bfloat16_fast(device) else torch.float32
-        if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):  # Volta
-            self.dtype = torch.float16
-        self.name = f"PyTorch {device} {names[self.dtype]}"
-        self._net: PolicyValueNet | None = None
-        torch.set_num_threads(threads)
-        torch.backends.cudnn.benchmark = True  # tries its kernels, once for each batch size
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    @torch.inference_mode()
-    def load(self, net: PolicyValueNet) -> bool:
-        """Take the weights of a folded network; tell whether programs must be made anew."""
-        net = merge(net) if self._stream else net
-        with torch.cuda.stream(self._stream):  # after the batch that is under way
-            if self._net is None or self._net.name != net.name:
-                self._net = net.to(self.device, self.dtype, memory_format=torch.channels_last)
-                return True
-            for ours, theirs in zip(self._net.parameters(), net.parameters(), strict=True):
-                ours.copy_(theirs)
-            return False
-
-    def make_program(self, batch_size: int) -> Program:
-        """Return a buffer for positions, and what begins to evaluate them."""
-        n, on_gpu = self.size, self._stream is not None
-        buffer = torch.zeros((batch_size, n * n + 1), dtype=torch.int32, pin_memory=on_gpu)
-        forward = Graph(self._forward) if on_gpu else self._forward
-
-        @torch.inference_mode()
-        def launch() -> Callable[[], Arrays]:
-            with torch.cuda.stream(self._stream):
-                packed = forward(buffer.to(self.device, non_blocking=True))
-                packed = packed.to("cpu", non_blocking=True)  # into page-locked memory
-                done = self._stream and self._stream.record_event()
-            return functools.partial(finish, packed, done)
-
-        def finish(packed: torch.Tensor, done: torch.cuda.Event | None) -> Arrays:
-            if done:
-                done.synchronize()
-            parts = np.split(packed.float().numpy(), np.cumsum((n * n + 1, 1, 1)), 1)
-            logits, value, score, ownership = parts
-            return logits, value[:, 0], score[:, 0], ownership.reshape(-1, n, n)
-
-        return buffer.numpy(), launch
-
-    def _forward(self, positions: torch.Tensor) -> torch.Tensor:
-        logits, value, score, ownership, _ = self._net(planes_of(positions, self.dtype))
-        # One array: one transfer from the device.
-        return torch.cat((logits, value[:, None], score[:, None], ownership.flatten(1)), 1)
-
-
 def make_evaluator(
-    net: PolicyValueNet,
+    network: Network,
     size: int,
     device: str = "auto",
     backend: str = "auto",
@@ -162,28 +98,23 @@ def make_evaluator(
     threads: int = 1,
     exact: bool = False,
 ) -> Evaluator:
-    """Make `net` ready for positions of `size`; larger batches than `max_batch` go in parts.
+    """Make a network ready for positions of `size`; larger batches than `max_batch` go in parts.
 
-    device: "auto" (CUDA where there is one), "cpu", "cuda"; backend: "auto", "openvino", "torch";
-    exact: never in int8.
+    device: "auto" (CUDA where there is one), "cpu", "cuda"; backend: "auto", or "torch" without
+    OpenVINO; exact: never in int8.
     """
     check_size(size)
     if max_batch < 1 or threads < 1:
         raise ValueError(f"max_batch {max_batch} and threads {threads} must be at least 1")
-    if backend not in ("auto", "openvino", "torch"):
-        raise ValueError(f"back end {backend!r} is not one of auto, openvino, torch")
     chosen = choose_device(device)
-    has_openvino = importlib.util.find_spec("openvino") is not None
-    uses_openvino = chosen.type == "cpu" and has_openvino and backend != "torch"
-    if backend == "openvino" and not uses_openvino:
-        reason = "is for the CPU" if has_openvino else "is not installed"
-        raise ValueError(f"back end openvino {reason} (device {chosen})")
-    if uses_openvino:
-        made = OpenVinoBackend(size, threads, is_int8=is_int8_fast() and not exact)
+    if chosen == "cpu" and backend == "auto" and importlib.util.find_spec("openvino"):
+        made = OpenVinoBackend(size, threads, exact)
     else:
+        from .torch_backend import TorchBackend
+
         made = TorchBackend(size, chosen, threads)
     evaluator = Evaluator(made, size, max_batch)
-    evaluator.load(net)
+    evaluator.load(network)
     return evaluator
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Checkpoint, load_checkpoint, start_from
+from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import TrainConfig
 from .coords import check_size
 from .games import HOLDOUT_FRAC, HumanGames, format_left_out, format_sizes, load_human_games
 from .learner import Learner
-from .network import PolicyValueNet
+from .network import PolicyValueNet, as_module
 from .prediction import choose_places, exact_evaluator, judge, summarise
 from .record import GameRecord
 from .window import Batch, Window, render
@@ -78,7 +78,10 @@ def imitate(
     if earlier:
         _check_same(earlier, about)  # once now, and once when the games are known
     elif start is not None:
-        start_from(net, start)
+        began = load_network(load_checkpoint(start))
+        if began.name != network:
+            raise ValueError(f"{start} is a {began.name}, not a {network}")
+        net = as_module(began)
     games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:
@@ -174,9 +177,9 @@ class _Run:
 
     def check(self, max_positions: int) -> None:
         """Measure the averaged network on held-out games, and show it."""
-        net, rows, figures = self.learner.network(), {}, self._figures()
+        network, rows, figures = self.learner.network(), {}, self._figures()
         for size in sorted({record.size for record in self.games.held_out}):
-            evaluator = exact_evaluator(net, size, str(self.learner.device))
+            evaluator = exact_evaluator(network, size, str(self.learner.device))
             records = [record for record in self.games.held_out if record.size == size]
             rows[size] = judge(evaluator, choose_places(records, max_positions))
         if rows:

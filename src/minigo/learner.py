@@ -16,10 +16,11 @@ from torch import nn
 from tqdm import tqdm
 
 from .accelerate import Graph, compiled
+from .architecture import Network
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainConfig
 from .machine import choose_device, is_bfloat16_fast, keep_big_buffers
-from .network import PolicyValueNet, planes_of
+from .network import PolicyValueNet, as_arrays, planes_of
 from .train import GRAD_CLIP, HEADS, AveragedWeights, Muon, learning_rate, losses
 from .window import Batch
 
@@ -51,7 +52,7 @@ class Learner:
 
     def __init__(self, net: PolicyValueNet, config: TrainConfig, device: str = "auto") -> None:
         self.config, self.step = config, 0
-        self.device = choose_device(device)
+        self.device = torch.device(choose_device(device))
         # Before the copies are made: tensors that lie alike are added in one kernel.
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
         self.average = AveragedWeights(self.net)
@@ -135,19 +136,19 @@ class Learner:
         if not float(self._worst) < MAX_LOSS:
             raise TrainingDiverged(f"loss is {float(self._worst):.3g} at step {self.step}")
 
-    def network(self) -> PolicyValueNet:
-        """Return the network that plays: a copy with the averaged weights, on the CPU."""
-        net = PolicyValueNet(self.net.name)
-        net.load_state_dict(self.average.weights())
-        return net.eval()
+    def network(self) -> Network:
+        """Return the network that plays: with the averaged weights."""
+        return Network(self.net.name, as_arrays(self.average.weights))
 
     def save(self, path: Path, info: dict, state: dict | None = None) -> None:
         """Write the averaged network for play; with `state` also all that it takes to go on."""
         if state is not None:
-            parts = {part: getattr(self, part).state_dict() for part in _PARTS}
-            state = parts | {"step": self.step} | state
-        weights = self.average.weights()
-        options = {"network": self.net.name, "weights": weights, "info": info, "state": state}
+            state = {"step": self.step} | state
+            for part in _PARTS:
+                arrays = as_arrays(getattr(self, part).state_dict())
+                state |= {f"{part}.{name}": array for name, array in arrays.items()}
+        name, weights = self.network()
+        options = {"network": name, "weights": weights, "info": info, "state": state}
         save_checkpoint(path, half=state is None, **options)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -158,7 +159,9 @@ class Learner:
         state = checkpoint.state or {}
         try:
             for part in _PARTS:
-                getattr(self, part).load_state_dict(state[part])
+                names = [name for name in state if name.startswith(f"{part}.")]
+                tensors = {name.partition(".")[2]: torch.from_numpy(state[name]) for name in names}
+                getattr(self, part).load_state_dict(tensors)
             self.step = state["step"]
         except (KeyError, RuntimeError, ValueError):  # an older one's
             raise ValueError(f"{checkpoint.path} is no state of a run of this minigo") from None

@@ -1,8 +1,8 @@
 """The loop: recipe -> (self-play -> train)*, resumable at any instant by running it again.
 
-On disk are `selfplay/<name>/` with the games and `checkpoints/<name>/` with `latest.pt`, everything
-to go on from the end of the last cycle, one small file for each cycle's network, and `log.jsonl`
-with what was measured. Players and learner share nothing else: they look for new networks in the
+On disk are `selfplay/<name>/` with the games and `checkpoints/<name>/` with LATEST, everything to
+go on from the end of the last cycle, one small file for each cycle's network, and `log.jsonl` with
+what was measured. Players and learner share nothing else: they look for new networks in the
 one folder and leave files of games in the other; it looks for new files. So whatever is killed
 loses what it had in memory, and a game counts once it is on disk.
 """
@@ -22,16 +22,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network
+from .architecture import parse_network
+from .checkpoint import SUFFIX, Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
 from .crew import locked, remembered_interrupts
 from .learner import Learner
 from .machine import choose_device, sort_by_number, write_whole
-from .network import PolicyValueNet, parse_network
+from .network import PolicyValueNet, as_module
 from .record import adopt_parts, read_records
 from .window import Window
 from .workers import playing, share_done
 
+LATEST = f"latest{SUFFIX}"  # a checkpoint with the state
 WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
 
 
@@ -82,7 +84,7 @@ class Run:
         """Begin a run in a folder, or go on with the one that is there. Raises ValueError."""
         self.recipe, self.networks = recipe, networks
         self.progress, self.log = Progress(), []  # a row for each cycle
-        latest = networks / "latest.pt"
+        latest = next(networks.glob("latest.*"), networks / LATEST)  # or an older minigo's
         if recipe.grow_to:
             parse_network(recipe.grow_to)  # now, not in the middle of the run
         if os.path.lexists(latest):
@@ -93,7 +95,7 @@ class Run:
             return
         net = None
         if recipe.start == "imitation":
-            net = load_network(load_checkpoint(recipe.start_from))
+            net = as_module(load_network(load_checkpoint(recipe.start_from)))
         self.learner = self._learner(net or recipe.network)
         self.save()
 
@@ -172,12 +174,12 @@ class Run:
         return num_steps > 0
 
     def save(self) -> None:
-        """Write the cycle's network, `latest.pt`, with which the cycle is done, and the log."""
+        """Write the cycle's network, LATEST, with which the cycle is done, and the log."""
         progress = asdict(self.progress)
         info = {"recipe": msgspec.to_builtins(self.recipe), "step": self.learner.step} | progress
         self.learner.save(cycle_path(self.networks, self.progress.cycle), info)
         state = {"progress": progress, "log": self.log}
-        self.learner.save(self.networks / "latest.pt", info, state)
+        self.learner.save(self.networks / LATEST, info, state)
         self._write_log()
 
     def _write_log(self) -> None:

@@ -1,7 +1,9 @@
 """The machine under a process: cores, devices, memory kept for the next step, whole files."""
 
+import contextlib
 import ctypes
 import errno
+import importlib.util
 import os
 import re
 import sys
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 def format_error(error: Exception) -> str:
     """Say in one line what went wrong, and in which file."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return "this takes PyTorch: pip install 'minigo[train]'"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
@@ -66,7 +70,7 @@ def keep_big_buffers() -> None:
 
     It made training on a CPU 1.1 to 1.7 times as fast. Nothing happens where there is no mallopt.
     """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+    if os.name == "posix" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         for option, num_bytes in ((-3, 1 << 30), (-1, 1 << 30), (-2, 1 << 28)):  # as in malloc.h
             mallopt(option, num_bytes)
 
@@ -80,46 +84,48 @@ def write_whole(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)  # its new name
-        os.close(folder)
+        if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder can't be opened
+            folder = os.open(path.parent, os.O_DIRECTORY)
+            os.fsync(folder)  # its new name
+            os.close(folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def choose_device(device: str) -> "torch.device":
-    """Turn "auto", "cpu", "cuda" or what PyTorch names a device into one that is there."""
-    import torch  # in here, so that rules and files work without it
+def choose_device(device: str) -> str:
+    """Turn "auto", "cpu", "cuda" or "cuda:1" into one that is there; auto is CUDA if there is one.
+
+    PyTorch takes a second to import: without a GPU's driver nobody asks it.
+    """
+    has_torch = importlib.util.find_spec("torch") is not None
+    if device == "cpu" or (device == "auto" and not (has_torch and _has_gpu_driver())):
+        return "cpu"
+    import torch
 
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"{device!r} is not a device such as auto, cpu or cuda") from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r}: PyTorch finds no CUDA or no such card here")
-    return chosen
+    return device
+
+
+def _has_gpu_driver() -> bool:
+    for name in ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so"):
+        with contextlib.suppress(OSError):
+            return bool(ctypes.CDLL(name))
+    return False
 
 
 def is_bfloat16_fast(device: "torch.device") -> bool:
-    """Tell whether `device` has instructions for bfloat16; emulated, it is slower than float32."""
+    """Tell whether `device` has instructions for bfloat16; emulated, it is slower than float32.
+
+    Of a CPU by functions of PyTorch that are private: where one is missing, it is a no.
+    """
     import torch
 
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and _cpu_has("amx_tile", "avx512_bf16")
-
-
-def is_int8_fast() -> bool:
-    """Tell whether the CPU multiplies int8 faster than its floating point: VNNI, and no bf16."""
-    return _cpu_has("vnni") and not _cpu_has("amx_tile", "avx512_bf16")
-
-
-def _cpu_has(*features: str) -> bool:
-    """Ask PyTorch for any; its functions are private, and where one is missing, it is a no."""
-    import torch
-
-    return any(getattr(torch.cpu, f"_is_{feature}_supported", bool)() for feature in features)
+    names = ("amx_tile", "avx512_bf16") if device.type == "cpu" else ()
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in names)

@@ -5,34 +5,18 @@ A). No layer's shape depends on the board, so one network plays every size; a ba
 Blocks are pre-activation: post-activation ones are 2 to 5 % faster to evaluate, but predicted fewer
 human moves after the same 1,000 steps (selfplay/LOG.md). Unlike the paper's, the heads share one
 1x1 convolution and one pooled layer, which is faster.
-
-Networks are named by blocks and channels: b4c32, b6c64, b6c96 and b10c128 are the usual ones.
-Channels in multiples of 32 fill the processor's vectors: 48 cost as much as 64.
 """
 
-import copy
 import math
-import re
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._board import KOMI_PLANE, NUM_PLANES
-
-HEAD_CHANNELS = 32  # of each third of the shared convolution: policy, pooled, pooled and ownership
-HIDDEN = 64  # of the layer between pooled features and value, score and pass
-SCORE_SCALE = 20.0  # points; the network's own numbers stay near 1
-POOLED = 3  # numbers that `pool` makes of a channel
-
-
-def parse_network(name: str) -> tuple[int, int]:
-    """Read "b6c64" as (6 blocks, 64 channels)."""
-    match = re.fullmatch(r"b([1-9]\d?)c([1-9]\d{0,3})", name)
-    if not match or int(match[2]) < 8:
-        raise ValueError(f"{name!r} is not a network such as b6c64 (blocks, at least 8 channels)")
-    return int(match[1]), int(match[2])
+from .architecture import HEAD_CHANNELS, HIDDEN, POOLED, SCORE_SCALE, Network, parse_network
 
 
 def pool(x: torch.Tensor) -> torch.Tensor:
@@ -70,11 +54,9 @@ class ConvNorm(nn.Module):
 class Affine(nn.Module):
     """What a batch norm that follows no convolution is after training: a scale and a shift."""
 
-    def __init__(self, norm: nn.BatchNorm2d):
+    def __init__(self, channels: int):
         super().__init__()
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        shift = norm.bias - scale * norm.running_mean
-        self.scale, self.shift = (nn.Parameter(x.detach()[:, None, None]) for x in (scale, shift))
+        self.scale, self.shift = (nn.Parameter(torch.empty(channels, 1, 1)) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.addcmul(self.shift, x, self.scale)
@@ -154,16 +136,21 @@ class PolicyValueNet(nn.Module):
         return logits, torch.tanh(value), score, torch.tanh(ownership), reply
 
 
-def fold(net: PolicyValueNet) -> PolicyValueNet:
-    """Return a copy for inference, without gradients and with batch norms made part of weights.
+def as_module(network: Network) -> PolicyValueNet:
+    """Return a network as PyTorch's, for play; of a folded one (`architecture.fold`) as it is."""
+    net = PolicyValueNet(network.name)
+    if "norm.scale" in network.weights:
+        for module in list(net.modules()):
+            if isinstance(module, ConvNorm):
+                module.conv.bias = nn.Parameter(torch.empty(module.conv.out_channels))
+                module.norm = nn.Identity()
+            elif isinstance(module, Block | PolicyValueNet):
+                module.norm = Affine(module.norm.num_features)
+        net.requires_grad_(False)
+    net.load_state_dict({name: torch.from_numpy(w) for name, w in network.weights.items()})
+    return net.eval()
 
-    Weights averaged over training need their batch norms' statistics averaged the same way.
-    """
-    net = copy.deepcopy(net).eval()
-    for module in list(net.modules()):
-        if isinstance(module, ConvNorm):
-            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
-            module.norm = nn.Identity()
-        elif isinstance(module, Block | PolicyValueNet):
-            module.norm = Affine(module.norm)
-    return net.requires_grad_(False)
+
+def as_arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return copies of tensors as arrays."""
+    return {name: tensor.cpu().numpy().copy("C") for name, tensor in tensors.items()}

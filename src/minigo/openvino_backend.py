@@ -7,33 +7,31 @@ number that was seen (Jacob et al. 2018). On a processor with VNNI but without b
 (selfplay/LOG.md).
 """
 
-import copy
-import warnings
+import sys
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
 from ._board import NUM_PLANES, Board, unpack
-from .network import PolicyValueNet
+from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, parse_network
 
+# Its converter, which nobody here needs, reports each import to its makers over the network.
+sys.modules.setdefault("openvino.tools.ovc", None)
 GAMES = 8  # of random moves, 8 positions each: how large the numbers become
 MARGIN = 1.25  # room for what larger numbers real games may hold
 
 
 class OpenVinoBackend:
-    """A back end of `Evaluator`: one stream, on so many threads.
+    """A back end of `Evaluator`: one stream, on so many threads; `exact`: never in int8."""
 
-    The network is converted once, with its weights as inputs; a program has constants in their
-    place: 0.1 s instead of 1 s at each `load`.
-    """
+    device = "cpu"
 
-    def __init__(self, size: int, threads: int, is_int8: bool):
+    def __init__(self, size: int, threads: int, exact: bool):
         import openvino
 
-        self.size, self.device, self._openvino = size, torch.device("cpu"), openvino
-        self._core = openvino.Core()
-        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        core = openvino.Core()
+        has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        is_int8 = is_int8_fast(has_bf16) and not exact
         self.name = f"OpenVINO {'int8' if is_int8 else 'bf16' if has_bf16 else 'f32'}"
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if has_bf16 else "f32",
@@ -41,9 +39,8 @@ class OpenVinoBackend:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # who starts the process pins it
         }
-        self._compile = lambda model: self._core.compile_model(model, "CPU", options)
-        self._network, self._template = "", None  # the name of the converted network, its model
-        self._weights: list[np.ndarray] = []
+        self._compile = lambda model: core.compile_model(model, "CPU", options)
+        self.size, self._network = size, None
         self._calibration: np.ndarray | None = None  # planes
         if is_int8:
             positions = calibration_positions(size)
@@ -51,19 +48,17 @@ class OpenVinoBackend:
             unpack(positions, self._calibration)
         self._ranges: list[np.float32] = []  # of the inputs of the convolutions in int8
 
-    def load(self, net: PolicyValueNet) -> bool:
+    def load(self, network: Network) -> bool:
         """Take the weights of a folded network; programs must be made anew: True."""
-        self._weights = [weight.cpu().numpy() for weight in net.parameters()]
-        if self._network != net.name:
-            self._template, self._network = convert(net, self.size), net.name
+        self._network = network
         if self._calibration is not None:
-            model = self._make_model(len(self._calibration))
+            model = make_model(network, self.size, len(self._calibration))
             self._ranges = find_ranges(model, self._compile, self._calibration)
         return True
 
     def make_program(self, batch_size: int) -> tuple[np.ndarray, Callable]:
         """Return a buffer for positions, and what evaluates them at once; see `Program`."""
-        model = self._make_model(batch_size)
+        model = make_model(self._network, self.size, batch_size)
         if self._ranges:
             quantize(model, self._ranges)
         request = self._compile(model).create_infer_request()
@@ -79,45 +74,70 @@ class OpenVinoBackend:
 
         return buffer, launch
 
-    def _make_model(self, batch_size: int):
-        model = self._template.clone()
-        planes, *weights = model.get_parameters()
-        for parameter, weight in zip(weights, self._weights, strict=True):
-            parameter.output(0).replace(self._openvino.op.Constant(weight).output(0))
-            model.remove_parameter(parameter)
-        model.reshape([batch_size, NUM_PLANES, self.size, self.size])
-        return model
+
+def is_int8_fast(has_bf16: bool) -> bool:
+    """Tell whether int8 is faster than floating point: VNNI, by NumPy's private table, no bf16."""
+    features = getattr(np._core._multiarray_umath, "__cpu_features__", {})
+    return features.get("AVX512VNNI", False) and not has_bf16
 
 
-def convert(net: PolicyValueNet, size: int):
-    """Turn a folded network into an OpenVINO model with its weights as further inputs.
+def make_model(network: Network, size: int, batch_size: int):
+    """Write a folded network as a model of OpenVINO's; a batch size of -1 is any.
 
-    By the PyTorch front end itself: `openvino.convert_model` does the same in twice the time, and
-    reports to its makers over the network unless told not to.
+    Planes (B, C, N, N) in; policy logits, value, score and ownership out, as `Evaluation` has them.
+    `PolicyValueNet.forward` is the same in PyTorch, with the reply.
     """
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    import openvino
+    from openvino import opset13 as ops
 
-    shell = copy.deepcopy(net)
-    slots = []
-    for module in shell.modules():
-        for name in [name for name, _ in module.named_parameters(recurse=False)]:
-            delattr(module, name)
-            slots.append((module, name))
+    weights = dict(network.weights)
+    for name, number in (("policies.weight", 1), ("totals.weight", 3), ("totals.bias", 3)):
+        weights[name] = weights[name][:number]  # without the reply
 
-    def forward(planes: torch.Tensor, *weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        for (module, name), weight in zip(slots, weights, strict=True):
-            setattr(module, name, weight)
-        return shell(planes)[:4]
+    def convolve(x, name: str):
+        kernel, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
+        padding = [kernel.shape[-1] // 2] * 2
+        x = ops.convolution(x, kernel, [1, 1], padding, padding, [1, 1])
+        return x if bias is None else x + bias[:, None, None]
 
-    inputs = (torch.zeros(2, NUM_PLANES, size, size), *net.parameters())
-    # Tracing is deprecated; `torch.export` takes ten times as long.
-    with torch.no_grad(), warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        traced = torch.jit.trace(forward, inputs, check_trace=False)
-    # Named, because the model that `load` returns only borrows it.
-    decoder = TorchScriptPythonDecoder(traced, example_input=inputs)
-    front_end = FrontEndManager().load_by_framework("pytorch")
-    return front_end.convert(front_end.load(decoder))
+    def normalize(x, name: str):
+        return ops.relu(x * weights[f"{name}.scale"] + weights[f"{name}.shift"])
+
+    def connect(x, name: str):
+        return ops.matmul(x, weights[f"{name}.weight"], False, True) + weights[f"{name}.bias"]
+
+    def pool(x):
+        mean, most = ops.reduce_mean(x, [2, 3]), ops.reduce_max(x, [2, 3])
+        return ops.concat([mean, ops.multiply(mean, np.float32((size - 14) / 10)), most], 1)
+
+    planes = ops.parameter([batch_size, NUM_PLANES, size, size], np.float32, name="planes")
+    x = convolve(planes, "stem")
+    for block in (f"blocks.{i}" for i in range(parse_network(network.name)[0])):
+        y = normalize(x, f"{block}.norm")
+        z = convolve(y, f"{block}.first.conv")
+        if f"{block}.bias.weight" in weights:
+            pooled = pool(ops.relu(convolve(y, f"{block}.pooled.conv")))
+            z = z + ops.unsqueeze(connect(pooled, f"{block}.bias"), [2, 3])
+        x = x + convolve(ops.relu(z), f"{block}.second")
+    heads, widths = convolve(normalize(x, "norm"), "heads.conv"), [HEAD_CHANNELS, 2 * HEAD_CHANNELS]
+    policy, features = ops.variadic_split(heads, 1, widths).outputs()
+    features = ops.relu(features)
+    hidden = connect(pool(features), "pooled")
+    bias, hidden = ops.variadic_split(hidden, 1, [HEAD_CHANNELS, HIDDEN]).outputs()
+    totals = connect(ops.prelu(hidden, np.float32(0.01)), "totals")  # leaky_relu's slope
+    value, score, passes = ops.split(totals, 1, 3).outputs()
+    points = convolve(ops.relu(ops.add(policy, ops.unsqueeze(bias, [2, 3]))), "policies")
+    owned = ops.slice(features, [HEAD_CHANNELS], [2 * HEAD_CHANNELS], [1], [1])
+    points = ops.reshape(points, [-1, size * size], False)
+    outputs = {
+        "policy": ops.concat([points, passes], 1),
+        "value": ops.tanh(ops.squeeze(value, [1])),
+        "score": ops.multiply(ops.squeeze(score, [1]), np.float32(SCORE_SCALE)),
+        "ownership": ops.tanh(ops.squeeze(convolve(owned, "ownership"), [1])),
+    }
+    for name, node in outputs.items():
+        node.output(0).get_tensor().set_names({name})
+    return openvino.Model(list(outputs.values()), [planes], network.name)
 
 
 def find_ranges(model, compile_model: Callable, planes: np.ndarray) -> list[np.float32]:

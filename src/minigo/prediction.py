@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .architecture import Network
 from .coords import symmetry_table
 from .evaluator import Evaluator, make_evaluator
-from .network import PolicyValueNet
 from .record import GameRecord
 from .window import Batch, render
 
 
-def exact_evaluator(net: PolicyValueNet, size: int, device: str) -> Evaluator:
+def exact_evaluator(network: Network, size: int, device: str) -> Evaluator:
     """Return an evaluator for measurements: all threads, never int8."""
     threads = torch.get_num_threads()
-    return make_evaluator(net, size, device, max_batch=256, threads=threads, exact=True)
+    return make_evaluator(network, size, device, max_batch=256, threads=threads, exact=True)
 
 
 def choose_places(records: Iterable[GameRecord], most: int) -> list[tuple[GameRecord, int]]:

@@ -7,7 +7,6 @@ another name, so that who looks for whole files finds only such.
 
 import contextlib
 import errno
-import fcntl
 import os
 import struct
 import zlib
@@ -16,12 +15,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from filelock import FileLock
 
 from ._board import Board
 from .config import Rules, Size
 from .coords import BLACK, EMPTY, WHITE
 
 PART = ".part"  # suffix of a file that is still written to, or whose writer was killed
+LOCK = ".lock"  # suffix of one that is locked for as long as the writer lives
 _MAGIC = b"mGo2"
 _FRAME = struct.Struct("<4sII")  # magic, bytes of the compressed game, their CRC-32
 
@@ -77,8 +78,9 @@ class RecordWriter:
         self.path, self.num_games = Path(path), 0
         if self.path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+        self._lock = FileLock(self.path.with_suffix(LOCK))
+        self._lock.acquire()
         self._file = open(self.path.with_suffix(PART), "xb", buffering=0)  # noqa: SIM115
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed, or its process is dead
 
     def write(self, record: GameRecord) -> None:
         """Append a game."""
@@ -95,11 +97,14 @@ class RecordWriter:
         """Make the file safe from a power cut, and give it its name."""
         part = self.path.with_suffix(PART)
         os.fsync(self._file.fileno())
+        self._file.close()
         if self.num_games:
             part.rename(self.path)
         else:
             part.unlink()
-        self._file.close()
+        self._lock.release()
+        with contextlib.suppress(OSError):
+            self.path.with_suffix(LOCK).unlink()
 
     def __enter__(self) -> "RecordWriter":
         return self
@@ -111,9 +116,9 @@ class RecordWriter:
 def adopt_parts(folder: Path) -> None:
     """Give the files their names whose writers were killed, once they are dead."""
     for part in folder.glob(f"*{PART}"):
-        with contextlib.suppress(FileNotFoundError), open(part, "rb") as file:  # just closed
-            fcntl.flock(file, fcntl.LOCK_EX)
-            part.rename(part.with_suffix(".games"))
+        with contextlib.suppress(FileNotFoundError), FileLock(part.with_suffix(LOCK)):
+            part.rename(part.with_suffix(".games"))  # unless it was closed meanwhile
+        part.with_suffix(LOCK).unlink(missing_ok=True)
 
 
 def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:

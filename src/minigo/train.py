@@ -69,11 +69,11 @@ class Muon:
             torch._foreach_sub_(weights, [*steps.reshape(-1, *weights[0].shape)])
 
     def state_dict(self) -> dict:
-        return {"means": self.means}
+        return {str(i): mean for i, mean in enumerate(self.means)}
 
     def load_state_dict(self, state: dict) -> None:
-        for ours, theirs in zip(self.means, state["means"], strict=True):
-            ours.copy_(theirs)
+        for i, mean in enumerate(self.means):
+            mean.copy_(state[str(i)])
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
@@ -100,9 +100,9 @@ class AveragedWeights:
     """
 
     def __init__(self, net: nn.Module) -> None:
-        self._weights = {name: w.detach().clone() for name, w in net.state_dict().items()}
+        self.weights = {name: w.detach().clone() for name, w in net.state_dict().items()}
         self.num_updates = torch.zeros((), device=next(net.parameters()).device)
-        pairs = zip(self._weights.values(), net.state_dict().values(), strict=True)
+        pairs = zip(self.weights.values(), net.state_dict().values(), strict=True)
         pairs = [pair for pair in pairs if pair[0].is_floating_point()]
         self._ours, self._theirs = map(list, zip(*pairs, strict=True))
 
@@ -113,17 +113,13 @@ class AveragedWeights:
         share = (1 - EMA_DECAY) / (1 - EMA_DECAY**self.num_updates)  # 1 at the first update
         torch._foreach_lerp_(self._ours, self._theirs, [share] * len(self._ours))
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the averaged weights, as a state_dict of the network."""
-        return {name: weight.clone() for name, weight in self._weights.items()}
-
     def state_dict(self) -> dict:
-        return {"num_updates": self.num_updates, "weights": self.weights()}
+        return {"num_updates": self.num_updates} | self.weights
 
     def load_state_dict(self, state: dict) -> None:
         self.num_updates.fill_(state["num_updates"])
-        for name, weight in self._weights.items():
-            weight.copy_(state["weights"][name])
+        for name, weight in self.weights.items():
+            weight.copy_(state[name])
 
 
 def losses(outputs: tuple[torch.Tensor, ...], batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

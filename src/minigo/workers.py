@@ -120,7 +120,7 @@ def work(slots: Slots | None, file_games: int, *order) -> None:
 
 def needs_server(recipe: Recipe) -> bool:
     """Tell whether one process evaluates for all workers: a GPU is best owned by one."""
-    return choose_device(recipe.device).type == "cuda"
+    return choose_device(recipe.device) != "cpu"
 
 
 @contextlib.contextmanager

@@ -24,13 +24,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .. import loop
 from .._board import NUM_PLANES, Board, random_playouts
+from ..architecture import Network
 from ..checkpoint import load_checkpoint, load_network
 from ..config import Recipe, SearchConfig, SelfplayConfig, TrainConfig
 from ..crew import Crew
 from ..evaluator import Evaluation, Evaluator, make_evaluator
 from ..learner import Learner
 from ..machine import choose_device, is_bfloat16_fast, keep_big_buffers, list_cores
-from ..network import PolicyValueNet, planes_of
+from ..network import PolicyValueNet, as_arrays, as_module, planes_of
 from ..openvino_backend import calibration_positions
 from ..play.program import GtpProgram
 from ..record import GameRecord
@@ -69,7 +70,7 @@ def run(
     """
     if unknown := set(sections) - set(SECTIONS):
         raise ValueError(f"{unknown.pop()!r} is not one of {', '.join(SECTIONS)}")
-    bench = Bench(choose_device(device), compile)
+    bench = Bench(torch.device(choose_device(device)), compile)
     report: dict[str, str | float] = bench.describe_machine()
     print("\n".join(f"{key:12}{value}" for key, value in report.items()))
     for section in sections or SECTIONS:
@@ -126,8 +127,8 @@ class Bench:
         return work
 
     def _evaluator(self, network: str, size: int, max_batch: int, backend: str = "auto"):
-        net = PolicyValueNet(network)
-        return make_evaluator(net, size, str(self.device), backend, max_batch=max_batch)
+        options = {"backend": backend, "max_batch": max_batch}
+        return make_evaluator(random_network(network), size, str(self.device), **options)
 
     def describe_machine(self) -> dict[str, str]:
         """Say what the figures were measured on and with."""
@@ -199,10 +200,10 @@ class Bench:
 
     def _compare_answers(self, name: str) -> Figures:
         """Return how far the default back end is from PyTorch in float32, for a shipped network."""
-        net, positions = load_network(load_checkpoint(name)), calibration_positions(9)
+        network, positions = load_network(load_checkpoint(name)), calibration_positions(9)
         with torch.no_grad():
-            logits, value, *_ = net(planes_of(torch.from_numpy(positions)))
-        answers = make_evaluator(net, 9, str(self.device)).evaluate(positions)
+            logits, value, *_ = as_module(network)(planes_of(torch.from_numpy(positions)))
+        answers = make_evaluator(network, 9, str(self.device)).evaluate(positions)
         exact, ours = logits.log_softmax(1), torch.from_numpy(answers.logits).log_softmax(1)
         return {
             "kl_nats": (exact.exp() * (exact - ours)).sum(1).mean().item(),
@@ -323,6 +324,11 @@ docs/results.md says under "Speed" what each key means, and what was reached.
 """
 
 
+def random_network(name: str) -> Network:
+    """Return a network that has learned nothing."""
+    return Network(name, as_arrays(PolicyValueNet(name).state_dict()))
+
+
 class ConstantEvaluator:
     """Knows nothing in no time: what is left is the tree."""
 
@@ -385,8 +391,8 @@ def _run_selfplay(recipe: Recipe, num_processes: int) -> tuple[Figures, float]:
 @functools.cache
 def _start_selfplay(recipe: Recipe) -> SelfPlay:
     """Begin the games that a process goes on with round after round."""
-    net, num_games = PolicyValueNet(recipe.network), recipe.selfplay.games_at_once
-    evaluator = make_evaluator(net, recipe.size, max_batch=num_games)
+    network, num_games = random_network(recipe.network), recipe.selfplay.games_at_once
+    evaluator = make_evaluator(network, recipe.size, max_batch=num_games)
     return SelfPlay(CountingEvaluator(evaluator), recipe, np.random.default_rng(1))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import SUFFIX, load_checkpoint
 from ..coords import sign_of
 from ..machine import list_cores, sort_by_number, write_whole
 from ..play.match import MatchConfig, find_gnugo, parse_player
@@ -56,7 +56,7 @@ def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
     """Return the networks that ship for a size, and some of the cycles of each run's folder."""
     names, networks = shipped_for(size), []
     for run in runs:
-        paths = sort_by_number(Path(run).glob("cycle-[0-9]*.pt"))[1:]  # the first: nothing learned
+        paths = sort_by_number(Path(run).glob(f"cycle-[0-9]*{SUFFIX}"))[1:]  # 0: nothing learned
         if not paths:
             raise ValueError(f"{run}: no folder of a run with at least one cycle")
         steps = np.geomspace(1, len(paths), RUN_NETWORKS).round().astype(int)

@@ -19,7 +19,7 @@ from ..coords import BLACK, MAX_SIZE, check_size, sign_of
 from ..record import GameRecord
 from . import endgame
 
-if TYPE_CHECKING:  # they need PyTorch
+if TYPE_CHECKING:  # a first answer waits for none of them
     from ..evaluator import Evaluator
     from ..search import Search, SearchResult
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import __version__
 from ..config import RULES, PlayConfig, Rules, change
 from ..coords import BLACK, COLUMNS, WHITE, format_color, format_vertex, parse_color, parse_vertex
-from ..machine import format_error
+from ..machine import choose_device, format_error
 
 if TYPE_CHECKING:
     from ..search import Search
@@ -119,7 +119,7 @@ def serve(session: Session, stdin: BinaryIO, write: Callable[[str], object]) -> 
     """Answer the lines of a stream until `quit` or its end.
 
     A thread reads, so that an analysis sees the next line come and `quit` cuts thinking short. A
-    client that lets it wait finds PyTorch imported at its first move.
+    client that lets it wait finds OpenVINO imported at its first move.
     """
     session.lines, line = queue.SimpleQueue(), b"\n"
     threading.Thread(target=_read_lines, args=(stdin, session), daemon=True).start()
@@ -127,7 +127,7 @@ def serve(session: Session, stdin: BinaryIO, write: Callable[[str], object]) -> 
         if session.config.ponder:
             session.ponder()
         try:
-            line = session.lines.get(timeout=None if "torch" in sys.modules else IDLE_S)
+            line = session.lines.get(timeout=None if "openvino" in sys.modules else IDLE_S)
         except queue.Empty:
             threading.Thread(target=_import_network, daemon=True).start()
             line = session.lines.get()
@@ -139,6 +139,7 @@ def _import_network() -> None:
     with contextlib.suppress(ImportError):  # a move will say what is missing
         for name in ("minigo.evaluator", "openvino"):
             importlib.import_module(name)
+        choose_device("auto")  # imports PyTorch where there is a GPU
 
 
 def _read_lines(stdin: BinaryIO, session: Session) -> None:
@@ -160,8 +161,8 @@ def run(config: PlayConfig, rules: Rules) -> None:
     with open(output, "wb", 0) as stdout:
         stdin = os.fdopen(0, "rb", closefd=False)  # closing it would wait for the next line
         serve(Session(config, rules), stdin, lambda text: stdout.write(text.encode()))
-    if "torch" in sys.modules:
-        os._exit(0)  # PyTorch takes up to 2 s to come down, and Sabaki waits 3 s after `quit`
+    if "openvino" in sys.modules:
+        os._exit(0)  # it takes up to 2 s to come down, and Sabaki waits 3 s after `quit`
 
 
 def _seconds(text: str) -> float:

@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import queue
 import re
-import select
 import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 ANSWER_TIMEOUT_S = 300.0  # a program that is silent for so long has crashed
@@ -26,11 +27,14 @@ class GtpProgram:
         self.timeout_s, self._asked, self._buffer = timeout_s, "", b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        words = command if os.name == "nt" else shlex.split(command)
         try:  # in a session of its own: Ctrl-C is for us, and close() ends all that it started
-            self._process = subprocess.Popen(shlex.split(command), start_new_session=True, **pipes)
+            self._process = subprocess.Popen(words, start_new_session=True, **pipes)
         except OSError as error:
             self._errors.close()
             raise ProgramError(f"doesn't start: {error.strerror}") from None
+        self._chunks = queue.SimpleQueue()  # of what it says; at its end b""
+        threading.Thread(target=self._read, daemon=True).start()
         try:
             self.commands = frozenset(self.ask("list_commands").split())
         except ProgramError:
@@ -54,10 +58,13 @@ class GtpProgram:
         deadline = time.monotonic() + self.timeout_s
         while not (answer := _ANSWER.search(self._buffer)):  # after chatter, if there is any
             wait = max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], wait)[0]:
-                raise ProgramError(f"gave no answer to {self._asked!r} in {self.timeout_s:g} s")
-            chunk = os.read(self._process.stdout.fileno(), 65536)
+            try:
+                chunk = self._chunks.get(timeout=wait)
+            except queue.Empty:
+                silence = f"gave no answer to {self._asked!r} in {self.timeout_s:g} s"
+                raise ProgramError(silence) from None
             if not chunk:
+                self._chunks.put(b"")
                 raise ProgramError(self._death())
             self._buffer += chunk.replace(b"\r", b"")
         self._buffer = self._buffer[answer.end() :]
@@ -65,6 +72,12 @@ class GtpProgram:
         if answer[1] == b"?":
             raise ProgramError(f"refused {self._asked!r}: {' '.join(text.split())}")
         return text
+
+    def _read(self) -> None:  # by a thread: Windows can't wait for a pipe
+        with self._process.stdout as stdout:
+            while chunk := stdout.read1(65536):
+                self._chunks.put(chunk)
+        self._chunks.put(b"")
 
     def _death(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -82,7 +95,8 @@ class GtpProgram:
         try:
             self._process.wait(CLOSE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
         self._errors.close()

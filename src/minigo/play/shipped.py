@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from .._board import Board, random_playouts
+from ..architecture import Network
 from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluation, Evaluator
-from ..network import PolicyValueNet
 
 PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 
@@ -25,17 +25,17 @@ def choose_network(size: int, human: bool) -> str:
     return next((name for name in names if name in shipped), names[-1])
 
 
-def load_for(size: int, name: str) -> tuple[PolicyValueNet, dict]:
+def load_for(size: int, name: str) -> tuple[Network, dict]:
     """Load a network and its checkpoint's `info`; warn on stderr where the size is new to it."""
     checkpoint = load_checkpoint(name)
-    net, here = load_network(checkpoint), f"{size}x{size}"
+    network, here = load_network(checkpoint), f"{size}x{size}"
     sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]
     if sizes and here not in sizes:
         better = choose_network(size, human=False)
         text = f"{name} was trained on {' and '.join(sizes)} alone: on {here} it guesses"
         text += f", unlike {better}" * better.startswith(here)
         print(f"minigo: warning: {text}", file=sys.stderr, flush=True)
-    return net, checkpoint.info
+    return network, checkpoint.info
 
 
 def trained_sizes(info: dict) -> list[int]:
@@ -80,11 +80,13 @@ def describe(name: str | Path | None = None) -> dict:
     if name is None:
         return {shipped: describe(shipped) for shipped in list_shipped()}
     checkpoint = load_checkpoint(name)
+    weights = load_network(checkpoint).weights
+    learned = [w for key, w in weights.items() if key.endswith(("weight", "bias"))]
     return {
         "file": str(checkpoint.path),
         "file_bytes": checkpoint.path.stat().st_size,
         "network": checkpoint.network,
-        "parameters": sum(weight.numel() for weight in load_network(checkpoint).parameters()),
+        "parameters": sum(weight.size for weight in learned),
         "resumable": checkpoint.state is not None,
         **checkpoint.info,
     }

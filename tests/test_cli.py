@@ -226,7 +226,12 @@ def test_help_is_printed_without_torch(words):
         ("info {missing} 2>&-", 2, "", ""),
         ("gtp <&-", 0, "", ""),
         ("gtp 2>&- <<< name", 0, "= minigo\n\n", ""),
-        ("train {folder}/tiny.toml --root {folder} --no-match 2>&-", 0, ".*cycle-0002.pt\n", ""),
+        (
+            "train {folder}/tiny.toml --root {folder} --no-match 2>&-",
+            0,
+            ".*cycle-0002.safetensors\n",
+            "",
+        ),
     ],
 )
 def test_a_stream_may_be_closed(words, status, output, errors, files, networks):

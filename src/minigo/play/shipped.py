@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,12 @@ class Turned:
         """Turn positions, and the policies of the answer back."""
         to = self.table[self.rng.integers(len(self.table))]
         answer = self.evaluator.begin(positions[:, np.argsort(to)])
-        return lambda: replace(found := answer(), logits=found.logits.take(to, 1))
+
+        def turn_back() -> Evaluation:
+            found = answer()
+            return Evaluation(found.logits.take(to, 1), found.value, found.score)
+
+        return turn_back
 
 
 def predict_owner(board: Board, evaluator: Evaluator, info: dict) -> np.ndarray:

@@ -9,7 +9,7 @@ SOURCES = pyproject.toml setup.py constraints.txt $(wildcard src/minigo/*.pyx sr
 .PHONY: train lessons test test-debug lint format clean
 
 train: $(VENV)/installed
-	$(BIN)/minigo train selfplay/9x9.toml --set minutes=10
+	$(BIN)/minigo train selfplay/9x9.toml --set minutes=9
 
 # The quick report on the three lessons: lessons/lessons.html, in ten minutes on two cores.
 lessons: $(VENV)/installed

@@ -64,6 +64,14 @@ class Options(Struct, kw_only=True):
     surprises: Annotated[bool, "only moves that people would hardly play, and blunders"] = False
     quick: Annotated[bool, "within ten minutes on two cores"] = False
     run: Annotated[list[str], "folder of a run's networks, checkpoints/RECIPE, to compare"] = ()
+    track: Annotated[Literal["imitation", "zero"], "what to learn from"]
+    race_paths: Annotated[list[str], "imitation: archives of games"] = ()
+    folder: Annotated[str, "of the race"] = "race"
+    budget: Annotated[str, "minutes=M, or evaluations=E,samples=S; default: the track's"] = ""
+    seeds: Annotated[Annotated[int, Meta(ge=2)], "drawn by the judge, a core each"] = 2
+    note: Annotated[str, "one line: what is tried"] = ""
+    loop: Annotated[str, "command that changes the attempt"] = None
+    attempts: Annotated[Positive, "of the loop"] = 1000
     sections: Annotated[list[str], "default: all"] = ()
     compile: Annotated[bool, "train: measure torch.compile, too; it takes minutes"] = False
     info_checkpoint: Annotated[str, "or a run's folder; default: those that ship"] = None
@@ -287,6 +295,24 @@ def _lessons(*, out="lessons", quick, minutes, run, workers, size) -> Found:
     return report, f"{format_lessons(report)}\nThe page: {page}"
 
 
+def _race(
+    track, paths, *, folder="race", budget="", seeds=2, note="", loop=None, attempts=1000
+) -> Found:
+    """Run an attempt of the training race, and judge it; the rules are in race/program.md.
+
+    zero learns from nothing, imitation from the archives named. --loop hands the folder to a
+    program that changes attempt.py, again and again, and keeps what the judge calls better.
+    """
+    if not Path(folder, "judge.py").is_file():
+        raise ValueError(f"{folder} has no judge.py: run it where minigo's source is")
+    sys.path.insert(0, str(Path(folder).resolve()))
+    import judge
+
+    how = {"track": track, "paths": paths, "budget": budget, "num_seeds": seeds}
+    found = judge.repeat(loop, attempts, **how) if loop else judge.race(**how, note=note)
+    return found, judge.format_block(found)
+
+
 def _bench(sections, *, compile, device, json) -> None:
     """Measure speeds."""
     from .lab.bench import run
@@ -311,5 +337,5 @@ def _info(checkpoint) -> Found:
     return describe_run(checkpoint) if is_run else describe(checkpoint)
 
 
-COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _analyze, _lessons, _bench)
+COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _analyze, _lessons, _race, _bench)
 COMMANDS += (_export, _info)

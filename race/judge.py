@@ -45,6 +45,7 @@ LATE = 3.0  # times the budget, after which an attempt that doesn't come back is
 COLUMNS = ("commit", "track", "budget", "metric", "policy_nats", "value_error", "spread", "seeds")
 COLUMNS += ("status", "lines", "judge", "machine", "note")
 FIGURES = ("metric", "policy_nats", "value_error")
+EACH = ("metric", "evaluations", "samples")  # shown of each seed, too
 KEPT = ("baseline", "keep", "shorter")  # statuses of a row that the next attempt is compared with
 
 
@@ -227,13 +228,14 @@ def race(
         figures = {}
     else:
         numbers = {key: [each[key] for each in results] for key in results[0] if key != "start"}
+        seeds = " ".join(map(str, numbers.pop("seed")))
         figures = {key: statistics.mean(values) for key, values in numbers.items()}
         best = find_best(row)
         row["status"] = verdict(figures["metric"], num_seeds, row["lines"], best, SPREAD[track])
         row |= {key: f"{figures[key]:.4f}" for key in FIGURES}
-        row |= {"spread": f"{statistics.stdev(numbers['metric']):.4f}"}
-        row |= {"seeds": " ".join(map(str, numbers["seed"]))}
-        figures = figures | {"best": f"{best['metric']} ({best['commit']})" if best else "none"}
+        row |= {"spread": f"{statistics.stdev(numbers['metric']):.4f}", "seeds": seeds}
+        figures |= {f"each_{key}": " ".join(f"{x:.4g}" for x in numbers[key]) for key in EACH}
+        figures["best"] = f"{best['metric']} ({best['commit']})" if best else "none"
     add_result(row)
     draw(row)
     return figures | row | {"total_s": round(time.monotonic() - start_s)}

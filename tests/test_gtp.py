@@ -22,6 +22,7 @@ from minigo.coords import BLACK
 from minigo.play import gtp
 from minigo.play.engine import Clock
 from minigo.play.gtp import COMMANDS, parse_line, serve
+from minigo.play.shipped import Turned
 from test_match import save_network
 
 
@@ -29,6 +30,12 @@ class Session(gtp.Session):
     def respond(self, line: str | bytes) -> str:
         """Return the whole answer to a line."""
         return "".join(self.answer(line))
+
+
+@pytest.fixture(autouse=True)
+def unturned(monkeypatch):
+    """Positions are evaluated as they are, so that two searches can be compared."""
+    monkeypatch.setattr(Turned, "begin", lambda self, positions: self.evaluator.begin(positions))
 
 
 @pytest.fixture

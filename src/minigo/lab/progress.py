@@ -18,7 +18,7 @@ from .ladder import ELO, ELOS, GNUGO_LEVELS, Ladder, play_job
 MATCH_VISITS = 16  # per move, of a run's last network against its first version
 RATE_GAMES = 100  # of each rating
 GNUGO_VISITS = 64  # against GNU Go, and in ratings
-GNUGO_GAMES = {1: 20, 10: 20}  # at a run's end, by level: of 10 six seconds a game, on two cores
+GNUGO_GAMES = {1: 20, 10: 20}  # at a run's end, by level: of 10 nine seconds a game
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from minigo.prediction import choose_places
 from minigo.window import Batch, render
 
 FOLDER = Path(__file__).parent
-# Minutes of one core, and the standard deviation of the metric over five seeds of the baseline.
-MINUTES = {"imitation": 5.0, "zero": 10.0}
+MINUTES = {"imitation": 5.0, "zero": 10.0}  # of one core
+# Standard deviation of the metric from seed to seed: a guess until five of the baseline have run.
 SPREAD = {"imitation": 0.01, "zero": 0.02}
 HELD_OUT = 20_000  # positions of people's games
 PAUSE_S = 240.0  # that compiling may take at most

@@ -295,9 +295,7 @@ def _lessons(*, out="lessons", quick, minutes, run, workers, size) -> Found:
     return report, f"{format_lessons(report)}\nThe page: {page}"
 
 
-def _race(
-    track, paths, *, folder="race", budget="", seeds=2, note="", loop=None, attempts=1000
-) -> Found:
+def _race(track, paths, *, folder, budget, seeds, note, loop, attempts) -> Found:
     """Run an attempt of the training race, and judge it; the rules are in race/program.md.
 
     zero learns from nothing, imitation from the archives named. --loop hands the folder to a

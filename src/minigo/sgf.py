@@ -297,8 +297,10 @@ def _read_game(tree: Coarse_game_tree | None) -> Iterator[GameRecord]:
     for _, color, board in positions:
         if board.num_moves == 0 and len(boards) > 1:
             raise ValueError("set-up after the first move")
-        if color or board.num_moves == 0:
-            boards = [*boards, board] if color else [board]
+        if color:
+            boards.append(board)
+        elif board.num_moves == 0:
+            boards = [board]
         if color and board.is_over:
             break
     if handicap and _SETUP.keys().isdisjoint(root):  # its stones are the first moves

@@ -127,7 +127,7 @@ class Engine:
         """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
         from ..sgf import load_game
 
-        boards, num_played, rules = [], 0, self.board.rules
+        boards, num_played, rules = [], 0, self.rules
         for _, color, board in load_game(path)[1]:
             if color and num_played == num_moves:
                 break

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ._board import NUM_PLANES, Board, unpack
-from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, parse_network
+from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, affine_of, parse_network
 
 # Its converter, which nobody here needs, reports each import to its makers over the network.
 sys.modules.setdefault("openvino.tools.ovc", None)
@@ -101,7 +101,8 @@ def make_model(network: Network, size: int, batch_size: int):
         return x if bias is None else x + bias[:, None, None]
 
     def normalize(x, name: str):
-        return ops.relu(x * weights[f"{name}.scale"] + weights[f"{name}.shift"])
+        scale, shift = affine_of(weights, name)
+        return ops.relu(x * scale + shift)
 
     def connect(x, name: str):
         return ops.matmul(x, weights[f"{name}.weight"], False, True) + weights[f"{name}.bias"]

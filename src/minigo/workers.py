@@ -27,6 +27,7 @@ from .server import Slots, serve
 
 FILE_S = 10.0  # after which a file of games is closed at the latest, so that they count
 GLANCE_S = 0.2  # between an idle learner's looks for games
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, leave no gap for long
 LEARN_S = 2.0  # of learning between two looks
 
 
@@ -45,7 +46,8 @@ def full_simulations(recipe: Recipe, share: float) -> int:
 class Worker:
     """Games with the newest network of a run's folder, into files of another.
 
-    Games under way go on with a newer network. Board sizes take turns, one to each network.
+    Games under way go on with a newer network. Board sizes take turns, one to each network, each
+    as often as its share, and as evenly spread as may be.
     Where the networks are evaluated elsewhere, through `slots`, the games are two halves: while the
     answers for one are under way, the other one's are used.
     """
@@ -82,9 +84,11 @@ class Worker:
             self._load(load_checkpoint(cycle_path(self.networks, newest)))
 
     def _load(self, checkpoint: Checkpoint) -> None:
-        size = self.recipe.sizes[(self.cycle + self.number) % len(self.recipe.sizes)]
+        ends = np.cumsum([dict(self.recipe.shares).get(n, 1.0) for n in self.recipe.sizes])
+        place = (self.cycle + self.number) * GOLDEN_RATIO % 1
+        size = self.recipe.sizes[np.searchsorted(ends, place * ends[-1], side="right")]
         if size not in self.players:
-            recipe = msgspec.structs.replace(self.recipe, size=size, min_size=0)
+            recipe = msgspec.structs.replace(self.recipe, size=size, shares=())
             if self.slots:
                 evaluators = self.slots.evaluators(self.number, size)
             else:

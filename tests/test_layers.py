@@ -111,9 +111,8 @@ def test_the_package_stays_small():
 def run_without(blocked: str, code: str) -> str:
     """Run Python in which the modules named cannot be imported; return what it prints."""
     block = f"import sys\nfor name in {blocked.split()!r}: sys.modules[name] = None\n"
-    result = subprocess.run(
-        [sys.executable, "-c", block + code], capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-c", block + code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -127,12 +126,9 @@ def test_the_lower_layers_work_without_torch():
     assert run_without("torch openvino sgfmill tqdm", code) == "1 True\n"
 
 
-def test_importing_minigo_loads_no_torch():
+def test_importing_minigo_loads_no_torch_nor_does_reading_and_writing_files():
     code = "import minigo; print(sorted(m for m in sys.modules if m in ('torch', 'openvino')))"
     assert run_without("", code) == "[]\n"
-
-
-def test_files_are_read_and_written_without_torch():
     code = "import minigo.games, minigo.cli; print('torch' in sys.modules)"
     assert run_without("openvino", code) == "False\n"
 
@@ -172,8 +168,6 @@ def test_a_game_is_played_without_what_not_every_machine_has(hide, tmp_path):
 
 def test_every_module_is_imported_where_posix_is_not():
     pytest.importorskip("torch")
-    modules = [
-        f"minigo.{name}" for name in (*ORDER[1:], "cli") if name not in ("play.play", "lab.lab")
-    ]
-    code = HIDE_POSIX + "".join(f"import {module}\n" for module in modules)
+    names = [name for name in (*ORDER[1:], "cli") if name not in ("play.play", "lab.lab")]
+    code = HIDE_POSIX + "".join(f"import minigo.{name}\n" for name in names)
     assert run_without("", code + "print(minigo.crew.locked.__name__)") == "locked\n"

@@ -853,6 +853,7 @@ def play_random_game(size: int, rules: Rules, rng, full_every: int, slow_every: 
         if board.is_over:
             break
     agree_at_leisure(board, referee)
+    check(from_diagram(str(board)))
 
 
 # size: games under each of the six rules, a full comparison every so many moves, the slow ones
@@ -890,7 +891,7 @@ def test_random_ko_fights_agree_with_the_referee(diagram, vertices, rules, rng):
 
 
 def test_random_set_ups_agree_with_the_referee(rng):
-    for size in (2, 3, 4, 7, 13, 19):
+    for size in (2, 3, 4, 7, 13):
         for _ in range(40):
             stones = bytes(rng.choice(3, size * size, p=rng.dirichlet((1, 1, 1))).tolist())
             if board := set_up(stones, size):

@@ -9,6 +9,7 @@ loses what it had in memory, and a game counts once it is on disk.
 
 import functools
 import json
+import math
 import os
 import sys
 import time
@@ -21,10 +22,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .architecture import parse_network
 from .checkpoint import SUFFIX, Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
 from .crew import locked, remembered_interrupts
-from .growth import check_larger, grow
 from .learner import Learner
 from .machine import choose_device, sort_by_number, write_whole
 from .network import PolicyValueNet, as_module
@@ -84,6 +85,8 @@ class Run:
         self.recipe, self.networks = recipe, networks
         self.progress, self.log = Progress(), []  # a row for each cycle
         latest = next(networks.glob("latest.*"), networks / LATEST)  # or an older minigo's
+        if recipe.grow_to:
+            parse_network(recipe.grow_to)  # now, not in the middle of the run
         if os.path.lexists(latest):
             self._resume(load_checkpoint(latest))
             self._write_log()
@@ -94,8 +97,6 @@ class Run:
         if recipe.start == "imitation":
             net = as_module(load_network(load_checkpoint(recipe.start_from)))
         self.learner = self._learner(net or recipe.network)
-        if recipe.grow_to:
-            check_larger(recipe.grow_to, self.learner.net.name)  # now, not in the middle of the run
         self.save()
 
     def _learner(self, net: PolicyValueNet | str) -> Learner:
@@ -161,10 +162,10 @@ class Run:
         num_new = max(0, window.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
-        may_grow = recipe.grow_to not in ("", self.learner.net.name)
-        if may_grow and progress.games >= recipe.grow_games:
-            torch.manual_seed(recipe.seed)
-            self.learner = self._learner(grow(self.learner.network(), recipe.grow_to))
+        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
+        if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
+            self.learner, learn_s = self._learner(recipe.grow_to), math.inf
+            progress.owed = recipe.samples_per_position * len(window)
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         if num_steps := int(progress.owed // batch_size):
             batches = iter(functools.partial(window.sample, batch_size), None)

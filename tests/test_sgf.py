@@ -82,6 +82,12 @@ def damaged_zip() -> bytes:
     return bytes(data)
 
 
+def lying_tar() -> bytes:
+    info = tarfile.TarInfo("a.sgf")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 80
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
 def misnamed_zip(name: bytes) -> bytes:
     data = bytearray(zip_of(ä_sgf=GAME.encode()))  # not ASCII: flagged as UTF-8
     place = data.index(b"PK\x01\x02") + 46  # the name in the directory
@@ -114,12 +120,16 @@ MESSY = {
     "upper-case points": "(;SZ[9];B[CC];W[GG];B[dd])",
     "a closing bracket in a comment": r"(;SZ[9]C[a \] ;B[aa\] \\];B[cc];W[gg];B[dd])",
     "variations": "(;SZ[9];B[cc](;W[gg](;B[dd])(;B[aa]))(;W[aa]))",
+    "a variation with a name of its own": "(;SZ[9](;GN[x];B[cc](;GC[y]W[gg];B[dd]))(;B[aa]))",
     "a game without FF": "(;B[cc]SZ[9];W[gg];B[dd])",
     "clocks and comments": "(;SZ[9];B[cc]BL[30];W[gg]WL[29.5]C[hm];B[dd])",
     "colons in the size": game_with(SZ="9:9"),
     "an empty list of stones": game_with(AB=""),
     "an escaped bracket after Shift-JIS's": game_with(C=r"[表\] and (能\])").encode("cp932"),
     "set-up in the second node": "(;SZ[9];AB[aa]AW[ab];B[cc];W[gg];B[dd])",
+    "zeros in a name and at the end": game_with(PB="a\0b") + "\0\0",
+    "a game in a comment": game_with(C=r"(;FF[4\]SZ[19\];B[aa\])"),
+    "a trap far away": game_with(C="a" * 300_000, SO="誠").encode("gbk"),
 }
 
 
@@ -150,6 +160,8 @@ TRAPS = [
     *(("gbk", label, "古力王誠九段") for label in ("UTF-8", "ISO-8859-1", "Shift_JIS", "Big5")),
     ("koi8-r", "KOI8-R", "Иванов"),
     ("cp1251", "windows-1251", "Иванов"),
+    ("iso8859-2", "ISO-8859-2", "Łódź] Wałęsa"),
+    ("iso2022_kr", "ISO-2022-KR", "이창호 백"),
     ("euc_jp", "EUC-JP", "羽根直樹"),
 ]
 
@@ -244,6 +256,7 @@ BAD = {
     "zip cut short": (zip_of(a_sgf=GAME.encode())[:-30], 0, ["broken archive"]),
     "gzip cut short": (gzip.compress(GAME.encode())[:-9], 0, ["broken archive"]),
     "tar cut short": (tar_of("w", a_sgf=GAME.encode() * 100)[:1500], 0, ["broken archive"]),
+    "tar of a size that no file has": (lying_tar(), 0, ["broken archive"]),
     "zip with a name of no encoding": (misnamed_zip(b"\xff"), 0, ["broken archive"]),
     "zip with no name": (misnamed_zip(b""), 0, ["broken archive"]),
     "encrypted zip": (encrypted_zip(), 0, ["encrypted"]),

@@ -90,6 +90,7 @@ def test_a_recipe_states_only_what_differs(recipe_file):
         ("[training]\nlearning_rate = -0.1", "training.learning_rate = -0.1: "),
         ("size 9", "line 1"),
         ("size = 9\nsize = 7", "recipe.toml"),
+        ("size = " + "[" * 5000, "recursion"),
     ],
 )
 def test_a_bad_recipe_is_refused_by_file_and_key(recipe_file, text, message):

@@ -189,6 +189,9 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
         with pytest.raises(ValueError, match=message):
             imitate(paths, **options | changed)
     assert Path("human.safetensors.state").read_bytes() == before
+    save_checkpoint("human.safetensors.state", network="b1c16", weights={}, info={})
+    with pytest.raises(ValueError, match="a run with made_by None, not imitation"):
+        imitate(["a.zip"], **options)
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,13 @@ def test_a_state_that_an_older_minigo_left_is_refused(recipe_path, tmp_path):
     )
     old = load_checkpoint(latest)
     del old.state["step"]
-    content = {"network": old.network, "weights": old.weights, "info": old.info}
-    save_checkpoint(latest, state=old.state, **content)
-    with pytest.raises(ValueError, match="latest.safetensors is no state of a run of this minigo$"):
-        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+    content = {"network": old.network, "weights": old.weights}
+    for info in (old.info, {"made_by": "imitation"}):
+        save_checkpoint(latest, state=old.state, **content | {"info": info})
+        with pytest.raises(
+            ValueError, match="latest.safetensors is no state of a run of this minigo$"
+        ):
+            loop.run(load_recipe(recipe_path), "tiny", tmp_path)
 
 
 def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):

@@ -176,5 +176,5 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
             except (AttributeError, TypeError):  # a number or a text has no keys
                 raise ValueError(f"unknown key {key.strip()}") from None
         return check(Recipe, values)
-    except ValueError as error:  # TOML's and Unicode's are such, too
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are the former, too
         raise ValueError(f"{path}: {error}") from None

@@ -171,8 +171,9 @@ def _report(command: Callable[..., Found], *, json: bool, **options) -> None:
     """Print what a subcommand found: as one line of JSON, or as its text or a table."""
     found = command(**options)
     values, text = found if isinstance(found, tuple) else (found, None)
-    if json:  # by msgspec, which makes null of a number that isn't finite
-        text = json_module.dumps(msgspec.json.decode(msgspec.json.encode(values, enc_hook=float)))
+    if json:  # which has null for a number that isn't finite
+        text = json_module.dumps(values, default=float)
+        text = json_module.dumps(json_module.loads(text, parse_constant=lambda name: None))
     print("\n".join(_rows(values)) if text is None else text)
 
 

@@ -290,6 +290,6 @@ def test_a_link_to_a_state_that_is_away_is_an_error_and_stays(words, link, files
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m minigo gtp --help"
+    command = f"{sys.executable} -OO -m minigo gtp --help"  # without docstrings, too
     done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True)
     assert done.stderr == "" and done.stdout.startswith("usage: minigo gtp")

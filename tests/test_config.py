@@ -68,6 +68,7 @@ def test_a_recipe_states_only_what_differs(recipe_file):
         ("[training]\nbatch_size = [1]", "training.batch_size"),
         ("size = 1", "size = 1: Expected `int` >= 2"),
         ("size = 26", "size = 26: Expected `int` <= 19"),
+        ("seed = 9999999999999999999", "seed = 9999999999999999999: Expected `int` <= "),
         ('start = "human"', "start = 'human': "),
         ('start = "imitation"', "start_from"),
         ('device = "tpu"', "device = 'tpu': "),

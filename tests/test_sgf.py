@@ -4,10 +4,12 @@ import bz2
 import functools
 import gzip
 import io
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 
 import numpy as np
@@ -345,6 +347,13 @@ def test_reading_an_archive_writes_no_file(tmp_path, archive):
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.sgf"]
 
 
+def test_a_pipe_is_read_whole(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=(GAME * 999,)).start()
+    assert len(list(load_games([pipe]))) == 999
+
+
 def test_folders_are_read_in_order_and_hidden_files_left_alone(tmp_path):
     for name, num_moves in (("b/x.sgf", 2), ("a.sgf", 1), (".hidden", 9), ("__MACOSX/c.sgf", 9)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -594,6 +603,13 @@ def test_a_game_that_cant_be_loaded_says_why(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", ""):
         with pytest.raises(ValueError, match="no file with a game"):
             load_game(path)
+
+
+def test_what_has_no_name_is_not_written(tmp_path):
+    path = tmp_path / "a.sgf"
+    path.write_text("(;SZ[9]k[x](;B[cc]k[x])(;B[dd]k[x]TR[aa]))")
+    text = format_game(load_game(path)[0], {})
+    assert "x" not in text and text.count("B[") == 2 and "TR[aa]" in text
 
 
 RICH = r"""(;FF[4]GM[1]CA[Shift_JIS]SZ[9]KM[5.5]PC[東京]GN[能 \\]TM[600]OT[3x30 byo-yomi]PB[十段]

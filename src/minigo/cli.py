@@ -120,7 +120,7 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
     for command in COMMANDS:
         name, signature = command.__name__[1:], inspect.signature(command)
-        summary, _, epilog = inspect.getdoc(command).partition("\n\n")
+        summary, _, epilog = (inspect.getdoc(command) or "").partition("\n\n")  # -OO: none
         subparser = commands.add_parser(name, help=summary, description=summary)
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         subparser.epilog = name in words and _describe(name) or epilog

@@ -145,8 +145,10 @@ def _is_hidden(path: str | Path) -> bool:
 
 def _members(path: Path) -> Iterator[tuple[str, Callable]]:
     """Yield the name of each file in an archive, or "" for a file that is none, and its opener."""
-    with open(path, "rb") as file:
-        head = file.read(512)
+    head = b""
+    if path.is_file():  # else a pipe, which says all only once
+        with open(path, "rb") as file:
+            head = file.read(512)
     opener = _OPENERS.get(head[:2], open)
     if head.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
@@ -434,7 +436,11 @@ def format_sgf(
 
 def format_game(tree: Coarse_game_tree, added: dict[int, dict[str, str]]) -> str:
     """Write a game as read, and what is `added` to main line's nodes by number, comments last."""
-    nodes = list(sgf_grammar.main_sequence_iter(tree))
+    nodes, trees = list(sgf_grammar.main_sequence_iter(tree)), [tree]
+    for each in trees:
+        trees += each.children
+        for node in each.sequence:
+            node.pop("", None)  # in small letters alone, which are no part of a name
     nodes[0]["CA"] = [b"UTF-8"]
     for number, name, text in [(i, name, added[i][name]) for i in added for name in added[i]]:
         texts = [*filter(None, nodes[number].get(name, ()) if name == "C" else ())]

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from unittest.mock import Mock
 
 import numpy as np
@@ -65,6 +66,15 @@ def test_saving_replaces_the_file_or_leaves_it_and_nothing_else(tmp_path, monkey
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_nothing_takes_the_place_of_a_device(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDWR)
+    module.write_whole(path, "all of it")
+    assert os.read(reader, 99) == b"all of it" and path.is_fifo()
+    os.close(reader)
+
+
 def assert_refused(path):
     with pytest.raises(ValueError) as error:
         load_checkpoint(path)
@@ -112,7 +122,17 @@ def test_damaged_fields_are_refused(tmp_path, monkeypatch):
         path = save(tmp_path / "a.safetensors")
         assert_refused(path)
     monkeypatch.undo()
-    for changes in ({"network": "b3c16"}, {"network": "b2c32"}, {"weights": {}}):
+    weights = network_of(make_network()).weights
+    wrong = {
+        name: weights | {name: weights[name][:, :5]} for name in ("stem.weight", "pooled.weight")
+    }
+    wrong |= {
+        "none": {},
+        "one less": {name: weights[name] for name in weights if name != "totals.bias"},
+    }
+    wrong["flat"] = {name: weight.ravel() for name, weight in weights.items()}
+    wrong = [{"weights": weights} for weights in wrong.values()]
+    for changes in ({"network": "b3c16"}, {"network": "b2c32"}, *wrong):
         path = save(tmp_path / "a.safetensors", **changes)
         with pytest.raises(ValueError, match="weights of no"):
             load_network(load_checkpoint(path))

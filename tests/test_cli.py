@@ -85,6 +85,7 @@ WRONG = [  # what is typed, and what the one line has to name
     ("match {network} {network}", "--games"),
     ("match {network} {missing} --games 2", "{missing}"),
     ("match {network} no-such-network --games 2", "no-such-network"),
+    ("match {network} {network}@99999999999 --games 2", "{network}@99999999999"),
     ("match {network} gtp:no-such-program --games 2", "no-such-program"),
     ("match {network} gtp:{folder} --games 2", "{folder}"),
     *(("match {network} gtp: --games 2", "gtp:"), ("match 9x9 9x9 --games 0", "'0'")),
@@ -169,9 +170,9 @@ def test_evaluate_and_info_json(networks, files, capsys):
 
 
 def test_numbers_that_json_does_not_have_become_null(capsys):
-    found = {"a": float("nan"), "b": [float("inf"), np.float64(1.5)], "c": {1: None}}
+    found = {"a": float("nan"), "b": [float("inf"), np.float32(1.5)], "\udcff": {1: None}}
     cli._report(lambda: found, json=True)
-    assert last_object(capsys) == {"a": None, "b": [None, 1.5], "c": {"1": None}}
+    assert last_object(capsys) == {"a": None, "b": [None, 1.5], "\udcff": {"1": None}}
 
 
 @pytest.mark.parametrize("error, status", [(KeyboardInterrupt(), 130), (ValueError("a\nb"), 2)])
@@ -229,6 +230,18 @@ def test_a_terminal_that_goes_away_ends_nothing():
     assert program.returncode == 0
 
 
+def test_any_text_can_be_printed_and_nobody_has_to_hear_of_errors():
+    code = (
+        "import sys; from minigo.machine import secure_streams; secure_streams();"
+        "print('a\\n' * 99999, file=sys.stderr, flush=True); print('\\xe9\\udcff')"
+    )
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONIOENCODING": "ascii"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **streams) as program:
+        program.stderr.close()
+        assert program.stdout.read() == b"\\xe9\\udcff\n" and program.wait(60) == 0
+
+
 @pytest.mark.parametrize(
     "words, link",
     [
@@ -245,6 +258,6 @@ def test_a_link_to_a_state_that_is_away_is_an_error_and_stays(words, link, files
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m minigo gtp --help"
+    command = f"{sys.executable} -OO -m minigo gtp --help"  # without docstrings, too
     done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True)
     assert done.stderr == "" and done.stdout.startswith("usage: minigo gtp")

@@ -65,11 +65,13 @@ OUT_OF_BOUNDS += ["training.learning_rate = -0.1"]
         ("size = true", "size = True: Expected `int`, got `bool`"),
         ("minutes = true", "minutes = True: Expected `float`"),
         ("[training]\nbatch_size = [1]", "training.batch_size"),
+        ("seed = 9999999999999999999", "seed = 9999999999999999999: Expected `int` <= "),
         ('start = "imitation"', "start_from"),
         ("size 9", "line 1"),
         ("size = 9\nsize = 7", "recipe.toml"),
         *((text, f"{text}: Expected {kind}") for text, kind in KINDS.items()),
         *((text, f"{text}: ") for text in OUT_OF_BOUNDS),
+        ("size = " + "[" * 5000, "recursion"),
     ],
 )
 def test_a_bad_recipe_is_refused_by_file_and_key(tmp_path, text, message):

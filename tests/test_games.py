@@ -42,8 +42,9 @@ def describe(games) -> list[str]:
     return [game.reason if isinstance(game, Skipped) else repr(game) for game in games]
 
 
-def test_an_archive_is_read_once(tmp_path, monkeypatch):
-    path = write_zip(tmp_path / "a.zip", *GAMES, "(;SZ[9])", "(;SZ[9])", "(;SZ[30];B[aa])")
+@pytest.mark.parametrize("name", ["a.zip", os.fsdecode(b"\xff.zip")])
+def test_an_archive_is_read_once(tmp_path, monkeypatch, name):
+    path = write_zip(tmp_path / name, *GAMES, "(;SZ[9])", "(;SZ[9])", "(;SZ[30];B[aa])")
     expected = describe(load_games([path]))
     assert describe(read_games([path])) == expected
     monkeypatch.delattr(archive, "load_games")  # from here on nothing reads the archive

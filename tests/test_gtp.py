@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,6 +83,7 @@ def test_the_first_questions(check, session):
         > komi 6.5
         > get_komi               = 6.5
         > komi much              ? no komi in 'much'
+        > komi 1_0               ? no komi in '1_0'
         > komi inf               ? komi = inf: Expected `float` <= 1000.0
         > quit
         """)
@@ -237,7 +239,9 @@ def test_komi_is_any_number(session, komi):
     assert f"KM[{komi}]" in session.respond("printsgf")
 
 
-@pytest.mark.parametrize("size", ("9 13", "26", "1", "0", "-9", "", "nine", "9.5", "9:9", "9" * 50))
+@pytest.mark.parametrize(
+    "size", ("9 13", "26", "1", "-9", "", "1_3", "\uff19", "9.5", "9:9", "9" * 50)
+)
 def test_a_size_that_is_none_leaves_the_board_as_it_was(session, size):
     tell(session, "boardsize 7 7", "play b C3")
     assert session.respond(f"boardsize {size}") == "? unacceptable size\n\n"
@@ -324,6 +328,7 @@ def test_sgf_goes_out_and_comes_in(session, tmp_path):
     tell(session, "boardsize 5", "komi 3.5", "play b C3", "play w D4", "play w A1")
     stones = str(session.engine.board)
     text = session.respond("printsgf")
+    assert session.respond("printsgf -") == text
     assert text.startswith("= (;FF[4]") and "\n\n" not in text[:-2] and "KM[3.5]" in text
     tell(session, f"printsgf {path}", "boardsize 9", "komi 7", f"loadsgf {path}")
     assert str(session.engine.board) == stones and session.engine.board.rules.komi == 3.5
@@ -362,6 +367,16 @@ def test_passes_and_set_up_stones_come_back_from_sgf(session, tmp_path, first):
     assert session.engine.board.to_play == BLACK
 
 
+def test_where_the_disk_is_full_the_game_of_before_stays(session, tmp_path, monkeypatch):
+    path, full = tmp_path / "a.sgf", OSError(28, "No space left on device")
+    tell(session, f"printsgf {path}")
+    before = path.read_text()
+    monkeypatch.setattr("minigo.machine.os.fsync", Mock(side_effect=full))
+    tell(session, "play b C3")
+    assert session.respond(f"printsgf {path}") == f"? {path}: No space left on device\n\n"
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
     path = tmp_path / "broken.sgf"
     path.write_text("(;SZ[9];B[aa];W[aa])")
@@ -386,7 +401,8 @@ def test_a_command_that_needs_a_missing_network_is_refused(session):
     + [("play b C3 # why not\r", ("", "play", ["b", "C3"])), ("12", ("12", "", []))]
     + [(b"12 name", ("12", "name", [])), (b"\xef\xbb\xbf1 name", ("1", "name", []))]
     + [("\x01na\x02me\t\x7f", ("", "name", [])), (b"\xff\xfe", ("", "\ufffd\ufffd", []))]
-    + [("\u00b2 name", ("", "\u00b2", ["name"]))],
+    + [("\u00b2 name", ("", "\u00b2", ["name"]))]
+    + [("loadsgf \u592a\u3000\u90ce/a\xa0b", ("", "loadsgf", ["\u592a\u3000\u90ce/a\xa0b"]))],
 )
 def test_parse_line(line, parsed):
     assert parse_line(line) == parsed

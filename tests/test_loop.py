@@ -104,10 +104,11 @@ def test_a_state_that_an_older_minigo_left_is_refused(run):
     latest = run("cycles=1").with_name("latest.safetensors")
     old = load_checkpoint(latest)
     del old.state["step"]
-    content = {"network": old.network, "weights": old.weights, "info": old.info}
-    save_checkpoint(latest, state=old.state, **content)
-    with pytest.raises(ValueError, match="latest.safetensors is no state of a run of this minigo$"):
-        run()
+    content = {"network": old.network, "weights": old.weights, "state": old.state}
+    for info in (old.info, {"made_by": "imitation"}):
+        save_checkpoint(latest, info=info, **content)
+        with pytest.raises(ValueError, match="safetensors is no state of a run of this minigo$"):
+            run()
 
 
 def test_a_run_goes_on_with_another_recipe(run, tmp_path):

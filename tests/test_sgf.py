@@ -4,10 +4,12 @@ import bz2
 import functools
 import gzip
 import io
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 
 import numpy as np
@@ -73,6 +75,12 @@ def damaged_zip() -> bytes:
     return bytes(data)
 
 
+def lying_tar() -> bytes:
+    info = tarfile.TarInfo("a.sgf")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 80
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
 def misnamed_zip(name: bytes) -> bytes:
     data = bytearray(zip_of(ä_sgf=GAME.encode()))  # not ASCII: flagged as UTF-8
     place = data.index(b"PK\x01\x02") + 46  # the name in the directory
@@ -105,12 +113,16 @@ MESSY = {
     "upper-case points": "(;SZ[9];B[CC];W[GG];B[dd])",
     "a closing bracket in a comment": r"(;SZ[9]C[a \] ;B[aa\] \\];B[cc];W[gg];B[dd])",
     "variations": "(;SZ[9];B[cc](;W[gg](;B[dd])(;B[aa]))(;W[aa]))",
+    "a variation with a name of its own": "(;SZ[9](;GN[x];B[cc](;GC[y]W[gg];B[dd]))(;B[aa]))",
     "a game without FF": "(;B[cc]SZ[9];W[gg];B[dd])",
     "clocks and comments": "(;SZ[9];B[cc]BL[30];W[gg]WL[29.5]C[hm];B[dd])",
     "colons in the size": game_with(SZ="9:9"),
     "an empty list of stones": game_with(AB=""),
     "an escaped bracket after Shift-JIS's": game_with(C=r"[表\] and (能\])").encode("cp932"),
     "set-up in the second node": "(;SZ[9];AB[aa]AW[ab];B[cc];W[gg];B[dd])",
+    "zeros in a name and at the end": game_with(PB="a\0b") + "\0\0",
+    "a game in a comment": game_with(C=r"(;FF[4\]SZ[19\];B[aa\])"),
+    "a trap far away": game_with(C="a" * 300_000, SO="誠").encode("gbk"),
 }
 
 
@@ -134,6 +146,7 @@ TRAPS = [
     ("cp932", "UTF-8|ISO-8859-1|Big5|rot13", "二十段 井山裕太"),
     ("gbk", "UTF-8|ISO-8859-1|Shift_JIS|Big5", "古力王誠九段"),
     *(("koi8-r", "KOI8-R", "Иванов"), ("cp1251", "windows-1251", "Иванов")),
+    *(("iso8859-2", "ISO-8859-2", "Łódź] Wałęsa"), ("iso2022_kr", "ISO-2022-KR", "이창호 백")),
     ("euc_jp", "EUC-JP", "羽根直樹"),
 ]
 
@@ -231,6 +244,7 @@ BAD = {
     "zip cut short": (zip_of(a_sgf=GAME.encode())[:-30], 0, ["broken archive"]),
     "gzip cut short": (gzip.compress(GAME.encode())[:-9], 0, ["broken archive"]),
     "tar cut short": (tar_of("w", a_sgf=GAME.encode() * 100)[:1500], 0, ["broken archive"]),
+    "tar of a size that no file has": (lying_tar(), 0, ["broken archive"]),
     "zip with a name of no encoding": (misnamed_zip(b"\xff"), 0, ["broken archive"]),
     "zip with no name": (misnamed_zip(b""), 0, ["broken archive"]),
     "encrypted zip": (encrypted_zip(), 0, ["encrypted"]),
@@ -317,6 +331,13 @@ def test_reading_an_archive_writes_no_file(tmp_path, archive):
     (tmp_path / "in").mkdir()
     assert len(read(tmp_path / "in", data)) == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.sgf"]
+
+
+def test_a_pipe_is_read_whole(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=(GAME * 999,)).start()
+    assert len(list(load_games([pipe]))) == 999
 
 
 def test_folders_are_read_in_order_and_hidden_files_left_alone(tmp_path):
@@ -528,6 +549,13 @@ def test_a_game_that_cant_be_loaded_says_why(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", ""):
         with pytest.raises(ValueError, match="no file with a game"):
             load_game(path)
+
+
+def test_what_has_no_name_is_not_written(tmp_path):
+    path = tmp_path / "a.sgf"
+    path.write_text("(;SZ[9]k[x](;B[cc]k[x])(;B[dd]k[x]TR[aa]))")
+    text = format_game(load_game(path)[0], {})
+    assert "x" not in text and text.count("B[") == 2 and "TR[aa]" in text
 
 
 RICH = r"""(;FF[4]GM[1]CA[Shift_JIS]SZ[9]KM[5.5]PC[東京]GN[能 \\]TM[600]OT[3x30 byo-yomi]PB[十段]

@@ -14,8 +14,8 @@ from msgspec import Meta, Struct
 
 from .coords import MAX_SIZE, MIN_SIZE
 
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0, le=1 << 62)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 62)]
 Size = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e30)]
@@ -178,5 +178,5 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
             except (AttributeError, TypeError):  # a number or a text has no keys
                 raise ValueError(f"unknown key {key.strip()}") from None
         return check(Recipe, values)
-    except ValueError as error:  # TOML's and Unicode's are such, too
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are the former, too
         raise ValueError(f"{path}: {error}") from None

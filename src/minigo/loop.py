@@ -107,6 +107,8 @@ class Run:
         return Learner(net, self.recipe.training, self.recipe.device)
 
     def _resume(self, latest: Checkpoint) -> None:
+        if "recipe" not in latest.info:
+            raise ValueError(f"{latest.path} is no state of a run of this minigo")
         new, old, network = self.recipe, latest.info["recipe"], latest.network
         pairs = [(old["start"], new.start), (f"seed {old['seed']}", f"seed {new.seed}")]
         if new.start == old["start"] == "imitation":

@@ -807,7 +807,7 @@ def prefer(player: Session, moves: list[int]) -> None:
         return lambda: SimpleNamespace(logits=priors, value=even, score=even)
 
     network = SimpleNamespace(begin=begin)
-    player.engine._networks[player.engine.config.checkpoint, 5, 1] = network, {}
+    player.engine.networks[player.engine.config.checkpoint, 5, 1] = network, {}
     player.engine.owner = lambda color: np.zeros(25)
 
 
@@ -840,7 +840,7 @@ def test_a_size_that_the_network_does_not_know_is_said_on_stderr(player, capsys)
 
 def test_a_clock_loads_the_network_and_no_move_is_late(player):
     tell(player, "time_settings 0 1 1")
-    assert player.engine._networks
+    assert player.engine.networks
     tell(player, "boardsize 6")
     for color in "bwbw":
         started = time.monotonic()

@@ -27,7 +27,7 @@ from ..checkpoint import list_shipped
 from ..config import RULES, Count, Komi, PlayConfig, Size, change
 from ..coords import BLACK, format_color, sign_of
 from ..evaluator import legal_policy
-from ..machine import format_error
+from ..machine import format_error, sort_by_number
 from ..play.engine import LEVEL_VISITS, Engine
 from ..play.gtp import PV_LENGTH, place_handicap
 from ..play.shipped import choose_network, trained_sizes
@@ -328,7 +328,7 @@ def show_run(handler: Handler, _: dict) -> Iterator[dict]:
         raise ValueError("no run is watched: minigo play --run FOLDER")
     log, games = (run / "log.jsonl").read_text("utf-8").splitlines(), []
     paths = (run.parent.parent / "selfplay" / run.name).glob("cycle-*")
-    for path in sorted(paths, key=lambda path: path.name, reverse=True):
+    for path in reversed(sort_by_number(paths)):
         if len(games) < RUN_GAMES and path.suffix in (".games", ".part"):
             with suppress(OSError, ValueError):  # it was renamed just now, or is still empty
                 for record in reversed(read_records(path)[0]):

@@ -82,7 +82,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, token: str, run: Path | None) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.token, self.run = token, run
-        self.hosts = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
+        self.hosts = [f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")]
 
     def page(self) -> str:
         """Return the page, with the networks that there are."""

@@ -56,11 +56,11 @@ function makeViewer(element, overlays, shown, go, play = null) {
       ${each(overlays, ([name, label]) => `<button value="${name}">${label}</button>`)}</p>
     <svg id="graph" role="img" aria-label="Black's chance to win, move by move" preserveAspectRatio="none"></svg>
     <p class="soft">Black's chance to win, move by move: 100 % at the top. Arrow keys step through the game.</p>`;
-  let position, ply = 0, lastPly = 0, cursor = -1;
+  let position = {size: 9, stones: ""}, ply = 0, lastPly = 0, cursor = -1;  // until there is one
   const board = $("board"), graph = $("graph"), step = number => go(Math.min(Math.max(0, number), lastPly));
   const draw = () => {
     for (const button of $("overlays").children) button.setAttribute("aria-pressed", shown.has(button.value));
-    if (position) drawBoard(board, position, shown, cursor);
+    drawBoard(board, position, shown, cursor);
   };
   const placeIn = ({clientX, clientY}, svg) => {
     const {left, top, width, height} = svg.getBoundingClientRect();
@@ -98,6 +98,7 @@ function makeViewer(element, overlays, shown, go, play = null) {
     else if (cursor >= 0 && ["Enter", " "].includes(event.key)) playAt(cursor);
     if (step || ["Enter", " "].includes(event.key)) event.preventDefault();
   };
+  draw();
   return (next, values, number, words) => {
     [position, ply, lastPly] = [next, number, values.length - 1];
     Object.assign($("ply"), {max: lastPly, value: ply});

@@ -776,6 +776,20 @@ def follow(player: Session, shares: dict[int, float]) -> None:
     player.engine.network = lambda is_human=False: (people, {}) if is_human else own()
 
 
+def test_where_positions_go_on_so_does_the_tree(player):
+    engine, first = player.engine, from_diagram(". . . . . " * 5)
+    after = {move: first.copy() for move in (7, 12)}
+    for move, board in after.items():
+        board.play(move)
+    engine.take([(0, "", first)], engine.rules)
+    *_, search = engine.think(BLACK, math.inf)
+    visits = search.forest.moves(0)["visits"].tolist()
+    engine.take([(0, "", first.copy()), (1, "B", after[12])], engine.rules)
+    assert engine.search_at(3 - BLACK).forest.num_visits(0) == visits[12] > 0
+    engine.take([(0, "", first.copy()), (1, "B", after[7])], engine.rules)
+    assert engine.board is after[7] and engine.search_at(3 - BLACK).forest.num_visits(0) == 0
+
+
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
     monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
     player.engine.config = PlayConfig(network, level=1)

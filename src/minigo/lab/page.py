@@ -270,7 +270,8 @@ def think(handler: Handler, table: Table, engine: Engine, plays: bool) -> Iterat
     if plays and not handler.is_gone():
         with _lock:
             move = engine.genmove(color, search=search)
-        name = f"level {config.level}" if config.level else f"{config.checkpoint}@{config.visits}"
+        name = f"{Path(config.checkpoint).stem}@{config.visits}"
+        name = f"level {config.level}" if config.level else name
         table.game.root.set("PB" if color == BLACK else "PW", name)
         table.play(-1 if move is None else move)
 

@@ -19,6 +19,7 @@ import torch
 from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network, newest_cycle
 from .config import Recipe
 from .crew import LOW_PRIORITY, Crew
+from .distributed import world
 from .evaluator import make_evaluator
 from .machine import choose_device, list_cores
 from .record import PART, RecordWriter, adopt_parts
@@ -86,7 +87,7 @@ class Worker:
         if size not in self.players:
             recipe = msgspec.structs.replace(self.recipe, size=size, min_size=0)
             if self.slots:
-                evaluators = self.slots.evaluators(self.number, size)
+                evaluators = self.slots.evaluators(self.number % self.slots.num_players, size)
             else:
                 net = load_network(checkpoint)
                 rows = recipe.selfplay.games_at_once * recipe.search.leaves
@@ -125,23 +126,26 @@ def needs_server(recipe: Recipe) -> bool:
 
 @contextlib.contextmanager
 def playing(
-    recipe: Recipe, networks: Path, records: Path, sitting: int
+    recipe: Recipe, networks: Path, records: Path, sitting: int, numbers: range | None = None
 ) -> Iterator[tuple[Callable[[int, bool], object], float]]:
     """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
 
     They play all the time, and make room for the learner, which has a thread for each core without
     a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
-    single one plays the missing games in this process, in `play`: a run then repeats exactly. Those
-    of a GPU share a server, which has a core, as the learner has. Raises ValueError, at the next
-    call, where a process died. sitting: another number each time, for other games.
+    single one plays the missing games (a rank its share) in this process, in `play`: a run then
+    repeats exactly. Those of a GPU share a server, which has a core, as the learner has. Raises
+    ValueError, at the next call, where a process died. sitting: another number each time, for other
+    games; numbers: of the workers, where no learner is.
     """
-    cores = len(list_cores())
+    cores, num_ranks = len(list_cores()), world()[1]
     has_server = needs_server(recipe)
-    num_workers = recipe.selfplay.workers or (max(2, cores - 2) if has_server else cores)
-    orders = [(w, recipe, networks, records, [recipe.seed, sitting]) for w in range(num_workers)]
-    if num_workers == 1:
+    least = 2 if has_server or num_ranks > 1 else 1  # ranks play in turn together or not at all
+    workers = numbers or range(recipe.selfplay.workers or max(least, cores - 2 * has_server))
+    orders = [(w, recipe, networks, records, [recipe.seed, sitting]) for w in workers]
+    num_workers = len(orders)
+    if num_workers == 1 and not numbers:
         worker = Worker(*orders[0])
-        yield lambda missing, is_idle: missing and worker.play(missing), math.inf
+        yield lambda missing, is_idle: missing and worker.play(-(-missing // num_ranks)), math.inf
         return
     torch.set_num_threads(max(1, cores - num_workers))
     with contextlib.ExitStack() as stack:
@@ -153,7 +157,8 @@ def playing(
             crews.append(stack.enter_context(Crew(functools.partial(serve, slots), 1)))
             crews[0].give(recipe, networks)
         play = functools.partial(work, slots, -(-recipe.games_per_cycle // num_workers))
-        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, len(crews))))
+        first_core = workers.start + len(crews)
+        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, first_core)))
         for order in orders:
             crews[-1].give(*order)
 

@@ -162,4 +162,4 @@ def test_a_checkpoint_says_what_sizes_it_learned_on():
     assert trained_sizes({}) == []
     assert trained_sizes({"size": 9}) == trained_sizes({"recipe": {"size": 9}}) == [9]
     assert trained_sizes({"size": [9, 19]}) == [9, 19]
-    assert trained_sizes({"recipe": {"size": 9, "min_size": 7}}) == [7, 8, 9]
+    assert trained_sizes({"recipe": {"size": 9, "shares": [[13, 1.0], [9, 2.0]]}}) == [9, 13]

@@ -101,7 +101,7 @@ def test_positions_that_are_not_contiguous(rng):
 @pytest.mark.skipif("auto" not in BACKENDS, reason="OpenVINO isn't installed")
 @pytest.mark.parametrize("size", [2, 9, 19])
 def test_int8_is_used_and_close(size, monkeypatch):
-    monkeypatch.setattr(openvino_backend, "is_int8_fast", lambda has_bf16: True)
+    monkeypatch.setattr(openvino_backend, "is_int8_fast", lambda: True)
     net, positions = make_network(seed=1), calibration_positions(size)
     evaluator = make_evaluator(network_of(net), size, device="cpu")
     for seed in (1, 2):  # its ranges follow the weights

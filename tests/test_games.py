@@ -13,7 +13,8 @@ from minigo import games as archive
 from minigo._board import Board
 from minigo.config import Rules
 from minigo.coords import BLACK, NUM_SYMMETRIES, WHITE, symmetry_table
-from minigo.games import format_left_out, game_key, load_human_games, parse_rank, read_games
+from minigo.games import format_left_out, game_key, load_human_games, read_games
+from minigo.ranks import parse_rank
 from minigo.record import GameRecord
 from minigo.sgf import Skipped, format_sgf, load_games
 

@@ -778,10 +778,11 @@ def follow(player: Session, shares: dict[int, float]) -> None:
 
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
     monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
-    player.engine.config = PlayConfig(network, level=1)
     follow(player, {6: 0.6, 18: 0.4})  # B4 and D2
-    moves = {player.respond("reg_genmove b")[2:4] for _ in range(40)}
-    assert moves == {"B4", "D2"}
+    for people in ({"level": 1}, {"rank": "5k"}):
+        player.engine.config = PlayConfig(network, **people)
+        moves = {player.respond("reg_genmove b")[2:4] for _ in range(40)}
+        assert moves == {"B4", "D2"}
     player.engine.config = PlayConfig(network, level=9)  # thinks nine times, and D2 is better
     result = SimpleNamespace(moves={"visits": np.eye(26)[18]})
     moves = [player.engine._move_like_a_person(BLACK, list(range(26)), result) for _ in range(50)]
@@ -807,7 +808,7 @@ def prefer(player: Session, moves: list[int]) -> None:
         return lambda: SimpleNamespace(logits=priors, value=even, score=even)
 
     network = SimpleNamespace(begin=begin)
-    player.engine._networks[player.engine.config.checkpoint, 5, 1] = network, {}
+    player.engine._networks[player.engine.config.checkpoint, 5, 1, None] = network, {}
     player.engine.owner = lambda color: np.zeros(25)
 
 

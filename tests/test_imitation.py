@@ -16,14 +16,17 @@ from msgspec.structs import replace
 torch = pytest.importorskip("torch")
 
 from minigo import imitation  # noqa: E402
+from minigo._board import Board  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Rules, TrainConfig  # noqa: E402
 from minigo.coords import NUM_SYMMETRIES  # noqa: E402
+from minigo.evaluator import make_evaluator  # noqa: E402
 from minigo.games import HumanGames, load_human_games  # noqa: E402
 from minigo.imitation import IMITATION, imitate  # noqa: E402
 from minigo.lab.accuracy import evaluate  # noqa: E402
 from minigo.learner import Learner  # noqa: E402
 from minigo.network import PolicyValueNet, as_arrays  # noqa: E402
+from minigo.ranks import at_rank  # noqa: E402
 from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
 from test_games import play_close, turn, write_games, write_zip  # noqa: E402
@@ -130,7 +133,7 @@ def test_one_network_learns_two_sizes(rng, tmp_path):
     assert info["training_positions"] == 12 * info["games"]
     found = evaluate(out, [path], held_out=True, device="cpu")
     assert found["by_size"].keys() == found["with_symmetries"]["by_size"].keys() == {"5x5", "7x7"}
-    with pytest.raises(ValueError, match="no 2x2 or 3x3 game"):
+    with pytest.raises(ValueError, match=r"no game of size \[2, 3\]"):
         imitate([path], size=(2, 3), out=tmp_path / "b.safetensors", **options)
 
 
@@ -201,7 +204,7 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
         ({"min_rank": "strong"}, "'strong' is not a rank"),
         ({"out": "nowhere/a.safetensors"}, "nowhere/a.safetensors"),
         ({"out": "."}, r"\.: not a file"),
-        ({"size": 9}, "no 9x9 game to learn from in .*a.zip"),
+        ({"size": 9}, r"no game of size \[9\] to learn from in .*a.zip"),
         ({"strict": True}, "a.sgf game 2: no moves"),
     ],
 )
@@ -242,3 +245,29 @@ def test_what_does_not_fit_into_memory_is_shuffled_through_it(tmp_path, monkeypa
         seen.update(batch.positions[:, -1].view(torch.float32).abs().tolist())  # komi
     counts = np.array([seen[np.float32(komi) / np.float32(10)] for komi in range(100)])
     assert counts.sum() == 4000 and counts.min() > 15 and counts.max() < 75  # 40 each
+
+
+def test_a_network_plays_as_the_rank_that_it_is_told(tmp_path):
+    """9k begin in a corner here, professionals in the centre; half of the ranks are hidden."""
+    games = []
+    for black, white, first in (("9k", "9p", 0), ("9p", "9k", 12)) * 20:
+        moves = np.array([first, 7, 17, 11, 13], np.int16)
+        games.append(GameRecord(5, Rules(), moves, black_rank=black, white_rank=white))
+    torch.manual_seed(1)
+    config = replace(IMITATION, batch_size=64, learning_rate=0.04)
+    learner = Learner(PolicyValueNet("b1c16", ranked=True), config, "cpu")
+    run = imitation._Run(learner, HumanGames(games), {"seed": 1}, tmp_path, tmp_path)
+    learner.train(run.batches(), 150, lambda: 0.5)
+
+    def odds_of_a_corner(rank: str | None) -> float:
+        evaluator = make_evaluator(at_rank(learner.network(), rank), 5, "cpu")
+        logits = evaluator.evaluate_boards([Board(5)]).logits[0]
+        return np.exp(np.logaddexp.reduce(logits[[0, 4, 20, 24]]) - logits[12])
+
+    low, unknown, high = (odds_of_a_corner(rank) for rank in ("9k", None, "9p"))
+    assert low > 3 > unknown > 1 / 3 > high
+    for rank, why in (("9x", "'9x' is not a rank"), ("", "'' is not a rank")):
+        with pytest.raises(ValueError, match=why):
+            at_rank(learner.network(), rank)
+    with pytest.raises(ValueError, match="learned nothing of ranks"):
+        at_rank(Learner(PolicyValueNet("b1c16"), TrainConfig(), "cpu").network(), "9k")

@@ -120,7 +120,6 @@ def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):
 def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
     human = loop.run(load_recipe(recipe_path, ["cycles=1"]), "human", tmp_path)
     overrides = ["cycles=1", 'start="imitation"', f'start_from="{human}"', "network=b2c16"]
-    overrides += ["grow_to=b2c8", "grow_games=0"]  # only for a run from zero
     recipe = load_recipe(recipe_path, overrides)
     loop.run(recipe, "tiny", tmp_path)
     first = load_checkpoint(cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
@@ -134,14 +133,9 @@ def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
         loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
 
 
-def test_a_network_grows_and_first_learns_the_window(recipe_path, tmp_path):
-    overrides = [
-        "grow_to=b2c16",
-        "grow_games=60",
-        "window_min=200",
-        "samples_per_position=2",
-        "training.batch_size=32",
-    ]
+def test_a_network_grows_and_goes_on(recipe_path, tmp_path):
+    overrides = ["grow_to=b2c16", "grow_games=60", "samples_per_position=2"]
+    overrides += ["training.batch_size=32"]
     networks = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent
     names = [load_checkpoint(cycle_path(networks, cycle)).network for cycle in range(4)]
     assert names == ["b1c8", "b1c8", "b1c8", "b2c16"]  # in the third cycle
@@ -149,13 +143,14 @@ def test_a_network_grows_and_first_learns_the_window(recipe_path, tmp_path):
     assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b2c16"
     rows = load_log(tmp_path)
     assert [row["step"] for row in rows[:2]] == [2 * row["positions"] // 32 for row in rows[:2]]
-    assert 2 * 200 // 32 - 2 < rows[2]["step"] < 2 * rows[2]["positions"] // 32  # the window's
+    assert rows[1]["step"] + rows[2]["step"] == 2 * rows[2]["positions"] // 32  # counted anew
     new = rows[3]["positions"] - rows[2]["positions"]
     assert abs(rows[3]["step"] - rows[2]["step"] - 2 * new / 32) <= 1
     with pytest.raises(ValueError, match="of a run with b2c16, not b1c8"):
         loop.run(load_recipe(recipe_path, ["cycles=5"]), "tiny", tmp_path)
-    with pytest.raises(ValueError, match="'huge' is not a network"):
-        loop.run(load_recipe(recipe_path, ["grow_to=huge"]), "other", tmp_path)
+    for name, why in (("huge", "'huge' is not a network"), ("b9c9", ""), ("b2c8", "")):
+        with pytest.raises(ValueError, match=why or f"{name} is not larger than b1c16"):
+            loop.run(load_recipe(recipe_path, [f"grow_to={name}", "network=b1c16"]), "a", tmp_path)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -168,7 +163,7 @@ def test_a_tree_may_have_several_leaves_in_a_batch(recipe_path, tmp_path, monkey
 
 def test_the_window_grows_as_a_power_of_all_positions():
     recipe = Recipe(window_min=1000)
-    sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
+    sizes = [workers.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
     assert sizes == [1000, 1000, 1363, 4733]
 
 
@@ -352,7 +347,7 @@ def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatc
 
 
 def test_one_run_plays_and_learns_several_board_sizes(recipe_path, tmp_path):
-    network = loop.run(load_recipe(recipe_path, ["min_size=4"]), "tiny", tmp_path)
+    network = loop.run(load_recipe(recipe_path, ["shares=[[4, 1], [5, 1]]"]), "tiny", tmp_path)
     games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
     sizes = {(game.source, game.size) for game in games}
     assert sizes == {("cycle-0000", 4), ("cycle-0001", 5), ("cycle-0002", 4)}
@@ -361,8 +356,8 @@ def test_one_run_plays_and_learns_several_board_sizes(recipe_path, tmp_path):
     assert load_checkpoint(network).info["cycle"] == 3
     with pytest.raises(ValueError, match=r"a 4x4 game among sizes \[5\]"):
         loop.run(load_recipe(recipe_path, ["cycles=4"]), "tiny", tmp_path)
-    with pytest.raises(ValueError, match="min_size = 6"):
-        load_recipe(recipe_path, ["min_size=6"])
+    with pytest.raises(ValueError, match="leave nothing for size = 5"):
+        load_recipe(recipe_path, ["shares=[[4, 1]]"])
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ import numpy as np
 HEAD_CHANNELS = 32  # of each third of the shared convolution: policy, pooled, pooled and ownership
 HIDDEN = 64  # of the layer between pooled features and value, score and pass
 SCORE_SCALE = 20.0  # points; the network's own numbers stay near 1
-POOLED = 3  # numbers that pooling makes of a channel
-_EPSILON = 1e-5  # of PyTorch's batch norms
+_EPSILON = np.float32(1e-5)  # of PyTorch's batch norms
 
 
 class Network(NamedTuple):
@@ -31,22 +30,23 @@ def parse_network(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def affine_of(weights: dict[str, np.ndarray], norm: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a batch norm does after training: (C, 1, 1) each."""
+    scale = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + _EPSILON)
+    shift = weights[f"{norm}.bias"] - scale * weights[f"{norm}.running_mean"]
+    return scale[:, None, None], shift[:, None, None]
+
+
 def fold(network: Network) -> Network:
-    """Make batch norms part of the convolutions before them, else a scale and a shift.
+    """Make batch norms part of the convolutions before them, where there is one.
 
     Weights averaged over training need their batch norms' statistics averaged the same way.
     """
     weights = dict(network.weights)
-    for key in [key for key in weights if key.endswith(".running_var")]:
-        norm = key.removesuffix(".running_var")
-        scale = weights.pop(f"{norm}.weight") / np.sqrt(weights.pop(key) + np.float32(_EPSILON))
-        shift = weights.pop(f"{norm}.bias") - scale * weights.pop(f"{norm}.running_mean")
-        del weights[f"{norm}.num_batches_tracked"]
-        conv = f"{norm.removesuffix('norm')}conv"
-        if f"{conv}.weight" in weights:
-            weights[f"{conv}.weight"] = weights[f"{conv}.weight"] * scale[:, None, None, None]
-            weights[f"{conv}.bias"] = shift
-        else:
-            weights[f"{norm}.scale"] = scale[:, None, None]
-            weights[f"{norm}.shift"] = shift[:, None, None]
+    weights.pop("rank.weight", None)  # of an unknown rank it makes zeros
+    for key in [key for key in weights if key.endswith("conv.weight")]:
+        conv, norm = key.removesuffix(".weight"), key.removesuffix("conv.weight") + "norm"
+        scale, shift = affine_of(weights, norm)
+        weights[key], weights[f"{conv}.bias"] = weights[key] * scale[:, None], shift.ravel()
+        weights = {name: w for name, w in weights.items() if not name.startswith(f"{norm}.")}
     return Network(network.name, weights)

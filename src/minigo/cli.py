@@ -43,6 +43,8 @@ class Options(Struct, kw_only=True):
     start: Annotated[str, "begin with a checkpoint trained before, of any board size"] = None
     imitate_size: Annotated[tuple[Size, ...], "9, or 9,19; default: 9"] = (9,)
     min_rank: Annotated[str, "of the weaker player: 3d, 9p, 2350"] = None
+    rank: Annotated[str, "what to tell the network of who moves: 5k, 3d, 9p, 2350"] = None
+    gtp_rank: Annotated[str, "play as people of 9k, 1d, 9p do, by the human network"] = None
     strict: Annotated[bool, "stop at the first broken game"] = False
     evaluate_checkpoint: Annotated[str, "path or shipped name"]
     export_checkpoint: Annotated[str, "path or shipped name"]
@@ -83,6 +85,7 @@ class Options(Struct, kw_only=True):
     gtp_rules: Annotated[Literal[tuple(RULES)], "default: tromp-taylor, without suicide"] = None
     komi: Annotated[Komi, "points for White"] = RULES["tromp-taylor"].komi
     seed: Annotated[Count, "of random choices"] = 1
+    gtp_seed: Annotated[Count, "of people's moves; default: others in each session"] = None
     json: Annotated[bool, "end with one JSON object on stdout"] = False
 
 
@@ -233,11 +236,11 @@ def _imitate(paths, *, out, net, start, minutes=10, min_rank, strict, size, seed
     return imitate(paths, out=out, **games, **how)
 
 
-def _evaluate(checkpoint, paths, *, held_out, positions, size=None, device) -> Found:
+def _evaluate(checkpoint, paths, *, held_out, positions, size=None, rank, device) -> Found:
     """Measure how well a network predicts games."""
     from .lab.accuracy import evaluate
 
-    limits = {"held_out": held_out, "max_positions": positions, "size": size}
+    limits = {"held_out": held_out, "max_positions": positions, "size": size, "rank": rank}
     return evaluate(checkpoint, paths, device=device, **limits)
 
 
@@ -277,12 +280,13 @@ def _rate(
 
 
 def _gtp(
-    checkpoint, *, visits, level, ponder, resign, seed=None, time, rules, komi, threads, device
+    checkpoint, *, visits, level, rank, ponder, resign, seed, time, rules, komi, threads, device
 ) -> None:
     """Speak GTP, for Sabaki and others; with 200 visits per move, or as time allows."""
     from .play.gtp import run
 
-    config = PlayConfig(checkpoint, visits, time, level, resign, ponder, device, threads, seed)
+    person, how = {"level": level, "rank": rank, "seed": seed}, {"ponder": ponder, "resign": resign}
+    config = PlayConfig(checkpoint, visits, time, device=device, threads=threads, **person, **how)
     rules = RULES[rules] if rules else change(RULES["tromp-taylor"], suicide=False)
     run(config, change(rules, komi=komi))
 

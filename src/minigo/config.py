@@ -98,22 +98,24 @@ class PlayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     visits: Annotated[Annotated[int, Meta(ge=0, le=1 << 30)] | None, "per move at most"] = None
     time_s: Annotated[Annotated[float, Meta(ge=0.01, le=1e6)] | None, "seconds per move"] = None
     level: Annotated[int, Meta(ge=0, le=9), "1 to 9: weaker, like a person; 0: its best"] = 0
+    rank: str | None = None  # of the people that it plays like
     resign: Annotated[float, Meta(ge=0, lt=1), "chance below which it resigns; 0: never"] = 0.02
     ponder: Annotated[bool, "think while the opponent does"] = False
     device: Annotated[Device, "of the networks"] = "auto"
     threads: Annotated[int, Meta(ge=1, le=256), "of each network"] = 1
-    seed: Annotated[Count | None, "of a level's moves; None: others in each session"] = None
+    seed: Count | None = None  # of people's moves; None: others in each session
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """One run: `minigo train RECIPE` does what it says, from `start` to `minutes`."""
 
     size: Size = 9
-    min_size: Count = 0  # of smaller boards that are played and learned from, too; 0: only `size`
+    # Of several board sizes, each with its share of the playing time; (): all is for `size`.
+    shares: tuple[tuple[Size, Weight], ...] = ()
     start: Literal["zero", "imitation"] = "zero"  # random weights, or those of `start_from`
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
-    grow_to: str = ""  # larger network that takes its place during a run from zero; "": none
+    grow_to: str = ""  # larger network that takes its place during a run; "": none
     grow_games: Count = 20_000  # after so many games; KataGo's grew from b6c96 to b20c256
     device: Device = "auto"
     seed: Count = 1
@@ -129,15 +131,15 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
-        if self.min_size and not MIN_SIZE <= self.min_size <= self.size:
-            raise ValueError(f"min_size = {self.min_size} is not a size up to {self.size}")
+        if self.shares and not dict(self.shares).get(self.size):
+            raise ValueError(f"shares = {self.shares} leave nothing for size = {self.size}")
         if self.start == "imitation" and not self.start_from:
             raise ValueError('start = "imitation" needs start_from = "CHECKPOINT"')
 
     @property
-    def sizes(self) -> range:
+    def sizes(self) -> list[int]:
         """Return the board sizes of the run, the smallest first."""
-        return range(self.min_size or self.size, self.size + 1)
+        return sorted(dict(self.shares)) or [self.size]
 
 
 def check(kind: type[Config], values: dict) -> Config:
@@ -148,7 +150,7 @@ def check(kind: type[Config], values: dict) -> Config:
         reason, _, path = str(error).partition(" - at `$.")
         if not path:
             raise ValueError(reason) from None
-        path = path.rstrip("`")
+        path = path.partition("[")[0].rstrip("`")
         value = reduce(lambda table, key: table[key], path.split("."), values)
         raise ValueError(f"{path} = {value!r}: {reason}") from None
 

@@ -8,18 +8,17 @@ games that are held out, so that no game ever moves between the two.
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from tqdm import tqdm
 
 from .coords import symmetry_table
 from .machine import write_whole
+from .ranks import parse_rank
 from .record import PART, GameRecord, RecordWriter, read_records
 from .sgf import Skipped, list_files, load_games
 
@@ -27,8 +26,6 @@ MIN_BYTES = 1 << 19  # archives below that are read in a second anyway
 VERSION = 3  # of what `load_games` makes of an archive; a change there needs another number
 HOLDOUT_FRAC = 0.03
 SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
-_RANK = re.compile(r"(\d{1,2})\s*-?\s*(k|級|级|d|段|p)(.*)", re.DOTALL)
-_NUMERALS = str.maketrans("初一二三四五六七八九", "1123456789")
 
 
 def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[GameRecord | Skipped]:
@@ -112,18 +109,13 @@ def load_human_games(
 
 def _reason_against(game: GameRecord, sizes: Collection[int] | None, lowest: float | None) -> str:
     if sizes is not None and game.size not in sizes:
-        return f"not {format_sizes(sizes)}"
+        return "not " + " or ".join(f"{size}x{size}" for size in sizes)
     if len(game.moves) < game.size:
         return f"under {game.size} moves"
     ranks = parse_rank(game.black_rank), parse_rank(game.white_rank)
     if lowest is not None and None in ranks:
         return "rank unknown"
     return "rank too low" if lowest is not None and min(ranks) < lowest else ""
-
-
-def format_sizes(sizes: Collection[int]) -> str:
-    """Write board sizes as "9x9 or 13x13"."""
-    return " or ".join(f"{size}x{size}" for size in sizes)
 
 
 def game_key(record: GameRecord) -> int:
@@ -141,23 +133,6 @@ def game_key(record: GameRecord) -> int:
         texts = [row.tobytes() + text for row, text in zip(stones, texts, strict=True)]
     prefix = bytes((record.size, record.to_play))
     return int.from_bytes(hashlib.blake2b(prefix + min(texts), digest_size=8).digest(), "big")
-
-
-@lru_cache(4096)
-def parse_rank(text: str) -> float | None:
-    """Place a rank on one scale: 1k is 0, 1d 1, 9d 9, 1p 10; a rating of 2000 is 0, of 2100 1.
-
-    One public project equates GoQuest's 2000 with 1k; the slope is a guess. None if unreadable.
-    """
-    text = text.strip().lower().translate(_NUMERALS)
-    if re.fullmatch(r"\d{3,4}\??", text):
-        return (int(text.rstrip("?")) - 2000) / 100
-    if not (match := _RANK.match(text)):
-        return None
-    number, kind, rest = match.groups()
-    if kind in "k級级":
-        return 1.0 - int(number)
-    return float(number) + (9 if kind == "p" or "p" in rest else 0)
 
 
 def format_left_out(games: HumanGames) -> str:

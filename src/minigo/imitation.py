@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ._board import NUM_PLANES
 from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import TrainConfig
-from .coords import check_size
-from .games import HOLDOUT_FRAC, HumanGames, format_left_out, format_sizes, load_human_games
+from .coords import BLACK, check_size
+from .games import HOLDOUT_FRAC, HumanGames, format_left_out, load_human_games
 from .learner import Learner
 from .network import PolicyValueNet, as_module
 from .prediction import choose_places, exact_evaluator, judge, summarise
+from .ranks import find_rank
 from .record import GameRecord
 from .window import Batch, Window, render
 
@@ -25,6 +27,8 @@ NUM_CHECKS = 10  # measurements on held-out games during training
 CHECK_POSITIONS, FINAL_POSITIONS = 4_000, 20_000  # held-out positions of each, and of the last
 MIN_PHASE_S = 20.0  # between them at least
 SAVE_S = 180.0  # between two savings of a run's state at most
+COMPILE_MINUTES = 20  # of training, from which on a compilation for each board size pays
+HIDDEN_RANKS = 0.5  # share of positions whose players' ranks aren't told
 MEMORY = 1 << 30  # bytes of positions to draw from: 1.8 million on 9x9, 420,000 on 19x19
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
 # left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). So do points.
@@ -73,7 +77,7 @@ def imitate(
         "seed": seed,
     }
     torch.manual_seed(seed)
-    net = PolicyValueNet(network)
+    net = PolicyValueNet(network, ranked=True)
     earlier = load_checkpoint(state) if state.exists() or state.is_symlink() else None
     if earlier:
         _check_same(earlier, about)  # once now, and once when the games are known
@@ -81,13 +85,14 @@ def imitate(
         began = load_network(load_checkpoint(start))
         if began.name != network:
             raise ValueError(f"{start} is a {began.name}, not a {network}")
-        net = as_module(began)
+        net.load_state_dict(as_module(began).state_dict(), strict=False)  # it may know no ranks
     games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:
-        texts = format_sizes(sizes), ", ".join(map(str, paths))
-        raise ValueError("no {} game to learn from in {}".format(*texts))
+        texts = ", ".join(map(str, paths))
+        raise ValueError(f"no game of size {sizes} to learn from in {texts}")
     about |= {"games": len(games.training), "held_out_games": len(games.held_out)}
+    config = msgspec.structs.replace(config, compile=config.compile or minutes >= COMPILE_MINUTES)
     run = _Run(Learner(net, config, device), games, about, out, state)
     if earlier:
         _check_same(earlier, about)
@@ -105,6 +110,14 @@ def _check_same(earlier: Checkpoint, about: dict) -> None:
             raise ValueError(f"{text}; delete that file or write to another")
 
 
+def render_ranked(record: GameRecord) -> Batch:
+    """Do as `render`, with the rank of who moves in the bits of a position beyond its planes."""
+    batch, ranks = render(record), [find_rank(record.black_rank), find_rank(record.white_rank)]
+    for start, rank in enumerate(ranks if record.to_play == BLACK else ranks[::-1]):
+        batch.positions[start::2, :-1] |= rank << NUM_PLANES
+    return batch
+
+
 class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
@@ -115,6 +128,7 @@ class _Run:
         self.out, self.state = out, state
         sizes = sorted({record.size for record in games.training})
         self.window = Window(sizes, np.random.default_rng(about["seed"]), learner.device)
+        self.window.render = render_ranked
         self.num_positions = sum(len(record.moves) for record in games.training)
         self.spent_s, self.curve = 0.0, []
 
@@ -133,7 +147,10 @@ class _Run:
             if self.num_positions > room:
                 window.trim(room)
                 wanted += batch_size
-            yield window.sample(batch_size)
+            batch = window.sample(batch_size)
+            hidden = window.rng.random(batch_size) < HIDDEN_RANKS
+            batch.positions[torch.from_numpy(hidden), :-1] &= (1 << NUM_PLANES) - 1
+            yield batch
 
     def _shuffled(self) -> Iterator[list[GameRecord]]:
         while True:  # no part has games of two rounds: where all fit, each is there once

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ._board import NUM_PLANES
 from .accelerate import Graph, compiled
 from .architecture import Network
 from .checkpoint import Checkpoint, save_checkpoint
@@ -118,7 +119,7 @@ class Learner:
         return TrainReport(means, *(spent[name] for name in ("num_samples", "elapsed_s", "wait_s")))
 
     def _outputs(self, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.net.logits(planes_of(positions))
+        return self.net.logits(planes_of(positions), positions[:, 0] >> NUM_PLANES)
 
     def _learn(self, *batch: torch.Tensor) -> None:
         is_fast = is_bfloat16_fast(self.device)

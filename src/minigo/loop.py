@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,20 +21,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .architecture import parse_network
 from .checkpoint import SUFFIX, Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
 from .crew import locked, remembered_interrupts
 from .distributed import copy_from_first, gather, world
+from .growth import check_larger, grow
 from .learner import Learner
-from .machine import choose_device, sort_by_number, write_whole
+from .machine import write_whole
 from .network import PolicyValueNet, as_module
-from .record import adopt_parts, read_records
-from .window import Window
-from .workers import playing, share_done
+from .workers import GameFolder, playing, share_done
 
 LATEST = f"latest{SUFFIX}"  # a checkpoint with the state
-WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
 RANK_STEPS = 50  # that several ranks take between two looks, whatever their clocks say
 
 
@@ -93,8 +89,6 @@ class Run:
         self.recipe, self.networks = recipe, networks
         self.progress, self.log = Progress(), []  # a row for each cycle
         latest = next(networks.glob("latest.*"), networks / LATEST)  # or an older minigo's
-        if recipe.grow_to:
-            parse_network(recipe.grow_to)  # now, not in the middle of the run
         if os.path.lexists(latest):
             self._resume(load_checkpoint(latest))
             self._write_log()
@@ -105,6 +99,8 @@ class Run:
         if recipe.start == "imitation":
             net = as_module(load_network(load_checkpoint(recipe.start_from)))
         self.learner = self._learner(net or recipe.network)
+        if recipe.grow_to:
+            check_larger(recipe.grow_to, self.learner.net.name)  # now, not in the middle of the run
         self.save()
 
     def _learner(self, net: PolicyValueNet | str) -> Learner:
@@ -134,7 +130,7 @@ class Run:
             return self.progress.cycle >= self.recipe.cycles
         return self.progress.elapsed_s >= 60 * self.recipe.minutes
 
-    def do_cycle(self, games: "GameFolder", play: Callable, learn_s: float) -> None:
+    def do_cycle(self, games: GameFolder, play: Callable, learn_s: float) -> None:
         """Learn from `games_per_cycle` more games, while they arrive, then publish and save.
 
         play, learn_s: of `workers.playing`. The batches depend only on the seed, the cycle and the
@@ -161,7 +157,7 @@ class Run:
         self.log.append(asdict(progress) | figures | games.of_ranks | (found or {}))
         self.save()
 
-    def _learn(self, games: "GameFolder", elapsed_s: float, learn_s: float) -> bool:
+    def _learn(self, games: GameFolder, elapsed_s: float, learn_s: float) -> bool:
         """Train as much as the new positions warrant, `learn_s` seconds at most; tell if any.
 
         Warranted are `samples_per_position` for each, and what earlier calls left over.
@@ -171,10 +167,10 @@ class Run:
         num_new = max(0, games.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
-        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
-        if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
-            self.learner, learn_s = self._learner(recipe.grow_to), math.inf
-            progress.owed = recipe.samples_per_position * games.num_in_window
+        may_grow = recipe.grow_to not in ("", self.learner.net.name)
+        if may_grow and progress.games >= recipe.grow_games:
+            torch.manual_seed(recipe.seed)
+            self.learner = self._learner(grow(self.learner.network(), recipe.grow_to))
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]
         if num_ranks > 1 and learn_s < math.inf:
@@ -198,50 +194,3 @@ class Run:
     def _write_log(self) -> None:
         text = "".join(json.dumps(row) + "\n" for row in self.log)
         write_whole(self.networks / "log.jsonl", text)
-
-
-class GameFolder:
-    """The games of a run on disk, each file read once, and the window of them to learn from."""
-
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        """Read what is there, and what killed workers left."""
-        path.mkdir(parents=True, exist_ok=True)
-        adopt_parts(path)
-        self.path, self.recipe, self._num_read = path, recipe, 0
-        rng, device = np.random.default_rng(recipe.seed), choose_device(recipe.device)
-        self.window = Window(recipe.sizes, rng, device)
-        self._seen: set[str] = set()  # names; to glob takes ten times as long
-        self.read_new()
-
-    def read_new(self) -> None:
-        """Take the games of new files into the window, the oldest first.
-
-        A torn tail, from a run that was killed, is named on stderr; the games before it count. So
-        is a file that can't be read at all; it is left out.
-        """
-        names = {name for name in os.listdir(self.path) if name.endswith(".games")} - self._seen
-        self._seen |= names
-        for path in sort_by_number(self.path / name for name in names):
-            try:
-                records, problem = read_records(path)
-            except (OSError, ValueError) as error:
-                tqdm.write(f"{error}; left out", file=sys.stderr)
-                continue
-            if problem:
-                tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
-            self._num_read += len(records)
-            self.window.add(records)
-            self.window.trim(window_positions(self.window.num_positions, self.recipe))
-        counts = gather(self._num_read, self.window.num_positions, len(self.window))  # by rank
-        self.num_games, self.num_positions, self.num_in_window = counts.sum(0).tolist()
-        self.is_ready = bool(counts[:, 2].all())  # does each rank have what to learn from?
-        self.of_ranks = {"rank_games": counts[:, 0].tolist()} if len(counts) > 1 else {}
-
-
-def window_positions(total: int, recipe: Recipe) -> int:
-    """Return how many of `total` positions to sample from (KataGo, 2.2.2).
-
-    c (1 + b ((total / c)^a - 1) / a), with c = window_min, a = WINDOW_EXPONENT, b = WINDOW_SCALE.
-    """
-    c, a, b = recipe.window_min / world()[1], WINDOW_EXPONENT, WINDOW_SCALE  # a rank has its share
-    return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))

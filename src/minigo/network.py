@@ -12,14 +12,18 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._board import KOMI_PLANE, NUM_PLANES
-from .architecture import HEAD_CHANNELS, HIDDEN, POOLED, SCORE_SCALE, Network, parse_network
+from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, parse_network
+from .ranks import rank_features
+
+POOLED = 3  # numbers that `pool` makes of a channel
+RANK_FEATURES = 3
 
 
-def pool(x: torch.Tensor) -> torch.Tensor:
+def pool(x: Tensor) -> Tensor:
     """Summarise (B, C, N, N) as (B, 3C): mean, mean scaled by board width, maximum.
 
     KataGo's global pooling layer, its 14 and 10 too; the scaled mean lets sums over the board, such
@@ -29,7 +33,7 @@ def pool(x: torch.Tensor) -> torch.Tensor:
     return torch.cat((mean, mean * ((x.shape[-1] - 14) / 10), x.amax((2, 3))), 1)
 
 
-def planes_of(positions: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def planes_of(positions: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Turn (B, A) int32 positions of `Board.encode` into planes (B, C, N, N), channels last."""
     size = math.isqrt(positions.shape[1])
     planes = torch.arange(NUM_PLANES, dtype=torch.int32, device=positions.device)
@@ -47,19 +51,8 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(num_out)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
-
-
-class Affine(nn.Module):
-    """What a batch norm that follows no convolution is after training: a scale and a shift."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.scale, self.shift = (nn.Parameter(torch.empty(channels, 1, 1)) for _ in range(2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(self.shift, x, self.scale)
 
 
 class Block(nn.Module):
@@ -82,7 +75,7 @@ class Block(nn.Module):
         if pooled:
             self.bias = nn.Linear(POOLED * num_pooled, self.parts[0])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm(x), inplace=True)  # in place: training is 6 % faster on a CPU
         z = self.first(y)
         if self.parts[1]:
@@ -92,13 +85,16 @@ class Block(nn.Module):
 
 
 class PolicyValueNet(nn.Module):
-    """The network called `name` ("b6c64"), with random weights."""
+    """The network called `name` ("b6c64"), with random weights; `ranked`: it may be told a rank."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, ranked: bool = False):
         super().__init__()
         num_blocks, channels = parse_network(name)
         self.name = name
         self.stem = nn.Conv2d(NUM_PLANES, channels, 3, padding=1, bias=False)
+        self.rank = nn.Linear(RANK_FEATURES, channels, bias=False) if ranked else None
+        if ranked:
+            nn.init.zeros_(self.rank.weight)
         # Every second block pools, the last one at the latest.
         self.blocks = nn.ModuleList(
             Block(channels, pooled=(num_blocks - i) % 2 == 1) for i in range(num_blocks)
@@ -110,9 +106,14 @@ class PolicyValueNet(nn.Module):
         self.policies = nn.Conv2d(HEAD_CHANNELS, 2, 1, bias=False)  # of the move, of the reply
         self.ownership = nn.Conv2d(HEAD_CHANNELS, 1, 1)
 
-    def logits(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what `forward` does, but value and ownership before tanh, for the losses."""
+    def logits(self, planes: Tensor, ranks: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return what `forward` does, but value and ownership before tanh, for the losses.
+
+        ranks: (B,) of the player to move, where the network is `ranked` (`rank_features`).
+        """
         x = self.stem(planes)  # (B, channels, N, N)
+        if self.rank and ranks is not None:
+            x = x + self.rank(torch.stack(rank_features(ranks), 1).float())[:, :, None, None]
         for block in self.blocks:
             x = block(x)
         heads = self.heads(F.relu(self.norm(x), inplace=True))
@@ -126,7 +127,7 @@ class PolicyValueNet(nn.Module):
         ownership = self.ownership(features[:, HEAD_CHANNELS:]).squeeze(1)  # (B, N, N)
         return logits, value, SCORE_SCALE * score, ownership, reply
 
-    def forward(self, planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, planes: Tensor) -> tuple[Tensor, ...]:
         """Evaluate (B, C, N, N) float planes for the player to move.
 
         Returns policy logits (B, A), value (B,) in [-1, 1], score (B,) in points, ownership
@@ -138,19 +139,19 @@ class PolicyValueNet(nn.Module):
 
 def as_module(network: Network) -> PolicyValueNet:
     """Return a network as PyTorch's, for play; of a folded one (`architecture.fold`) as it is."""
-    net = PolicyValueNet(network.name)
-    if "norm.scale" in network.weights:
+    net = PolicyValueNet(network.name, "rank.weight" in network.weights)
+    if "stem.bias" in network.weights:
+        net.stem.bias = nn.Parameter(torch.empty(net.stem.out_channels))
+    if "heads.conv.bias" in network.weights:
         for module in list(net.modules()):
             if isinstance(module, ConvNorm):
                 module.conv.bias = nn.Parameter(torch.empty(module.conv.out_channels))
                 module.norm = nn.Identity()
-            elif isinstance(module, Block | PolicyValueNet):
-                module.norm = Affine(module.norm.num_features)
         net.requires_grad_(False)
     net.load_state_dict({name: torch.from_numpy(w) for name, w in network.weights.items()})
     return net.eval()
 
 
-def as_arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Return copies of tensors as arrays."""
     return {name: tensor.cpu().numpy().copy("C") for name, tensor in tensors.items()}

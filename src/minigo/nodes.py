@@ -64,7 +64,6 @@ class Cluster:
     """The nodes that play for a learner, in the place of `workers.playing`."""
 
     def __init__(self, address: str, *order) -> None:
-        """Join the cluster; order: of `playing`."""
         ray.init(address, logging_level="error", log_to_driver=False)
         self.recipe, self.networks, self.records, self.sitting = order
         self.cycle, self.num_workers, self.num_chunks, self.look_s = -1, 0, 0, 0.0

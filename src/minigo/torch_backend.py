@@ -42,7 +42,8 @@ class TorchBackend:
             if self._net is None or self._net.name != net.name:
                 self._net = net.to(self.device, self.dtype, memory_format=torch.channels_last)
                 return True
-            for ours, theirs in zip(self._net.parameters(), net.parameters(), strict=True):
+            states = self._net.state_dict().values(), net.state_dict().values()
+            for ours, theirs in zip(*states, strict=True):
                 ours.copy_(theirs)
             return False
 

@@ -60,6 +60,8 @@ class Window:
     A batch is of one size, a size as often as its share of the positions.
     """
 
+    render = staticmethod(render)  # imitation has another
+
     def __init__(
         self, sizes: Iterable[int], rng: np.random.Generator, device: torch.device | str = "cpu"
     ) -> None:
@@ -81,7 +83,7 @@ class Window:
         for record in records:
             if record.size not in rendered:
                 raise ValueError(f"a {record.size}x{record.size} game among sizes {[*rendered]}")
-            rendered[record.size].append(render(record))
+            rendered[record.size].append(self.render(record))
         for size, parts in rendered.items():
             if parts:
                 self.rings[size].append(Batch(*map(np.concatenate, zip(*parts, strict=True))))

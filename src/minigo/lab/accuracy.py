@@ -10,8 +10,9 @@ import numpy as np
 
 from ..checkpoint import load_checkpoint, load_network
 from ..coords import BLACK, NUM_SYMMETRIES
-from ..games import load_human_games, parse_rank
+from ..games import load_human_games
 from ..prediction import choose_places, exact_evaluator, judge, summarise
+from ..ranks import at_rank, parse_rank
 from ..record import GameRecord
 
 # The lowest rank of each, as `parse_rank` gives it, for accuracy by rank.
@@ -26,20 +27,23 @@ def evaluate(
     held_out: bool = False,
     size: int | None = None,
     max_positions: int = 100_000,
+    rank: str | None = None,
     device: str = "auto",
 ) -> dict:
     """Measure how well a checkpoint predicts the moves and results of games.
 
     `held_out`: see `_choose_games`; of more than `max_positions` of a board size, a fixed choice.
-    Returns top1, top5 (fractions), cross_entropy (nats), value_mse (z in [-1, 1]; None where no
-    result is known) and positions, with no symmetry averaged and no illegal move masked; top1 in
-    each third of a game and by the rank of who moves; "by_size" of several sizes; and
-    "with_symmetries", the same for the mean over eight symmetries, of every tenth position.
+    rank: what the network is told of who moves. Returns top1, top5 (fractions), cross_entropy
+    (nats), value_mse (z in [-1, 1]; None where no result is known) and positions, with no symmetry
+    averaged and no illegal move masked; top1 in each third of a game and by the rank of who moves;
+    "by_size" of several sizes; and "with_symmetries", the same for the mean over eight symmetries,
+    of every tenth position.
     """
     loaded, plain, turned, groups = load_checkpoint(checkpoint), {}, {}, []
     records = _choose_games(loaded.info, list(paths), held_out, size)
+    network = at_rank(load_network(loaded), rank)
     for n in sorted({record.size for record in records}):
-        evaluator = exact_evaluator(load_network(loaded), n, device)
+        evaluator = exact_evaluator(network, n, device)
         of_size = [record for record in records if record.size == n]
         places = choose_places(of_size, max_positions)
         if (total := sum(len(record.moves) for record in of_size)) > (num := len(places)):

@@ -77,7 +77,7 @@ class Engine:
         self.own: Board | None = None  # the position that its last move made
         self.avoided = np.zeros((3, MAX_SIZE**2 + 1), np.int32)  # in a search: `Forest.avoid`
         self._num_lost: Counter[int] = Counter()  # by colour: own moves in a row that looked lost
-        self._networks: dict[tuple[str, int, int], tuple[Evaluator, dict]] = {}
+        self._networks: dict[tuple, tuple[Evaluator, dict]] = {}
         self._search: Search | None = None
         self._root: Board | None = None  # where in the game it is
         self._rng = np.random.default_rng(self.config.seed)
@@ -86,6 +86,11 @@ class Engine:
     def board(self) -> Board:
         """Return the present position."""
         return self.boards[-1]
+
+    @property
+    def level(self) -> int:
+        """Return how many moves it draws from people's; 0: it plays its best."""
+        return self.config.level or int(self.config.rank is not None)
 
     def start(self, size: int, *stones: Iterable[int], to_play: int = BLACK) -> None:
         """Begin a game, with set-up stones of Black and of White if any. Raises ValueError."""
@@ -159,15 +164,17 @@ class Engine:
     def network(self, is_human: bool = False) -> tuple["Evaluator", dict]:
         """Return the network that plays here, or that of people's moves, and its `info`."""
         from ..evaluator import make_evaluator
+        from ..ranks import at_rank
         from .shipped import choose_network, load_for
 
         config, size = self.config, self.board.size
         name = choose_network(size, human=True) if is_human else config.checkpoint
-        key = name, size, config.threads
+        rank = config.rank if is_human else None
+        key = name, size, config.threads, rank
         if key not in self._networks:
             net, info = load_for(size, name)
             options = {"device": config.device, "max_batch": LEAVES, "threads": config.threads}
-            self._networks[key] = make_evaluator(net, size, **options), info
+            self._networks[key] = make_evaluator(at_rank(net, rank), size, **options), info
         return self._networks[key]
 
     def start_clock(self, *settings: float) -> None:
@@ -175,7 +182,7 @@ class Engine:
         self.clock = Clock(*settings) if settings else replace(self.clock, left={})
         if self.clock.main_s < math.inf:  # load the network, so that no move pays for it
             with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
-                for is_human in {False, self.config.level > 0}:
+                for is_human in {False, self.level > 0}:
                     self.network(is_human)[0].evaluate_boards([self.board] * (LEAVES + 1))
 
     def owner(self, color: int) -> np.ndarray:
@@ -214,7 +221,7 @@ class Engine:
     def _limits(self, color: int) -> tuple[int, float]:
         """Return how many visits and seconds of the clock a move of `color` may take."""
         clock_s = self.clock.limit(color, self.board.num_moves, self.board.size)
-        visits = LEVEL_VISITS * self.config.level or self.config.visits
+        visits = LEVEL_VISITS * self.level or self.config.visits
         if visits is None:
             visits = ALL_VISITS if self.config.time_s or clock_s < math.inf else DEFAULT_VISITS
         return max(1, visits), clock_s
@@ -274,7 +281,7 @@ class Engine:
         legal = [m for m in ranked if board.is_legal(m, color) and not self.avoided[color, m]]
         best = result.move if result.move in legal else legal[0]
         if best != size * size:
-            return self._move_like_a_person(color, legal, result) if self.config.level else best
+            return self._move_like_a_person(color, legal, result) if self.level else best
         if is_cleanup:
             dead, stones = endgame.dead_stones(board, self.owner(color)), board.stones().ravel()
             near = endgame.neighbours([m for m in dead if stones[m] == 3 - color], size)
@@ -289,7 +296,7 @@ class Engine:
         human, size = self.network(is_human=True)[0], self.board.size
         logits = human.evaluate_boards([self.position(color)]).logits[0]
         policy = legal_policy(logits[:-1], np.isin(np.arange(size * size), legal))
-        moves = self._rng.choice(len(policy), self.config.level, p=policy)
+        moves = self._rng.choice(len(policy), self.level, p=policy)
         return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 
     def _is_late(self) -> bool:

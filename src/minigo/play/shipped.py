@@ -41,7 +41,7 @@ def trained_sizes(info: dict) -> list[int]:
     """Return the board sizes that a checkpoint's `info` says it learned on; none if it doesn't."""
     sizes, recipe = info.get("size"), info.get("recipe")
     if recipe:
-        return [*range(recipe.get("min_size") or recipe["size"], recipe["size"] + 1)]
+        return sorted(dict(recipe.get("shares") or ())) or [recipe["size"]]
     return [sizes] if isinstance(sizes, int) else sizes or []
 
 
@@ -52,16 +52,17 @@ class Turned:
     """
 
     def __init__(self, evaluator: Evaluator, size: int, rng: np.random.Generator) -> None:
-        self.evaluator, self.table, self.rng = evaluator, symmetry_table(size), rng
+        self.evaluator, self.rng, self.table = evaluator, rng, symmetry_table(size)
+        self.back = np.argsort(self.table, axis=1)
 
     def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
         """Turn positions, and the policies of the answer back."""
-        to = self.table[self.rng.integers(len(self.table))]
-        answer = self.evaluator.begin(positions[:, np.argsort(to)])
+        symmetry = self.rng.integers(len(self.table))
+        answer = self.evaluator.begin(positions.take(self.back[symmetry], 1))
 
         def turn_back() -> Evaluation:
             found = answer()
-            return Evaluation(found.logits.take(to, 1), found.value, found.score)
+            return Evaluation(found.logits.take(self.table[symmetry], 1), found.value, found.score)
 
         return turn_back
 

@@ -22,7 +22,7 @@ from minigo.workers import Worker  # noqa: E402
 from test_loop import load_folder, load_log, recipe_path  # noqa: E402, F401
 from test_network import network_of  # noqa: E402
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import minigo
 from minigo._board import NUM_PLANES, Board, unpack
 from minigo._tree import Forest
 from minigo.config import Rules
@@ -18,6 +20,7 @@ from minigo.coords import BLACK
 # One thread for PyTorch, here and in the programs that tests start: tiny networks need no more,
 # and several processes with a thread per core hold each other up.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONPATH"] = str(Path(minigo.__file__).parents[1])  # wherever such a program runs
 # Some tests send Ctrl-C, which a shell that starts pytest in the background has it ignore.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -25,6 +28,33 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(1)
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory) -> str:
+    """Return the path of a tiny network, as if of 5x5."""
+    return str(save_network(tmp_path_factory.mktemp("networks") / "tiny.safetensors", size=5))
+
+
+@pytest.fixture
+def one_thread():
+    torch = pytest.importorskip("torch")
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def save_network(path: Path, name: str = "b1c8", **info) -> Path:
+    """Save a network with random weights, the same each time, and return its path."""
+    torch = pytest.importorskip("torch")
+    from minigo.checkpoint import save_checkpoint
+    from minigo.network import PolicyValueNet, as_arrays
+
+    torch.manual_seed(1)
+    weights = as_arrays(PolicyValueNet(name).state_dict())
+    save_checkpoint(path, network=name, weights=weights, info=info)
+    return path
 
 
 def planes_of(positions: np.ndarray) -> np.ndarray:
@@ -41,6 +71,12 @@ def from_diagram(text: str, to_play: int = BLACK, rules: Rules | None = None) ->
     board = Board(math.isqrt(len(marks)), rules or Rules(), to_play)
     board.place(*([i for i, mark in enumerate(marks) if mark == color] for color in "XO"))
     return board
+
+
+def side_by_side(text: str) -> list[str]:
+    """Part diagrams that stand side by side, such as what is and what becomes of it."""
+    rows = [row.strip().split("   ") for row in text.strip().splitlines()]
+    return ["\n".join(column) for column in zip(*rows, strict=True)]
 
 
 def check_forest(forest: Forest) -> None:
@@ -63,19 +99,11 @@ def check_forest(forest: Forest) -> None:
             assert abs(edges["prior"][first : first + num_edges].sum() - 1) < 1e-4
 
 
-def pytest_collection_modifyitems(items):
-    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
-    if gpu_tests and not has_gpu():
-        for item in gpu_tests:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
-def has_gpu() -> bool:
-    try:
-        import torch  # only here: the tests of the rules run without it
-    except ImportError:
-        return False
-    return torch.cuda.is_available()
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")  # only here: the tests of the rules run without it
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
 
 
 def kill_with_children(process: subprocess.Popen) -> None:
@@ -84,7 +112,12 @@ def kill_with_children(process: subprocess.Popen) -> None:
     assert children
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 10
-    while any(Path("/proc", child).exists() for child in children):
-        assert time.monotonic() < deadline, "a process is still there"
+    wait_until(lambda: not any(Path("/proc", child).exists() for child in children), 10)
+
+
+def wait_until(is_so: Callable[[], bool], timeout_s: float = 90.0) -> None:
+    """Wait for a condition: where it doesn't come, the traceback's line says which."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, is_so
         time.sleep(0.05)

@@ -25,9 +25,7 @@ def neighbors(size: int) -> list[tuple[int, ...]]:
     ]
 
 
-def flood(
-    stones: bytes, start: int, size: int, colors: tuple[int, ...]
-) -> tuple[set[int], set[int]]:
+def flood(stones: bytes, start: int, size: int, colors: tuple) -> tuple[set[int], set[int]]:
     """Return (points connected to `start` through points of these colours, the points around)."""
     near = neighbors(size)
     inside, border, todo = {start}, set(), [start]

@@ -7,7 +7,6 @@ import pytest
 from sgfmill import sgf
 
 pytest.importorskip("torch")
-
 from minigo.lab import analyze as lab
 from minigo.lab.analyze import analyze, format_table, look_at
 from minigo.record import GameRecord
@@ -67,14 +66,11 @@ def test_the_game_itself_is_never_written_over(game, tmp_path):
 
 def test_a_game_as_people_edit_it_keeps_all_that_was_in_it(tmp_path):
     path, output = tmp_path / "a.sgf", tmp_path / "b.sgf"
-    path.write_text(
-        "(;SZ[5]KM[7]C[go];B[cc]C[mine]LB[aa:x](;AW[aa]AE[cc];W[bb]TR[bb];W[dd](;B[];W[];B[ee]))"
-        "(;W[dd]C[what if]))"
-    )
+    text = "(;SZ[5]KM[7]C[go];B[cc]C[mine]LB[aa:x](;AW[aa]AE[cc];W[bb]TR[bb];W[dd](;B[];W[];B[ee]))"
+    path.write_text(text + "(;W[dd]C[what if]))")
     moves = analyze(path, "9x9", "9x9-human", simulations=2, sgf=output)["moves"]
-    assert " ".join(f"{m['color']} {m['vertex']}" for m in moves) == (
-        "B C3 W B4 W D2 B pass W pass B E1"
-    )
+    played = " ".join(f"{move['color']} {move['vertex']}" for move in moves)
+    assert played == "B C3 W B4 W D2 B pass W pass B E1"
     values = [(m["value_before"], m["value_after"]) for m in moves]
     assert [b[0] == -a[1] for a, b in zip(values, values[1:], strict=False)] == [0, 0, 1, 1, 1]
     root, *nodes = sgf.Sgf_game.from_bytes(output.read_bytes()).get_main_sequence()

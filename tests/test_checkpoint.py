@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from unittest.mock import Mock
 
 import numpy as np
@@ -9,14 +10,8 @@ import pytest
 import safetensors.numpy
 
 torch = pytest.importorskip("torch")
-
 from minigo import checkpoint as module  # noqa: E402
-from minigo.checkpoint import (  # noqa: E402
-    find_checkpoint,
-    load_checkpoint,
-    load_network,
-    save_checkpoint,
-)
+from minigo.checkpoint import load_checkpoint, load_network, save_checkpoint  # noqa: E402
 from minigo.network import as_module  # noqa: E402
 from minigo.play.shipped import choose_network, describe, trained_sizes  # noqa: E402
 from test_network import make_network, make_planes, network_of  # noqa: E402
@@ -25,12 +20,8 @@ INFO = {"step": 7, "recipe": {"size": 9, "network": "b2c16"}, "rates": [0.5, Non
 
 
 def save(path, **kwargs):
-    kwargs = {
-        "network": "b2c16",
-        "weights": network_of(make_network()).weights,
-        "info": INFO,
-    } | kwargs
-    save_checkpoint(path, **kwargs)
+    usual = {"network": "b2c16", "weights": network_of(make_network()).weights, "info": INFO}
+    save_checkpoint(path, **usual | kwargs)
     return path
 
 
@@ -59,14 +50,7 @@ def test_half_is_half_the_size_and_nearly_the_same_network(tmp_path):
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.05)
 
 
-def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
-    path = save(tmp_path / "a.safetensors")
-    save(path, info={"step": 8})
-    assert load_checkpoint(path).info == {"step": 8}
-    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+def test_saving_replaces_the_file_or_leaves_it_and_nothing_else(tmp_path, monkeypatch):
     path = save(tmp_path / "a.safetensors")
     with pytest.raises(TypeError):
         save(path, info={"step": np.int64(8)})  # no JSON
@@ -77,6 +61,18 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert load_checkpoint(path).info == INFO
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+    save(path, info={"step": 8})
+    assert load_checkpoint(path).info == {"step": 8}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_nothing_takes_the_place_of_a_device(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDWR)
+    module.write_whole(path, "all of it")
+    assert os.read(reader, 99) == b"all of it" and path.is_fifo()
+    os.close(reader)
 
 
 def assert_refused(path):
@@ -126,7 +122,17 @@ def test_damaged_fields_are_refused(tmp_path, monkeypatch):
         path = save(tmp_path / "a.safetensors")
         assert_refused(path)
     monkeypatch.undo()
-    for changes in ({"network": "b3c16"}, {"network": "b2c32"}, {"weights": {}}):
+    weights = network_of(make_network()).weights
+    wrong = {
+        name: weights | {name: weights[name][:, :5]} for name in ("stem.weight", "pooled.weight")
+    }
+    wrong |= {
+        "none": {},
+        "one less": {name: weights[name] for name in weights if name != "totals.bias"},
+    }
+    wrong["flat"] = {name: weight.ravel() for name, weight in weights.items()}
+    wrong = [{"weights": weights} for weights in wrong.values()]
+    for changes in ({"network": "b3c16"}, {"network": "b2c32"}, *wrong):
         path = save(tmp_path / "a.safetensors", **changes)
         with pytest.raises(ValueError, match="weights of no"):
             load_network(load_checkpoint(path))
@@ -138,9 +144,9 @@ def test_damaged_fields_are_refused(tmp_path, monkeypatch):
 def test_shipped_networks_are_found_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_FOLDERS", (tmp_path / "none", tmp_path))
     path = save(tmp_path / "5x5.safetensors")
-    assert find_checkpoint("5x5") == path and find_checkpoint(path) == path
+    assert module.find_checkpoint("5x5") == path and module.find_checkpoint(path) == path
     with pytest.raises(ValueError, match="6x6: no such file.*5x5"):
-        find_checkpoint("6x6")
+        module.find_checkpoint("6x6")
     assert list(describe()) == ["5x5"]
 
 

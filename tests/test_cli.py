@@ -16,7 +16,6 @@ import pytest
 from minigo import cli
 from minigo.cli import main
 from minigo.play.gtp import COMMANDS
-from test_match import save_network
 
 SGF = "(;FF[4]GM[1]SZ[5]KM[7]RE[B+3];B[cc];W[cd];B[dd];W[dc];B[bc];W[ba])"
 
@@ -34,6 +33,7 @@ def files(tmp_path_factory) -> dict[str, str]:
         "network.toml": 'network = "c3po"',
         "good.toml": "size = 5",
         "broken.toml": "size = ",
+        "tiny.toml": "size=5\nnetwork='b1c8'\ncycles=2\ngames_per_cycle=2\nselfplay={workers=1}",
     }
     for name, text in texts.items():
         (folder / name).write_text(text)
@@ -42,42 +42,42 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def networks(files) -> dict[str, str]:
+def networks(files, network) -> dict[str, str]:
     """Return the paths of a tiny network and of its first half."""
-    whole, half = save_network(Path(files["folder"])), f"{files['folder']}/truncated.safetensors"
-    data = Path(whole).read_bytes()
-    Path(half).write_bytes(data[: len(data) // 2])
-    return {"network": whole, "truncated": half}
+    half, data = Path(files["folder"], "truncated.safetensors"), Path(network).read_bytes()
+    half.write_bytes(data[: len(data) // 2])
+    return {"network": network, "truncated": str(half)}
 
 
+MATCH, RATE = "match {network} {network} --games 2 ", "rate {network} "
+IMITATE = "imitate {game_sgf} --out {folder}/a.safetensors "
+ANALYZE = "analyze {game_sgf} --checkpoint {network} "
 WRONG = [  # what is typed, and what the one line has to name
-    ("", "SUBCOMMAND"),
-    ("dance", "dance"),
-    ("train", "RECIPE"),
-    ("train {missing}", "{missing}"),
-    ("train {folder}", "{folder}"),
-    ("train {unknown_toml}", "sise"),
+    *(
+        ("", "SUBCOMMAND"),
+        ("dance", "dance"),
+        ("train", "RECIPE"),
+        ("train {missing}", "{missing}"),
+    ),
+    *(("train {folder}", "{folder}"), ("train {unknown_toml}", "sise")),
     ("train {network_toml} --root {folder}", "c3po"),
     ("train {broken_toml}", "{broken_toml}"),
     ("train {good_toml} --set speed=9", "speed"),
     ("train {good_toml} --start anywhere", "anywhere"),
     ("train {good_toml} --start imitation", "imitation"),
     ("train {good_toml} --root {folder} --set start_from={missing} --start imitation", "{missing}"),
-    ("imitate {game_sgf}", "--out"),
-    ("export {network} {missing}/a.onnx", "{missing}/a.onnx"),
-    ("export {network} {folder}/a.pdf", "{folder}/a.pdf"),
-    ("imitate {missing} --out {folder}/a.safetensors --size 5", "{missing}"),
+    *(("imitate {game_sgf}", "--out"), (IMITATE + "--size 26", "'26'")),
+    *((IMITATE + "--size 9,x", "'9,x'"), (IMITATE + "--net c3po", "c3po")),
+    *((IMITATE + "--minutes 0", "'0'"), (IMITATE + "--minutes nan", "'nan'")),
+    (IMITATE + "--size 5 --min-rank shodan", "shodan"),
+    ("imitate {missing} --out {folder}/a.safetensors --size 5", "{missing}: no such file"),
     ("imitate {garbage_sgf} --out {folder}/a.safetensors --size 5", "{garbage_sgf}"),
     ("imitate {garbage_sgf} --out {folder}/a.safetensors --size 5 --strict", "not SGF"),
-    ("imitate {game_sgf} --out {folder}/a.safetensors --size 26", "'26'"),
-    ("imitate {game_sgf} --out {folder}/a.safetensors --size 9,x", "'9,x'"),
-    ("evaluate {missing} {game_sgf} --positions 0", "'0'"),
-    ("imitate {game_sgf} --out {folder}/a.safetensors --minutes 0", "'0'"),
-    ("imitate {game_sgf} --out {folder}/a.safetensors --minutes nan", "'nan'"),
-    ("imitate {game_sgf} --out {folder}/a.safetensors --net c3po", "c3po"),
     ("imitate {game_sgf} --out {folder} --size 5", "{folder}"),
     ("imitate {game_sgf} --out {missing}/a.safetensors --size 5", "{missing}/a.safetensors"),
-    ("imitate {game_sgf} --out {folder}/a.safetensors --size 5 --min-rank shodan", "shodan"),
+    ("export {network} {missing}/a.onnx", "{missing}/a.onnx"),
+    ("export {network} {folder}/a.pdf", "{folder}/a.pdf"),
+    ("evaluate {missing} {game_sgf} --positions 0", "'0'"),
     ("evaluate {missing} {game_sgf}", "{missing}"),
     ("evaluate {truncated} {game_sgf}", "{truncated}"),
     ("evaluate {network} {missing}", "{missing}"),
@@ -85,52 +85,35 @@ WRONG = [  # what is typed, and what the one line has to name
     ("match {network} {network}", "--games"),
     ("match {network} {missing} --games 2", "{missing}"),
     ("match {network} no-such-network --games 2", "no-such-network"),
+    ("match {network} {network}@99999999999 --games 2", "{network}@99999999999"),
     ("match {network} gtp:no-such-program --games 2", "no-such-program"),
     ("match {network} gtp:{folder} --games 2", "{folder}"),
-    ("match {network} gtp: --games 2", "gtp:"),
-    ("match {network} {network} --games 0", "'0'"),
-    ("match {network} {network} --games 2.5", "'2.5'"),
-    ("match {network} {network} --games 2 --size 26", "'26'"),
-    ("match {network} {network} --games 2 --visits -4", "-4"),
-    ("match {network} {network} --games 2 --time 0", "'0'"),
-    ("match {network} {network} --games 2 --time 1 --visits 4", "--time"),
-    ("match {network} {network} --games 2 --komi much", "'much'"),
-    ("match {network} {network} --games 2 --sgf {game_sgf}", "{game_sgf}"),
+    *(("match {network} gtp: --games 2", "gtp:"), ("match 9x9 9x9 --games 0", "'0'")),
+    *(("match 9x9 9x9 --games 2.5", "'2.5'"), (MATCH + "--size 26", "'26'")),
+    *((MATCH + "--time 0", "'0'"), (MATCH + "--time 1 --visits 4", "--time")),
+    (MATCH + "--visits -4", "-4"),
+    *((MATCH + "--komi much", "'much'"), (MATCH + "--rules ing", "'ing'")),
+    (MATCH + "--sgf {game_sgf}", "{game_sgf}"),
     ("rate {network}@0", "1 players"),
     ("rate {network}@0 {missing}@0 --out {folder}/ladder", "{missing}"),
-    ("rate {network} --out {game_sgf}", "{game_sgf}"),
-    ("rate {network} --visits 0,many", "0,many"),
-    ("rate {network} --visits 0,-4", "0,-4"),
-    ("rate {network} --games 0", "'0'"),
-    ("rate {network} --minutes 0", "'0'"),
-    ("rate {network} --sprt -1", "'-1'"),
-    ("gtp --visits -4", "-4"),
-    ("gtp --time never", "'never'"),
-    ("gtp --rules ing", "'ing'"),
-    ("gtp --komi inf", "'inf'"),
-    ("gtp --resign 2", "--resign: '2'"),
-    ("gtp --level 10", "--level: '10'"),
-    ("gtp --threads 0", "'0'"),
-    ("match {network} {network} --games 2 --rules ing", "'ing'"),
-    ("gtp 9x9 19x19", "19x19"),
+    *((RATE + "--out {game_sgf}", "{game_sgf}"), (RATE + "--visits 0,many", "0,many")),
+    *((RATE + "--visits 0,-4", "0,-4"), (RATE + "--games 0", "'0'")),
+    *((RATE + "--minutes 0", "'0'"), (RATE + "--sprt -1", "'-1'")),
+    *(("gtp --visits -4", "-4"), ("gtp --time never", "'never'"), ("gtp --rules ing", "'ing'")),
+    *(("gtp --komi inf", "'inf'"), ("gtp --resign 2", "--resign: '2'"), ("gtp --threads 0", "'0'")),
+    *(("gtp --level 10", "--level: '10'"), ("gtp 9x9 19x19", "19x19")),
     ("analyze {missing} --checkpoint {network}", "{missing}"),
     ("analyze {folder} --checkpoint {network}", "{folder}"),
     ("analyze {garbage_sgf} --checkpoint {network}", "{garbage_sgf}"),
     ("analyze {illegal_sgf} --checkpoint {network}", "illegal move"),
     ("analyze {game_sgf} --checkpoint no-such-network", "no-such-network"),
-    ("analyze {game_sgf} --checkpoint {network} --move 7", "7"),
-    ("analyze {game_sgf} --checkpoint {network} --move 0", "'0'"),
-    ("analyze {game_sgf} --checkpoint {network} --visits -4", "-4"),
+    *((ANALYZE + "--move 7", "7"), (ANALYZE + "--move 0", "'0'"), (ANALYZE + "--visits -4", "-4")),
     ("analyze {game_sgf} --human {missing}", "{missing}"),
     ("analyze {game_sgf} --sgf {folder}", "{folder}"),
-    ("lessons --minutes -1", "-1"),
-    ("lessons --run {missing}", "{missing}"),
-    ("lessons --size 5", "5x5"),
-    ("bench speed", "speed"),
-    ("info {missing}", "{missing}"),
-    ("info {folder}", "{folder}"),
+    *(("lessons --minutes -1", "-1"), ("lessons --run {missing}", "{missing}")),
+    *(("lessons --size 5", "5x5"), ("bench speed", "speed"), ("info {missing}", "{missing}")),
+    *(("info {folder}", "{folder}"), ("info no-such-network", "no-such-network")),
     ("info {garbage_safetensors}", "{garbage_safetensors}"),
-    ("info no-such-network", "no-such-network"),
 ]
 
 
@@ -148,17 +131,13 @@ def last_object(capsys) -> dict:
     return json.loads(capsys.readouterr().out.strip().split("\n")[-1])
 
 
-def test_match_json(networks, files, capsys):
-    words = f"match {networks['network']}@0 {networks['network']} --games 2 --size 5 --visits 2"
-    assert main([*words.split(), "--json", "--sgf", f"{files['folder']}/games"]) == 0
+def test_match_as_json_and_for_people(network, files, capsys):
+    words = f"match {network}@0 {network} --games 2 --size 5 --visits 2".split()
+    assert main([*words, "--json", "--sgf", f"{files['folder']}/games"]) == 0
     result = last_object(capsys)
     assert {"games", "wins", "losses", "draws", "elo", "elo_low", "elo_high"} <= set(result)
     assert result["games"] == 2 and result["elo_low"] < result["elo"] < result["elo_high"]
-
-
-def test_match_for_people(networks, capsys):
-    words = f"match {networks['network']} {networks['network']} --games 1 --size 5 --visits 1"
-    assert main(words.split()) == 0
+    assert main(words) == 0
     assert "elo_low" in capsys.readouterr().out
 
 
@@ -191,9 +170,9 @@ def test_evaluate_and_info_json(networks, files, capsys):
 
 
 def test_numbers_that_json_does_not_have_become_null(capsys):
-    found = {"a": float("nan"), "b": [float("inf"), np.float64(1.5)], "c": {1: None}}
+    found = {"a": float("nan"), "b": [float("inf"), np.float32(1.5)], "\udcff": {1: None}}
     cli._report(lambda: found, json=True)
-    assert last_object(capsys) == {"a": None, "b": [None, 1.5], "c": {"1": None}}
+    assert last_object(capsys) == {"a": None, "b": [None, 1.5], "\udcff": {"1": None}}
 
 
 @pytest.mark.parametrize("error, status", [(KeyboardInterrupt(), 130), (ValueError("a\nb"), 2)])
@@ -203,40 +182,30 @@ def test_exit_statuses(monkeypatch, capsys, error, status):
     assert capsys.readouterr().err == ("minigo: a b\n" if status == 2 else "")
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["gtp", "--help"], ["match", "--help"], ["--version"]]
-)
+@pytest.mark.parametrize("words", ["--help", "gtp --help", "match --help", "--version"])
 def test_help_is_printed_without_torch(words):
     code = (
         "import sys\nfrom minigo.cli import main\ntry: main(sys.argv[1:])\n"
         "except SystemExit as end: assert end.code == 0 and 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "" and "minigo" in done.stdout
-    if words == ["gtp", "--help"]:
+    if words == "gtp --help":
         assert all(re.search(rf"(?m)^  {name} +\S", done.stdout) for name in COMMANDS)
 
 
 @pytest.mark.parametrize(
     "words, status, output, errors",
     [
-        ("info {network} >&-", 0, "", ""),
-        ("info {network} 2>&-", 0, "file .*", ""),
+        *(("info {network} >&-", 0, "", ""), ("info {network} 2>&-", 0, "file .*", "")),
         ("info {missing} <&- >&-", 2, "", "minigo: {missing}: .*"),
-        ("info {missing} 2>&-", 2, "", ""),
-        ("gtp <&-", 0, "", ""),
+        *(("info {missing} 2>&-", 2, "", ""), ("gtp <&-", 0, "", "")),
         ("gtp 2>&- <<< name", 0, "= minigo\n\n", ""),
-        (
-            "train {folder}/tiny.toml --root {folder} --no-match 2>&-",
-            0,
-            ".*cycle-0002.safetensors\n",
-            "",
-        ),
+        ("train {tiny_toml} --root {folder} --no-match 2>&-", 0, ".*cycle-0002.safetensors\n", ""),
     ],
 )
 def test_a_stream_may_be_closed(words, status, output, errors, files, networks):
-    tiny = "size=5\nnetwork='b1c8'\ncycles=2\ngames_per_cycle=2\nselfplay={{workers=1}}"
-    Path(files["folder"], "tiny.toml").write_text(tiny.format())
     command = f"{sys.executable} -m minigo {words}".format(**files, **networks)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == status, done.stderr
@@ -261,6 +230,18 @@ def test_a_terminal_that_goes_away_ends_nothing():
     assert program.returncode == 0
 
 
+def test_any_text_can_be_printed_and_nobody_has_to_hear_of_errors():
+    code = (
+        "import sys; from minigo.machine import secure_streams; secure_streams();"
+        "print('a\\n' * 99999, file=sys.stderr, flush=True); print('\\xe9\\udcff')"
+    )
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONIOENCODING": "ascii"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **streams) as program:
+        program.stderr.close()
+        assert program.stdout.read() == b"\\xe9\\udcff\n" and program.wait(60) == 0
+
+
 @pytest.mark.parametrize(
     "words, link",
     [
@@ -277,6 +258,6 @@ def test_a_link_to_a_state_that_is_away_is_an_error_and_stays(words, link, files
 
 
 def test_a_closed_pipe_is_no_error():
-    command = f"{sys.executable} -m minigo gtp --help"
+    command = f"{sys.executable} -OO -m minigo gtp --help"  # without docstrings, too
     done = subprocess.run(f"{command} | head -1", shell=True, capture_output=True, text=True)
     assert done.stderr == "" and done.stdout.startswith("usage: minigo gtp")

@@ -5,33 +5,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from minigo.config import (
-    RULES,
-    PlayConfig,
-    Recipe,
-    Rules,
-    SearchConfig,
-    SelfplayConfig,
-    TrainConfig,
-    check,
-    load_recipe,
-)
+from minigo import config
+from minigo.config import Recipe, Rules, SearchConfig, SelfplayConfig, check, load_recipe
 
 RECIPES = Path(__file__).parents[1] / "selfplay"
+DEFAULTS = (Rules(), SearchConfig(), SelfplayConfig(), config.TrainConfig(), Recipe())
 
 
-@pytest.fixture
-def recipe_file(tmp_path):
-    def write(text: str):
-        path = tmp_path / "recipe.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
-def test_a_recipe_states_only_what_differs(recipe_file):
-    path = recipe_file("""
+def test_a_recipe_states_only_what_differs(tmp_path):
+    path = write(
+        tmp_path,
+        """
         size = 5
         minutes = 3          # a whole number is a float here
         rules = {ko = "simple", komi = 24}
@@ -40,16 +30,29 @@ def test_a_recipe_states_only_what_differs(recipe_file):
         simulations = 16
         [training]
         compile = true
-    """)
+    """,
+    )
     recipe = load_recipe(path)
     assert recipe == Recipe(
         size=5,
         minutes=3.0,
         rules=Rules(ko="simple", komi=24.0),
         search=SearchConfig(root="gumbel", simulations=16),
-        training=TrainConfig(compile=True),
+        training=config.TrainConfig(compile=True),
     )
     assert type(recipe.minutes) is float and type(recipe.rules.komi) is float
+
+
+KINDS = {"size = 9.5": "`int`", "network = 6": "`str`", "search = 5": "`object`"}
+KINDS |= {"training.compile = 1": "`bool`", "size = 1": "`int` >= 2", "size = 26": "`int` <= 19"}
+KINDS |= {"games_per_cycle = 0": "`int` >= 1", "search.simulations = -1": "`int` >= 0"}
+KINDS |= {"minutes = -1": "`float` >= 0"}
+OUT_OF_BOUNDS = ["start = 'human'", "device = 'tpu'", "minutes = nan", "rules.komi = nan"]
+OUT_OF_BOUNDS += ["rules.ko = 'super'", "rules.scoring = 'stone'", "rules.komi = 2000"]
+OUT_OF_BOUNDS += ["rules.komi = inf", "search.root = 'mcts'", "search.score_utility = 1.5"]
+OUT_OF_BOUNDS += ["search.leaves = 0", "search.num_considered = 1", "selfplay.games_at_once = 0"]
+OUT_OF_BOUNDS += ["selfplay.full_frac = 0", "training.batch_size = 0"]
+OUT_OF_BOUNDS += ["training.learning_rate = -0.1"]
 
 
 @pytest.mark.parametrize(
@@ -59,41 +62,20 @@ def test_a_recipe_states_only_what_differs(recipe_file):
         ("[serach]\nsimulations = 3", "unknown field `serach`"),
         ("[rules.more]\nko = 'simple'", "unknown field `more`"),
         ('size = "9"', "size = '9': Expected `int`, got `str`"),
-        ("size = 9.5", "size = 9.5: Expected `int`"),
         ("size = true", "size = True: Expected `int`, got `bool`"),
         ("minutes = true", "minutes = True: Expected `float`"),
-        ("network = 6", "network = 6: Expected `str`"),
-        ("search = 5", "search = 5: Expected `object`"),
-        ("[training]\ncompile = 1", "training.compile = 1: Expected `bool`"),
         ("[training]\nbatch_size = [1]", "training.batch_size"),
-        ("size = 1", "size = 1: Expected `int` >= 2"),
-        ("size = 26", "size = 26: Expected `int` <= 19"),
-        ('start = "human"', "start = 'human': "),
+        ("seed = 9999999999999999999", "seed = 9999999999999999999: Expected `int` <= "),
         ('start = "imitation"', "start_from"),
-        ('device = "tpu"', "device = 'tpu': "),
-        ("games_per_cycle = 0", "games_per_cycle = 0: Expected `int` >= 1"),
-        ("minutes = -1", "minutes = -1: Expected `float` >= 0"),
-        ("minutes = nan", "minutes = nan"),
-        ("[rules]\nko = 'super'", "rules.ko = 'super': "),
-        ("[rules]\nscoring = 'stone'", "rules.scoring = 'stone': "),
-        ("[rules]\nkomi = 2000", "rules.komi = 2000: "),
-        ("[rules]\nkomi = nan", "rules.komi = nan: "),
-        ("[rules]\nkomi = inf", "rules.komi = inf: "),
-        ("[search]\nroot = 'mcts'", "search.root = 'mcts': "),
-        ("[search]\nsimulations = -1", "search.simulations = -1: Expected `int` >= 0"),
-        ("[search]\nleaves = 0", "search.leaves = 0: "),
-        ("[search]\nscore_utility = 1.5", "search.score_utility = 1.5: "),
-        ("[search]\nnum_considered = 1", "search.num_considered = 1: "),
-        ("[selfplay]\ngames_at_once = 0", "selfplay.games_at_once = 0: "),
-        ("[selfplay]\nfull_frac = 0", "selfplay.full_frac = 0: "),
-        ("[training]\nbatch_size = 0", "training.batch_size = 0: "),
-        ("[training]\nlearning_rate = -0.1", "training.learning_rate = -0.1: "),
         ("size 9", "line 1"),
         ("size = 9\nsize = 7", "recipe.toml"),
+        *((text, f"{text}: Expected {kind}") for text, kind in KINDS.items()),
+        *((text, f"{text}: ") for text in OUT_OF_BOUNDS),
+        ("size = " + "[" * 5000, "recursion"),
     ],
 )
-def test_a_bad_recipe_is_refused_by_file_and_key(recipe_file, text, message):
-    path = recipe_file(text)
+def test_a_bad_recipe_is_refused_by_file_and_key(tmp_path, text, message):
+    path = write(tmp_path, text)
     with pytest.raises(ValueError) as error:
         load_recipe(path)
     assert message in str(error.value) and str(path) in str(error.value)
@@ -115,23 +97,19 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("override", "expected"),
-    [
-        (" size = 5 ", Recipe(size=5)),
-        ("minutes=0.5", Recipe(minutes=0.5)),
-        ("network=b4c32", Recipe(network="b4c32")),
-        ('network="b4c32"', Recipe(network="b4c32")),
-        ("start_from=a=b.safetensors", Recipe(start_from="a=b.safetensors")),
-        ("search.simulations=100", Recipe(search=SearchConfig(simulations=100))),
-        ("rules.suicide=false", Recipe(rules=Rules(suicide=False))),
-        ("rules={komi=0.5}", Recipe(rules=Rules(komi=0.5))),
-    ],
+    [(" size = 5 ", Recipe(size=5)), ("minutes=0.5", Recipe(minutes=0.5))]
+    + [("network=b4c32", Recipe(network="b4c32")), ('network="b4c32"', Recipe(network="b4c32"))]
+    + [("start_from=a=b.safetensors", Recipe(start_from="a=b.safetensors"))]
+    + [("search.simulations=100", Recipe(search=SearchConfig(simulations=100)))]
+    + [("rules.suicide=false", Recipe(rules=Rules(suicide=False)))]
+    + [("rules={komi=0.5}", Recipe(rules=Rules(komi=0.5)))],
 )
-def test_set_overrides_one_key(recipe_file, override, expected):
-    assert load_recipe(recipe_file(""), [override]) == expected
+def test_set_overrides_one_key(tmp_path, override, expected):
+    assert load_recipe(write(tmp_path, ""), [override]) == expected
 
 
-def test_the_last_set_wins_over_the_file_and_earlier_ones(recipe_file):
-    path = recipe_file("size = 7\n[search]\nsimulations = 9\nleaves = 2")
+def test_the_last_set_wins_over_the_file_and_earlier_ones(tmp_path):
+    path = write(tmp_path, "size = 7\n[search]\nsimulations = 9\nleaves = 2")
     recipe = load_recipe(path, ["search.simulations=10", "search.simulations=11"])
     assert recipe == Recipe(size=7, search=SearchConfig(simulations=11, leaves=2))
     assert load_recipe(path).search.simulations == 9
@@ -139,43 +117,34 @@ def test_the_last_set_wins_over_the_file_and_earlier_ones(recipe_file):
 
 @pytest.mark.parametrize(
     ("override", "message"),
-    [
-        ("size", "'size' is not key=value"),
-        ("search.visits=5", "unknown field `visits`"),
-        ("size.more=5", "size"),
-        ("size.more.still=5", "size"),
-        ("size=five", "size = 'five': Expected `int`"),
-        ("size=", "size = '': Expected `int`"),
-        ("=5", "unknown field ``"),
-        ("", "is not key=value"),
-    ],
+    [("size", "'size' is not key=value"), ("search.visits=5", "unknown field `visits`")]
+    + [("size.more=5", "size"), ("size.more.still=5", "size"), ("=5", "unknown field ``")]
+    + [("size=five", "size = 'five': Expected `int`"), ("size=", "size = '': Expected `int`")]
+    + [("", "is not key=value")],
 )
-def test_a_bad_set_is_refused_and_named(recipe_file, override, message):
+def test_a_bad_set_is_refused_and_named(tmp_path, override, message):
     with pytest.raises(ValueError) as error:
-        load_recipe(recipe_file("size = 9"), [override])
+        load_recipe(write(tmp_path, "size = 9"), [override])
     assert message in str(error.value)
 
 
-def test_a_recipe_survives_a_dictionary():
-    recipe = Recipe(size=13, rules=RULES["chinese"], search=SearchConfig(score_utility=0.5))
-    assert check(Recipe, msgspec.to_builtins(recipe)) == recipe
+def test_defaults_are_within_their_bounds_and_a_recipe_survives_a_dictionary():
+    search = SearchConfig(score_utility=0.5)
+    recipe = Recipe(size=13, rules=config.RULES["chinese"], search=search)
+    for value in (*DEFAULTS, config.PlayConfig(), recipe):
+        assert check(type(value), msgspec.to_builtins(value)) == value
 
 
 def test_configs_are_values():
     assert hash(Recipe()) == hash(Recipe())
-    for config in (Rules(), SearchConfig(), SelfplayConfig(), TrainConfig(), Recipe()):
+    for value in DEFAULTS:
         with pytest.raises(AttributeError):
-            setattr(config, config.__struct_fields__[0], None)
-
-
-def test_every_default_is_within_its_own_bounds():
-    for cls in (Rules, SearchConfig, SelfplayConfig, TrainConfig, Recipe, PlayConfig):
-        assert check(cls, msgspec.to_builtins(cls())) == cls()
+            setattr(value, value.__struct_fields__[0], None)
 
 
 def test_it_does_not_resign_what_is_won():
     with pytest.raises(ValueError, match="resign = 1.0: Expected `float` < 1.0"):
-        check(PlayConfig, {"resign": 1.0})
+        check(config.PlayConfig, {"resign": 1.0})
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.name)

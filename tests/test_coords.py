@@ -3,21 +3,10 @@
 import numpy as np
 import pytest
 
-from minigo.coords import (
-    BLACK,
-    MAX_SIZE,
-    MIN_SIZE,
-    WHITE,
-    check_size,
-    format_color,
-    format_point,
-    format_vertex,
-    parse_color,
-    parse_vertex,
-    symmetry_table,
-)
+from minigo import coords
+from minigo.coords import BLACK, WHITE, format_point, format_vertex, parse_color, parse_vertex
 
-SIZES = range(MIN_SIZE, MAX_SIZE + 1)
+SIZES = range(coords.MIN_SIZE, coords.MAX_SIZE + 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -29,18 +18,9 @@ def test_every_move_has_its_own_text_and_is_read_back(size):
 
 @pytest.mark.parametrize(
     ("size", "vertex", "point", "move"),
-    [
-        (19, "A19", "aa", 0),
-        (19, "T19", "sa", 18),
-        (19, "A1", "as", 342),
-        (19, "T1", "ss", 360),
-        (19, "Q16", "pd", 72),
-        (19, "J1", "is", 350),
-        (9, "E5", "ee", 40),
-        (5, "C4", "cb", 7),
-        (2, "B1", "bb", 3),
-        (9, "pass", "", 81),
-    ],
+    [(19, "A19", "aa", 0), (19, "T19", "sa", 18), (19, "A1", "as", 342), (19, "T1", "ss", 360)]
+    + [(19, "Q16", "pd", 72), (19, "J1", "is", 350), (9, "E5", "ee", 40), (9, "pass", "", 81)]
+    + [(5, "C4", "cb", 7), (2, "B1", "bb", 3)],
 )
 def test_known_moves(size, vertex, point, move):
     assert (format_vertex(move, size), format_point(move, size)) == (vertex, point)
@@ -64,22 +44,22 @@ def test_bad_vertices_are_refused_and_named(text):
 def test_colors():
     assert [parse_color(text) for text in ("b", "B", "black", "Black")] == [BLACK] * 4
     assert [parse_color(text) for text in ("w", "W", "white", "WHITE")] == [WHITE] * 4
-    assert (format_color(BLACK), format_color(WHITE)) == ("B", "W")
+    assert (coords.format_color(BLACK), coords.format_color(WHITE)) == ("B", "W")
     for text in ("", "x", "bw", "blanc"):
         with pytest.raises(ValueError, match="is not a colour"):
             parse_color(text)
 
 
 def test_sizes():
-    assert [check_size(size) for size in SIZES] == list(SIZES)
+    assert [coords.check_size(size) for size in SIZES] == list(SIZES)
     for size in (-1, 0, 1, 20, 26):
         with pytest.raises(ValueError, match=f"size {size} "):
-            check_size(size)
+            coords.check_size(size)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_symmetries_are_mirrors_and_a_swap_and_pass_stays(size, rng):
-    image, table = rng.random((size, size)), symmetry_table(size)
+    image, table = rng.random((size, size)), coords.symmetry_table(size)
     assert table.shape == (8, size * size + 1) and table.dtype == np.int16
     assert (table[:, -1] == size * size).all()
     for symmetry, moved_to in enumerate(table):

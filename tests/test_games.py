@@ -20,7 +20,6 @@ from minigo.sgf import Skipped, format_sgf, load_games
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 RULES = Rules("simple", suicide=True)
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")
 GAMES = [
     f"(;SZ[9]KM[6.5]RE[B+{n}]BR[{n}d]AB[aa][b{'abc'[n]}];W[cc];B[d{'abc'[n]}])" for n in (0, 1)
 ]
@@ -39,18 +38,13 @@ def write_zip(path, *games: str):
     return path
 
 
-def describe(games) -> list:
-    return [
-        game.reason
-        if isinstance(game, Skipped)
-        else (game.size, game.rules, game.moves.tolist(), game.result, game.score)
-        + (game.setup.tolist(), game.to_play, game.black_rank)
-        for game in games
-    ]
+def describe(games) -> list[str]:
+    return [game.reason if isinstance(game, Skipped) else repr(game) for game in games]
 
 
-def test_an_archive_is_read_once(tmp_path, monkeypatch):
-    path = write_zip(tmp_path / "a.zip", *GAMES, "(;SZ[9])", "(;SZ[9])", "(;SZ[30];B[aa])")
+@pytest.mark.parametrize("name", ["a.zip", os.fsdecode(b"\xff.zip")])
+def test_an_archive_is_read_once(tmp_path, monkeypatch, name):
+    path = write_zip(tmp_path / name, *GAMES, "(;SZ[9])", "(;SZ[9])", "(;SZ[30];B[aa])")
     expected = describe(load_games([path]))
     assert describe(read_games([path])) == expected
     monkeypatch.delattr(archive, "load_games")  # from here on nothing reads the archive
@@ -121,14 +115,7 @@ def test_strict_reading_names_the_game_although_it_is_packed(tmp_path):
         list(read_games([path], strict=True))
 
 
-def test_a_missing_path_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="nowhere: no such file or folder"):
-        list(read_games([tmp_path / "nowhere"]))
-
-
-def play_close(
-    rng: np.random.Generator, num_moves: int = 12, size: int = 5, **fields
-) -> GameRecord:
+def play_close(rng, num_moves: int = 12, size: int = 5, **fields) -> GameRecord:
     """Make a game of people with one idea: a move next to the last one, if there is room."""
     board, moves = Board(size, RULES), [size * size // 2]
     board.play(moves[0])
@@ -220,7 +207,7 @@ def test_ranks_are_read(text, rank):
     assert parse_rank(text) == rank
 
 
-@needs_data
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")
 def test_real_archives_are_read_whole():
     found = load_human_games([DATA / "13x13-human.zip", DATA / "13x13-bots.zip"], sizes=[13])
     assert len(found.training) + len(found.held_out) == 103 and not found.left_out

@@ -9,21 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-import minigo
-from conftest import from_diagram
+from conftest import from_diagram, side_by_side
 from minigo.config import PlayConfig, Rules
 from minigo.coords import BLACK
 from minigo.play import gtp
 from minigo.play.engine import Clock
 from minigo.play.gtp import COMMANDS, parse_line, serve
 from minigo.play.shipped import Turned
-from test_match import save_network
 
 
 class Session(gtp.Session):
@@ -44,11 +42,6 @@ def session() -> Session:
     return Session(PlayConfig(checkpoint="no-such-network"))
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory) -> str:
-    return save_network(tmp_path_factory.mktemp("networks"))
-
-
 @pytest.fixture
 def player(network) -> Session:
     """Return an engine with a network, on 5x5."""
@@ -59,14 +52,14 @@ def player(network) -> Session:
 
 @pytest.fixture
 def check(session):
-    """Return a function that plays a transcript: lines with ">" are sent, the others answer.
+    """Return a function that plays a transcript: what is sent, and beside or below it the answer.
 
-    A command without an answer below it is answered by "=".
+    A command without an answer is answered by "=".
     """
 
     def play(transcript: str) -> None:
         for exchange in re.split(r"\n *> ", transcript.rstrip())[1:]:
-            sent, *expected = (line.strip() for line in exchange.split("\n"))
+            sent, *expected = re.split(r"\n *|  +(?=[=?])", exchange)
             answer = session.respond(sent).rstrip("\n").split("\n")
             assert [line.strip() for line in answer] == (expected or ["="]), sent
 
@@ -81,25 +74,17 @@ def tell(session: Session, *lines: str) -> None:
 
 def test_the_first_questions(check, session):
     check("""
-        > protocol_version
-        = 2
-        > 17 name
-        =17 minigo
-        > known_command genmove
-        = true
-        > known_command dance
-        = false
-        > 3 dance
-        ?3 unknown command 'dance'
-        > get_komi
-        = 7
+        > protocol_version       = 2
+        > 17 name                =17 minigo
+        > known_command genmove  = true
+        > known_command dance    = false
+        > 3 dance                ?3 unknown command 'dance'
+        > get_komi               = 7
         > komi 6.5
-        > get_komi
-        = 6.5
-        > komi much
-        ? no komi in 'much'
-        > komi inf
-        ? komi = inf: Expected `float` <= 1000.0
+        > get_komi               = 6.5
+        > komi much              ? no komi in 'much'
+        > komi 1_0               ? no komi in '1_0'
+        > komi inf               ? komi = inf: Expected `float` <= 1000.0
         > quit
         """)
     assert session.respond("list_commands").split() == ["=", *COMMANDS]
@@ -112,21 +97,14 @@ def test_playing_and_taking_back(check):
         > play b A1
         > play W a2
         > play w b1
-        > captures w
-        = 1
-        > captures black
-        = 0
-        > list_stones w
-        = A2 B1
+        > captures w      = 1
+        > captures black  = 0
+        > list_stones w   = A2 B1
         > list_stones b
-        > play b b1
-        ? illegal move: Black may not play B1: the point is taken
-        > play b C9
-        ? 'C9' is not a vertex of a 5x5 board
-        > play b
-        ? '' is not a vertex of a 5x5 board
-        > play red C3
-        ? no colour in 'red C3'
+        > play b b1       ? illegal move: Black may not play B1: the point is taken
+        > play b C9       ? 'C9' is not a vertex of a 5x5 board
+        > play b          ? '' is not a vertex of a 5x5 board
+        > play red C3     ? no colour in 'red C3'
         > play b pass
         > play w PASS
         > play b C3
@@ -144,65 +122,49 @@ def test_playing_and_taking_back(check):
         > undo
         > undo
         > undo
-        > list_stones b
-        = A1
+        > list_stones b   = A1
         > undo
         > undo
-        > undo
-        ? cannot undo
+        > undo            ? cannot undo
         """)
 
 
 def test_handicap(check):
     check("""
-        > fixed_handicap 3
-        = C3 G7 C7
-        > fixed_handicap 2
-        ? board not empty
-        > undo
-        ? cannot undo
+        > fixed_handicap 3           = C3 G7 C7
+        > fixed_handicap 2           ? board not empty
+        > undo                       ? cannot undo
         > boardsize 19
-        > fixed_handicap 9
-        = D4 Q16 D16 Q4 D10 Q10 K16 K4 K10
+        > fixed_handicap 9           = D4 Q16 D16 Q4 D10 Q10 K16 K4 K10
         > boardsize 13
-        > fixed_handicap 7
-        = D4 K10 D10 K4 D7 K7 G7
+        > fixed_handicap 7           = D4 K10 D10 K4 D7 K7 G7
         > boardsize 8
-        > fixed_handicap 5
-        ? invalid number of stones 5
-        > place_free_handicap 64
-        ? invalid number of stones 64
-        > place_free_handicap 1
-        ? invalid number of stones 1
-        > place_free_handicap 5
-        = C3 F6 C6 F3
+        > fixed_handicap 5           ? invalid number of stones 5
+        > place_free_handicap 64     ? invalid number of stones 64
+        > place_free_handicap 1      ? invalid number of stones 1
+        > place_free_handicap 5      = C3 F6 C6 F3
         > boardsize 5
-        > place_free_handicap 2
-        ? invalid number of stones 2
+        > place_free_handicap 2      ? invalid number of stones 2
         > boardsize 8
-        > set_free_handicap A1
-        ? bad vertex list 'A1'
-        > set_free_handicap A1 A1
-        ? there is a stone at A1 already
-        > set_free_handicap A1 pass
-        ? move 64 is not a point of a 8x8 board
+        > set_free_handicap A1       ? bad vertex list 'A1'
+        > set_free_handicap A1 A1    ? there is a stone at A1 already
+        > set_free_handicap A1 pass  ? move 64 is not a point of a 8x8 board
         > set_free_handicap A1 B2
-        > list_stones b
-        = B2 A1
+        > list_stones b              = B2 A1
         > play w C3
         > play b C4
         """)
 
 
 def test_rules(session):
+    tell(session, 'kata-set-rules {"suicide": false, "tax": "NONE"}')
+    assert not session.engine.board.rules.suicide
     tell(session, "komi 6.5", "kata-set-rules chinese")
     assert session.engine.board.rules == Rules("simple", False, "area", 6.5, True, "N")
     tell(session, "kata-set-rules japanese")
     assert session.engine.board.rules == Rules("simple", False, "territory", 6.5)
     tell(session, 'kata-set-rules {"ko": "SITUATIONAL", "score":"AREA"}')
     assert session.engine.board.rules == Rules("situational", False, "area", 6.5)
-    for text in ("", "ing", "{", "[]", '{"ko": 7}', '{"ko": "SOME"}', "[" * 5000):
-        assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
 
 
 def describe(ko: str, suicide: bool, bonus: str = "0", scoring="AREA", friendly=True) -> dict:
@@ -241,9 +203,12 @@ def test_katagos_rules_by_name_and_by_json(session, name):
 @pytest.mark.parametrize(
     "line",
     ["kata-set-rules " + name for name in ("stone-scoring", "aga-button", "ancient-territory")]
+    + ["kata-set-rules " + words for words in ("", "ing", "{", "[]", "[" * 5000, '{"ko": 7}')]
+    + ['kata-set-rules {"ko": "SOME"}', 'kata-set-rules {"koRule": "SIMPLE"}']
+    + ['kata-set-rules {"scoring": "TERRITORY", "tax": "NONE"}', 'kata-set-rules {"tax": "SEKI"}']
+    + ['kata-set-rules {"ko": "SIMPLE", "tax": "SEKI"}', 'kata-set-rules {"suicide": "false"}']
     + ["kata-set-rule " + words for words in ("tax ALL", "hasButton true", "ko SPIGHT", "ko", "")]
-    + ["kata-set-rule " + words for words in ("komi 5", "suicide maybe", "friendlyPassOk 2")]
-    + ['kata-set-rules {"scoring": "TERRITORY", "tax": "NONE"}', 'kata-set-rules {"tax": "SEKI"}'],
+    + ["kata-set-rule " + words for words in ("komi 5", "suicide maybe", "friendlyPassOk 2")],
 )
 def test_rules_that_minigo_cannot_play_are_refused_in_a_line(session, line):
     before = session.respond("kata-get-rules")
@@ -253,22 +218,16 @@ def test_rules_that_minigo_cannot_play_are_refused_in_a_line(session, line):
 
 def test_white_gets_the_bonus_for_handicap_stones_in_the_count_alone(check):
     check("""
-        > fixed_handicap 4
-        = C3 G7 C7 G3
+        > fixed_handicap 4  = C3 G7 C7 G3
         > komi 0.5
-        > final_score
-        = B+80.5
+        > final_score       = B+80.5
         > kata-set-rule whiteHandicapBonus N
-        > final_score
-        = B+76.5
+        > final_score       = B+76.5
         > kata-set-rule whiteHandicapBonus N-1
-        > final_score
-        = B+77.5
-        > get_komi
-        = 0.5
+        > final_score       = B+77.5
+        > get_komi          = 0.5
         > clear_board
-        > final_score
-        = W+0.5
+        > final_score       = W+0.5
         """)
 
 
@@ -280,41 +239,44 @@ def test_komi_is_any_number(session, komi):
     assert f"KM[{komi}]" in session.respond("printsgf")
 
 
-@pytest.mark.parametrize("size", ("9 13", "26", "1", "0", "-9", "", "nine", "9.5", "9:9", "9" * 50))
+@pytest.mark.parametrize(
+    "size", ("9 13", "26", "1", "-9", "", "1_3", "\uff19", "9.5", "9:9", "9" * 50)
+)
 def test_a_size_that_is_none_leaves_the_board_as_it_was(session, size):
     tell(session, "boardsize 7 7", "play b C3")
     assert session.respond(f"boardsize {size}") == "? unacceptable size\n\n"
     assert session.engine.board.size == 7 and session.respond("list_stones b") == "= C3\n\n"
 
 
-def test_katagos_parameters(check):
+def test_settings_by_katagos_and_own_names_and_questions(check, session):
     check("""
-        > kata-list-params
-        = maxVisits maxTime numSearchThreads
-        > kata-get-param maxTime
-        = none
+        > kata-list-params             = maxVisits maxTime numSearchThreads
+        > kata-get-param maxTime       = none
         > kata-set-param maxVisits 50
-        > kata-get-param maxVisits
-        = 50
-        > kata-set-param maxVisits -1
-        ? visits = -1: Expected `int` >= 0
+        > kata-get-param maxVisits     = 50
+        > kata-set-param maxVisits -1  ? visits = -1: Expected `int` >= 0
         > kata-set-param playoutDoublingAdvantage 1
         ? unknown setting 'playoutDoublingAdvantage'; there are maxVisits, maxTime, numSearchThreads
-        > kata-get-param playoutDoublingAdvantage
-        ? unknown parameter 'playoutDoublingAdvantage'
-        > kata-get-models
-        = [{"name": "no-such-network"}]
+        > kata-get-param playoutDoublingAdvantage  ? unknown parameter 'playoutDoublingAdvantage'
+        > kata-get-models              = [{"name": "no-such-network"}]
+        > stop
+        > minigo-set visits 50
+        > minigo-set time 0.5
+        > minigo-set threads 2
+        > minigo-set visits none
+        > minigo-set threads none      ? no threads in 'threads none'
+        > minigo-set visits -4         ? visits = -4: Expected `int` >= 0
+        > minigo-set time 0            ? time_s = 0.0: Expected `float` >= 0.01
+        > minigo-set time soon         ? no time in 'time soon'
+        > minigo-set mood 3            ? unknown setting 'mood'; there are visits, time, threads
+        > minigo-set                   ? unknown setting ''; there are visits, time, threads
         """)
-
-
-def test_rules_as_json_are_taken_whole_or_not_at_all(session):
-    own = session.respond("kata-get-rules")[2:].strip()
-    tell(session, f"kata-set-rules {own}")
-    for text in ('{"suicide": "false"}', '{"koRule": "SIMPLE"}', '{"ko": "SIMPLE", "tax": "SEKI"}'):
-        assert session.respond(f"kata-set-rules {text}").startswith("? unknown rules")
-    assert session.respond("kata-get-rules")[2:].strip() == own
-    tell(session, 'kata-set-rules {"suicide": false, "tax": "NONE"}')
-    assert not session.engine.board.rules.suicide
+    config = session.engine.config
+    assert (config.visits, config.time_s, config.threads) == (None, 0.5, 2)
+    assert float(session.respond("cputime")[2:]) > 0
+    for line in session.respond("gogui-analyze_commands")[2:].strip().split("\n"):
+        kind, label, command = line.split("/")
+        assert kind and label and command.split()[0] in COMMANDS
 
 
 def test_rules_by_kgs_names(check, session):
@@ -335,69 +297,29 @@ def test_set_position(check):
         > boardsize 5
         > play b B2
         > set_position b C3 w D4 b A1
-        > list_stones b
-        = C3 A1
-        > list_stones w
-        = D4
-        > undo
-        ? cannot undo
+        > list_stones b                = C3 A1
+        > list_stones w                = D4
+        > undo                         ? cannot undo
         > play b B1
-        > set_position b C3 w
-        ? '' is not a vertex of a 5x5 board
-        > set_position red C3
-        ? no colour in 'red C3'
-        > set_position b pass
-        ? move 25 is not a point of a 5x5 board
-        > set_position b C3 w C3
-        ? there is a stone at C3 already
-        > set_position b A2 b B1 w A1
-        ? the stone at A1 has no liberty
-        > list_stones b
-        = C3 A1 B1
+        > set_position b C3 w          ? '' is not a vertex of a 5x5 board
+        > set_position red C3          ? no colour in 'red C3'
+        > set_position b pass          ? move 25 is not a point of a 5x5 board
+        > set_position b C3 w C3       ? there is a stone at C3 already
+        > set_position b A2 b B1 w A1  ? the stone at A1 has no liberty
+        > list_stones b                = C3 A1 B1
         > set_position
         > list_stones b
         """)
 
 
-def test_settings_and_questions(check, session):
-    check("""
-        > stop
-        > minigo-set visits 50
-        > minigo-set time 0.5
-        > minigo-set threads 2
-        > minigo-set visits none
-        > minigo-set threads none
-        ? no threads in 'threads none'
-        > minigo-set visits -4
-        ? visits = -4: Expected `int` >= 0
-        > minigo-set time 0
-        ? time_s = 0.0: Expected `float` >= 0.01
-        > minigo-set time soon
-        ? no time in 'time soon'
-        > minigo-set mood 3
-        ? unknown setting 'mood'; there are visits, time, threads
-        > minigo-set
-        ? unknown setting ''; there are visits, time, threads
-        """)
-    config = session.engine.config
-    assert (config.visits, config.time_s, config.threads) == (None, 0.5, 2)
-    assert float(session.respond("cputime")[2:]) > 0
-    for line in session.respond("gogui-analyze_commands")[2:].strip().split("\n"):
-        kind, label, command = line.split("/")
-        assert kind and label and command.split()[0] in COMMANDS
-
-
 def test_final_score_under_tromp_taylor_counts_the_board(check):
     check("""
         > boardsize 5
-        > final_score
-        = W+7
+        > final_score  = W+7
         > play b C3
-        > final_score
-        = B+18
+        > final_score  = B+18
         > komi 25
-        > final_score
-        = 0
+        > final_score  = 0
         """)
 
 
@@ -406,6 +328,7 @@ def test_sgf_goes_out_and_comes_in(session, tmp_path):
     tell(session, "boardsize 5", "komi 3.5", "play b C3", "play w D4", "play w A1")
     stones = str(session.engine.board)
     text = session.respond("printsgf")
+    assert session.respond("printsgf -") == text
     assert text.startswith("= (;FF[4]") and "\n\n" not in text[:-2] and "KM[3.5]" in text
     tell(session, f"printsgf {path}", "boardsize 9", "komi 7", f"loadsgf {path}")
     assert str(session.engine.board) == stones and session.engine.board.rules.komi == 3.5
@@ -435,11 +358,23 @@ def test_loadsgf_takes_set_up_and_any_move_number(session, tmp_path, text, numbe
     assert [session.respond(f"list_stones {color}")[2:-2] for color in "bw"] == stones
 
 
-def test_a_game_that_goes_on_after_two_passes_comes_back_whole(session, tmp_path):
-    tell(session, "boardsize 5", "play b pass", "play b D4", "play w C3")
+@pytest.mark.parametrize("first", ["play b pass\nplay b D4", "set_free_handicap A1 D4"])
+def test_passes_and_set_up_stones_come_back_from_sgf(session, tmp_path, first):
+    tell(session, "boardsize 5", *first.split("\n"), "play w C3")
     stones, path = str(session.engine.board), tmp_path / "game.sgf"
     tell(session, f"printsgf {path}", "clear_board", f"loadsgf {path}")
     assert str(session.engine.board) == stones and "D4" in session.respond("list_stones b")
+    assert session.engine.board.to_play == BLACK
+
+
+def test_where_the_disk_is_full_the_game_of_before_stays(session, tmp_path, monkeypatch):
+    path, full = tmp_path / "a.sgf", OSError(28, "No space left on device")
+    tell(session, f"printsgf {path}")
+    before = path.read_text()
+    monkeypatch.setattr("minigo.machine.os.fsync", Mock(side_effect=full))
+    tell(session, "play b C3")
+    assert session.respond(f"printsgf {path}") == f"? {path}: No space left on device\n\n"
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
@@ -453,13 +388,6 @@ def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
     assert session.respond("list_stones b") == "= C3\n\n"
 
 
-def test_set_up_stones_survive_printsgf(session, tmp_path):
-    tell(session, "set_free_handicap A1 B2", "play w C3")
-    stones, path = str(session.engine.board), tmp_path / "game.sgf"
-    tell(session, f"printsgf {path}", "clear_board", f"loadsgf {path}")
-    assert str(session.engine.board) == stones and session.engine.board.to_play == 1
-
-
 def test_a_command_that_needs_a_missing_network_is_refused(session):
     for line in ("genmove b", "kata-analyze b 10", "final_status_list dead"):
         answer = session.respond(line)
@@ -469,18 +397,12 @@ def test_a_command_that_needs_a_missing_network_is_refused(session):
 
 @pytest.mark.parametrize(
     "line, parsed",
-    [
-        ("", ("", "", [])),
-        ("  \t\r\x07", ("", "", [])),
-        ("# a comment", ("", "", [])),
-        ("play b C3 # why not\r", ("", "play", ["b", "C3"])),
-        (b"12 name", ("12", "name", [])),
-        (b"\xef\xbb\xbf1 name", ("1", "name", [])),
-        ("12", ("12", "", [])),
-        ("\x01na\x02me\t\x7f", ("", "name", [])),
-        (b"\xff\xfe", ("", "\ufffd\ufffd", [])),
-        ("\u00b2 name", ("", "\u00b2", ["name"])),
-    ],
+    [("", ("", "", [])), ("  \t\r\x07", ("", "", [])), ("# a comment", ("", "", []))]
+    + [("play b C3 # why not\r", ("", "play", ["b", "C3"])), ("12", ("12", "", []))]
+    + [(b"12 name", ("12", "name", [])), (b"\xef\xbb\xbf1 name", ("1", "name", []))]
+    + [("\x01na\x02me\t\x7f", ("", "name", [])), (b"\xff\xfe", ("", "\ufffd\ufffd", []))]
+    + [("\u00b2 name", ("", "\u00b2", ["name"]))]
+    + [("loadsgf \u592a\u3000\u90ce/a\xa0b", ("", "loadsgf", ["\u592a\u3000\u90ce/a\xa0b"]))],
 )
 def test_parse_line(line, parsed):
     assert parse_line(line) == parsed
@@ -514,10 +436,7 @@ def check_answers(output: str, data: bytes) -> None:
 def test_random_lines_are_all_answered_and_only_gtp_goes_to_stdout(tmp_path):
     data = random_lines(random.Random(1), 10_000) + b"name"  # half a line at the end
     command = [sys.executable, "-m", "minigo", "gtp", "no-such-network"]
-    environment = os.environ | {"PYTHONPATH": str(Path(minigo.__file__).parents[1])}
-    done = subprocess.run(
-        command, input=data, capture_output=True, timeout=100, cwd=tmp_path, env=environment
-    )
+    done = subprocess.run(command, input=data, capture_output=True, timeout=100, cwd=tmp_path)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr[-2000:]
     check_answers(done.stdout.decode("ascii"), data)
     assert done.stdout.endswith(b"\n\n= minigo\n\n")
@@ -578,16 +497,11 @@ def test_time_systems(check, session):
         > kgs-time_settings canadian 60 25 10
         > kgs-time_settings absolute 60
         > kgs-time_settings none
-        > kgs-time_settings fischer 60 5
-        ? unknown time system 'fischer'
-        > kgs-time_settings byoyomi 60
-        ? no seconds in '60'
-        > time_settings nan 0 0
-        ? no seconds in 'nan 0 0'
-        > time_left w 10
-        ? no number of stones in 'w 10'
-        > time_left red 10 0
-        ? no colour in 'red 10 0'
+        > kgs-time_settings fischer 60 5  ? unknown time system 'fischer'
+        > kgs-time_settings byoyomi 60  ? no seconds in '60'
+        > time_settings nan 0 0         ? no seconds in 'nan 0 0'
+        > time_left w 10                ? no number of stones in 'w 10'
+        > time_left red 10 0            ? no colour in 'red 10 0'
         """)
     assert session.engine.clock.limit(1, 0, 9) == math.inf
     tell(session, "kgs-time_settings absolute 60")
@@ -601,15 +515,15 @@ def test_time_systems(check, session):
     assert session.engine.clock.limit(1, 0, 9) == pytest.approx(0.9 * 2 - 0.2)
 
 
-SEKI = """
-    O X X . O O X
-    O X X . O O X
-    O O O O X X X
-    . O . O X . X
-    O O O O X X .
-    O O O O X X X
-    O O O O X . X
-"""
+# The second has two dead stones: one on its own, one in an eye.
+SEKI, DEAD_AND_ALIVE = side_by_side("""
+    O X X . O O X   . X . X . . .
+    O X X . O O X   X X X X X . .
+    O O O O X X X   . O . . X X X
+    . O . O X . X   . . . X O O O
+    O O O O X X .   X X X X O . O
+    O O O O X X X   O O O O O O O
+    O O O O X . X   . O . O . . X""")
 
 
 def test_a_seki_is_neither_dead_nor_territory(session):
@@ -623,9 +537,6 @@ def test_a_seki_is_neither_dead_nor_territory(session):
     assert "B7" not in session.respond("final_status_list alive")
     tell(session, "kgs-rules japanese", "komi 0")
     assert session.respond("final_score") == "= B+1\n\n"  # three eyes against two
-
-
-# ---- with a network ----
 
 
 def test_a_game_against_itself_is_legal_and_ends(player):
@@ -680,27 +591,33 @@ DISPUTED = """
 """  # more than a third of the points, and Black has passed: the search is for passing, too
 
 
-def test_a_pass_wins_on_a_finished_board_where_every_stone_counts(player):
-    settle(player)
-    tell(player, "kata-set-rules tromp-taylor", "komi 0.5", "play w pass")
+@pytest.fixture
+def settled(player) -> Session:
+    """Return it in a position that is sure to be Black's, with a dead stone at A1."""
+    tell(player, "kata-set-rules chinese")
+    tell(player, *(f"play b {column}{row}" for column in "BD" for row in "12345"))
+    tell(player, "play b A4", "play b E2", "play b E4", "play w A1")
     player.engine.owner = lambda color: np.ones(25)
-    assert player.respond("genmove b") == "= pass\n\n"
-    tell(player, "undo", "komi 22.5")  # only without White's dead stone
-    assert re.fullmatch("= [A-E][1-5]\n\n", player.respond("genmove b"))
-    tell(player, "undo", "komi 25.5")  # not even so
-    assert player.respond("genmove b") == "= pass\n\n"
+    return player
 
 
-def test_who_has_lost_a_finished_game_resigns_to_an_opponent_who_plays_on(player):
-    settle(player)
-    player.engine.owner = lambda color: np.ones(25)
+def test_a_pass_wins_on_a_finished_board_where_every_stone_counts(settled):
+    tell(settled, "kata-set-rules tromp-taylor", "komi 0.5", "play w pass")
+    assert settled.respond("genmove b") == "= pass\n\n"
+    tell(settled, "undo", "komi 22.5")  # only without White's dead stone
+    assert re.fullmatch("= [A-E][1-5]\n\n", settled.respond("genmove b"))
+    tell(settled, "undo", "komi 25.5")  # not even so
+    assert settled.respond("genmove b") == "= pass\n\n"
+
+
+def test_who_has_lost_a_finished_game_resigns_to_an_opponent_who_plays_on(settled):
     answers = []
     for vertex in ("pass", "A3", "C1", "C2", "C4"):
-        tell(player, f"play b {vertex}")
-        answers.append(player.respond("genmove w")[2:-2])
+        tell(settled, f"play b {vertex}")
+        answers.append(settled.respond("genmove w")[2:-2])
     assert answers == ["pass", "pass", "pass", "resign", "resign"]
-    player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0)
-    assert player.respond("genmove w") == "= pass\n\n"
+    settled.engine.config = PlayConfig(settled.config.checkpoint, visits=4, resign=0)
+    assert settled.respond("genmove w") == "= pass\n\n"
 
 
 def test_a_lost_engine_resigns_instead_of_passing_on_and_on():
@@ -724,29 +641,9 @@ def test_it_passes_where_nothing_is_left_to_gain(player):
     assert player.respond("genmove b") == player.respond("genmove w") == "= pass\n\n"
 
 
-def settle(player: Session) -> None:
-    """Set up a position that is Black's, a dead stone at A1 in it, under Chinese rules."""
-    tell(player, "kata-set-rules chinese")
-    tell(player, *(f"play b {column}{row}" for column in "BD" for row in "12345"))
-    tell(player, "play b A4", "play b E2", "play b E4", "play w A1")
-
-
-def test_where_dead_stones_come_off_it_passes_once_all_is_settled(player):
-    settle(player)
-    player.engine.owner = lambda color: np.ones(25)
-    assert player.respond("final_status_list dead") == "= A1\n\n"
-    assert player.respond("genmove b") == player.respond("genmove w") == "= pass\n\n"
-
-
-DEAD_AND_ALIVE = """
-    . X . X . . .
-    X X X X X . .
-    . O . . X X X
-    . . . X O O O
-    X X X X O . O
-    O O O O O O O
-    . O . O . . X
-"""  # two dead stones: one on its own, one in an eye
+def test_where_dead_stones_come_off_it_passes_once_all_is_settled(settled):
+    assert settled.respond("final_status_list dead") == "= A1\n\n"
+    assert settled.respond("genmove b") == settled.respond("genmove w") == "= pass\n\n"
 
 
 def test_where_the_network_never_learned_ownership_random_games_tell(player):
@@ -757,15 +654,13 @@ def test_where_the_network_never_learned_ownership_random_games_tell(player):
     assert abs(player.engine.owner(2) - owner).max() < 0.3  # White to move
 
 
-def test_a_cleanup_captures_dead_stones_before_it_passes(player):
-    settle(player)
-    player.engine.owner = lambda color: np.ones(25)
+def test_a_cleanup_captures_dead_stones_before_it_passes(settled):
     moves = []
-    while player.respond("list_stones w") != "= \n\n":
-        moves.append(player.respond("kgs-genmove_cleanup b"))
+    while settled.respond("list_stones w") != "= \n\n":
+        moves.append(settled.respond("kgs-genmove_cleanup b"))
         assert re.fullmatch(r"= [A-E][1-5]\n\n", moves[-1]) and len(moves) < 9, moves
-    assert player.respond("kgs-genmove_cleanup b") == "= pass\n\n"
-    assert player.respond("kgs-genmove_cleanup red").startswith("? no colour")
+    assert settled.respond("kgs-genmove_cleanup b") == "= pass\n\n"
+    assert settled.respond("kgs-genmove_cleanup red").startswith("? no colour")
 
 
 def follow(player: Session, shares: dict[int, float]) -> None:
@@ -858,17 +753,10 @@ def test_settings_change_while_it_plays(player):
 
 @pytest.mark.parametrize(
     "limits, clock, leaves",
-    [
-        ({}, "", 6),  # the default of 200 visits
-        ({"visits": 200}, "", 6),
-        ({"visits": 0}, "", 1),  # one visit
-        ({"visits": 64, "time_s": 5.0}, "", 2),
-        ({"level": 9}, "", 4),
-        ({"level": 9, "visits": 1000}, "time_settings 60 0 0", 4),
-        ({"visits": 1000}, "", 8),
-        ({"time_s": 5.0}, "", 8),
-        ({}, "time_settings 60 0 0", 8),
-    ],
+    [({}, "", 6), ({"visits": 200}, "", 6)]  # 200 is the default
+    + [({"visits": 0}, "", 1), ({"visits": 64, "time_s": 5.0}, "", 2), ({"visits": 1000}, "", 8)]
+    + [({"level": 9}, "", 4), ({"level": 9, "visits": 1000}, "time_settings 60 0 0", 4)]
+    + [({"time_s": 5.0}, "", 8), ({}, "time_settings 60 0 0", 8)],
 )
 def test_the_leaves_follow_from_the_budget(player, limits, clock, leaves):
     player.engine.config = PlayConfig(player.config.checkpoint, **limits)
@@ -912,31 +800,26 @@ def test_a_win_by_half_a_point_is_a_certain_win(player):
     assert " winrate 1.000000 " in re.search("info move pass .*", line)[0]
 
 
-def test_each_colour_resigns_for_its_own_moves(player):
+@pytest.mark.parametrize("colors", ["bwbwb", "bbb"])
+def test_it_resigns_when_a_colour_has_looked_lost_for_some_moves_of_its_own(player, colors):
     player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
-    moves = [player.respond(f"genmove {color}") for color in "bwbwb"]
+    moves = [player.respond(f"genmove {color}") for color in colors]
     assert moves[-1] == "= resign\n\n" and "= resign\n\n" not in moves[:-1]
-
-
-def test_it_resigns_when_it_has_looked_lost_for_some_moves(player, monkeypatch):
-    player.engine.config = PlayConfig(player.config.checkpoint, visits=4, resign=0.999)
-    moves = [player.respond("genmove b") for _ in range(3)]
-    assert moves[-1] == "= resign\n\n" and "= resign\n\n" not in moves[:2]
-    assert player.engine.board.num_moves == 2
+    assert player.engine.board.num_moves == len(colors) - 1
     tell(player, "clear_board", "set_free_handicap A1 E5")
     assert "= resign\n\n" not in [player.respond("genmove w") for _ in range(6)]
     assert "= resign\n\n" in [player.respond("genmove w") for _ in range(3)]
 
 
-def test_final_status_list(player):
-    settle(player)
-    assert player.respond("final_status_list dead") == "= A1\n\n"  # in pass-alive territory
-    assert player.respond("final_status_list alive").count("\n") == 3
-    tell(player, "final_status_list seki")
-    assert player.respond("final_score") == "= B+18\n\n"
-    tell(player, "kata-set-rules japanese")
-    assert player.respond("final_score") == "= B+6\n\n"  # 12 empty points, 1 dead stone, komi 7
-    assert player.respond("final_status_list ill").startswith("? invalid status")
+def test_final_status_list(settled):
+    del settled.engine.owner  # the network's guess, but A1 is in pass-alive territory
+    assert settled.respond("final_status_list dead") == "= A1\n\n"
+    assert settled.respond("final_status_list alive").count("\n") == 3
+    tell(settled, "final_status_list seki")
+    assert settled.respond("final_score") == "= B+18\n\n"
+    tell(settled, "kata-set-rules japanese")
+    assert settled.respond("final_score") == "= B+6\n\n"  # 12 empty points, 1 dead stone, komi 7
+    assert settled.respond("final_status_list ill").startswith("? invalid status")
 
 
 KATA = (
@@ -1006,19 +889,9 @@ def test_moves_are_avoided_until_a_depth(player, depth, first):
     + ["b 50 minmoves null", "b 50 interval []", "b 50 interval " + "[" * 5000]
     + ["b 50 avoid b C9 1", "b 50 avoid b C3 0", "b 50 avoid b C3 x", "b 50 allow b C3 9999999999"]
     + ["b allow b C3 1 allow b D3 1", "b allow b C3 1 avoid b D3 1", "b avoid b C3 1 allow b D3 1"]
-    + [
-        "b 50 movesOwnership true",
-        "b 50 pvEdgeVisits true",
-        "b 50 ownership maybe",
-        "b interval -1",
-    ]
-    + [
-        "b 50 maxmoves 0",
-        "b 50 minmoves -1",
-        "b 50 minmoves 2.5",
-        "b 50 maxmoves",
-        "b 50 ponder true",
-    ],
+    + ["b 50 movesOwnership true", "b 50 pvEdgeVisits true", "b 50 ownership maybe"]
+    + ["b interval -1", "b 50 maxmoves 0", "b 50 minmoves -1", "b 50 minmoves 2.5"]
+    + ["b 50 maxmoves", "b 50 ponder true"],
 )
 def test_what_an_analysis_cannot_do_is_refused(player, keys):
     for command in ("kata-analyze", "lz-genmove_analyze"):
@@ -1035,7 +908,7 @@ def test_an_analysis_of_no_legal_move_is_refused(player):
 
 def test_what_an_analysis_shows(player):
     answer = player.respond("kata-analyze b 10 minmoves 20 maxmoves 15 rootInfo true pvVisits true")
-    info = KATA.replace("info", "info") + r" pvVisits( \d+)+"
+    info = KATA + r" pvVisits( \d+)+"
     root = r" rootInfo visits \d+ winrate [01]\.\d+ scoreLead -?\d+\.\d+"
     assert re.fullmatch(rf"=\n{info}( {info}){{14}}{root}\n\n", answer)
     for pv, visits in re.findall(r"pv (.+?) pvVisits((?: \d+)+)", answer):

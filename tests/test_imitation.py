@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 torch = pytest.importorskip("torch")
-
+from conftest import save_network, wait_until  # noqa: E402
 from minigo import imitation  # noqa: E402
 from minigo._board import Board  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
@@ -25,21 +24,14 @@ from minigo.games import HumanGames, load_human_games  # noqa: E402
 from minigo.imitation import IMITATION, imitate  # noqa: E402
 from minigo.lab.accuracy import evaluate  # noqa: E402
 from minigo.learner import Learner  # noqa: E402
-from minigo.network import PolicyValueNet, as_arrays  # noqa: E402
+from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.ranks import at_rank  # noqa: E402
 from minigo.record import GameRecord  # noqa: E402
 from minigo.sgf import format_sgf  # noqa: E402
 from test_games import play_close, turn, write_games, write_zip  # noqa: E402
 
 POSITION_BYTES = 26 * 4 + 26 * 2 + 2 + 4 + 4 + 25  # of 5x5
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
@@ -76,13 +68,6 @@ def test_a_small_network_learns_from_small_games(rng, tmp_path, capsys):
     assert "5x5: 100 of" in capsys.readouterr().err
 
 
-def save_random_network(path: Path, **info) -> Path:
-    torch.manual_seed(1)
-    weights = as_arrays(PolicyValueNet("b1c16").state_dict())
-    save_checkpoint(path, network="b1c16", weights=weights, info=info)
-    return path
-
-
 def test_what_a_teacher_may_have_learned_is_not_held_out(rng, tmp_path):
     path = write_games(tmp_path / "a.zip", [play_close(rng) for _ in range(200)])
     games = load_human_games([path])
@@ -95,7 +80,7 @@ def test_what_a_teacher_may_have_learned_is_not_held_out(rng, tmp_path):
         ({"start": None}, everything),
         ({"recipe": {"start": "zero"}}, everything),
     ):
-        checkpoint = save_random_network(tmp_path / "a.safetensors", **info)
+        checkpoint = save_network(tmp_path / "a.safetensors", **info)
         found = evaluate(checkpoint, [path], held_out=True, device="cpu")
         assert found["positions"] == positions
 
@@ -104,7 +89,7 @@ def test_accuracy_is_told_by_rank(rng, tmp_path):
     ranks = (("2350", "5k"), ("8k?", "9p"), ("", "2399"), ("2d", "3 dan"))
     games = [play_close(rng, black_rank=b, white_rank=w) for b, w in ranks]
     path = write_games(tmp_path / "a.zip", games)
-    found = evaluate(save_random_network(tmp_path / "a.safetensors"), [path])
+    found = evaluate(save_network(tmp_path / "a.safetensors"), [path])
     names = ("unknown", "9k to 5k", "1d to 3d", "2300 to 2399", "professional")
     assert tuple(found["top1_by_rank"]) == names
     shares = dict(zip(names, (6, 12, 12, 12, 6), strict=True))
@@ -113,7 +98,7 @@ def test_accuracy_is_told_by_rank(rng, tmp_path):
 
 
 def test_averaged_over_the_symmetries_a_game_is_as_hard_however_it_is_turned(rng, tmp_path):
-    checkpoint = save_random_network(tmp_path / "a.safetensors")
+    checkpoint = save_network(tmp_path / "a.safetensors")
     game = play_close(rng, 10, result=1.0)
     found = [
         evaluate(checkpoint, [write_games(tmp_path / f"{s}.zip", [turn(game, s)])], device="cpu")
@@ -138,9 +123,7 @@ def test_one_network_learns_two_sizes(rng, tmp_path):
 
 
 KILLED = """
-import sys, torch
 from minigo import imitation
-torch.set_num_threads(1)
 imitation.MIN_PHASE_S, imitation.SAVE_S = 1.0, 0.5
 options = {"network": "b1c16", "minutes": 9, "device": "cpu"}
 imitation.imitate(["a.zip"], size=5, out="human.safetensors", **options)
@@ -150,37 +133,29 @@ imitation.imitate(["a.zip"], size=5, out="human.safetensors", **options)
 def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_games(Path("a.zip"), [play_close(rng) for _ in range(100)])
+    out, saved = Path("human.safetensors"), Path("human.safetensors.state")
     run = subprocess.Popen([sys.executable, "-c", KILLED], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not Path("human.safetensors").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(out.exists)
     finally:
         run.kill()
         run.wait()
-    assert (
-        Path("human.safetensors").stat().st_size
-        < Path("human.safetensors.state").stat().st_size / 3
-    )
-    assert evaluate("human.safetensors", ["a.zip"], device="cpu")["positions"] > 1000
-    state = load_checkpoint("human.safetensors.state").state
+    assert out.stat().st_size < saved.stat().st_size / 3
+    assert evaluate(out, ["a.zip"], device="cpu")["positions"] > 1000
+    state = load_checkpoint(saved).state
     assert state["step"] > 0 and 0 < state["spent_s"] < 60
     minutes = (state["spent_s"] + 1) / 60
-    options = {"size": 5, "out": "human.safetensors", "network": "b1c16", "device": "cpu"}
+    options = {"size": 5, "out": out, "network": "b1c16", "device": "cpu"}
     info = imitate(["a.zip"], minutes=minutes, **options)
-    assert (
-        f"human.safetensors.state: goes on from step {state['step']}, " in capsys.readouterr().err
-    )
+    assert f"{saved}: goes on from step {state['step']}, " in capsys.readouterr().err
     assert info["step"] > state["step"] and abs(info["minutes"] - minutes) < 0.5 / 60
-    assert (
-        info["curve"][:-1] == state["curve"] and load_checkpoint("human.safetensors").info == info
-    )
+    assert info["curve"][:-1] == state["curve"] and load_checkpoint(out).info == info
     assert imitate(["a.zip"], minutes=minutes, **options) == info  # it is done
     more = imitate(["a.zip"], minutes=minutes + 0.02, **options)
     assert more["step"] > info["step"] and more["curve"][:-1] == info["curve"]
     Path("b.zip").write_bytes(Path("a.zip").read_bytes())
     write_games(Path("a.zip"), [play_close(rng) for _ in range(99)])
-    before = Path("human.safetensors.state").read_bytes()
+    before = saved.read_bytes()
     for paths, changed, message in (
         (["b.zip"], {}, r"a run with data \['a.zip'\], not \['b.zip'\]"),
         (["a.zip"], {"network": "b2c16"}, "a run with network b1c16, not b2c16"),
@@ -191,7 +166,10 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
     ):
         with pytest.raises(ValueError, match=message):
             imitate(paths, **options | changed)
-    assert Path("human.safetensors.state").read_bytes() == before
+    assert saved.read_bytes() == before
+    save_checkpoint(saved, network="b1c16", weights={}, info={})
+    with pytest.raises(ValueError, match="a run with made_by None, not imitation"):
+        imitate(["a.zip"], **options)
 
 
 @pytest.mark.parametrize(
@@ -222,23 +200,23 @@ def test_value_weighs_less_than_policy_and_ownership_nothing():
     assert IMITATION.ownership_weight == 0  # nobody says whose the points were
 
 
-def test_what_fits_into_memory_is_there_once(tmp_path, rng):
-    games = [GameRecord(5, Rules(), rng.permutation(25)[:8].astype(np.int16)) for _ in range(20)]
+def make_run(folder: Path, rng, komis: range) -> imitation._Run:
+    """Return a run with a game of eight moves for each komi."""
+    moves = [rng.permutation(25)[:8].astype(np.int16) for _ in komis]
+    games = [GameRecord(5, Rules(komi=komi), m) for komi, m in zip(komis, moves, strict=True)]
     learner = Learner(PolicyValueNet("b1c8"), TrainConfig(batch_size=32), "cpu")
-    run = imitation._Run(learner, HumanGames(games), {"seed": 1}, tmp_path / "a", tmp_path / "b")
+    return imitation._Run(learner, HumanGames(games), {"seed": 1}, folder / "a", folder / "b")
+
+
+def test_what_fits_into_memory_is_there_once(tmp_path, rng):
+    run = make_run(tmp_path, rng, range(20))
     next(run.batches())
     assert len(run.window) == run.num_positions == 160
 
 
 def test_what_does_not_fit_into_memory_is_shuffled_through_it(tmp_path, monkeypatch, rng):
-    games = [
-        GameRecord(5, Rules(komi=komi), rng.permutation(25)[:8].astype(np.int16))
-        for komi in range(100)
-    ]
     monkeypatch.setattr(imitation, "MEMORY", 200 * POSITION_BYTES)
-    config = TrainConfig(batch_size=32)
-    learner = Learner(PolicyValueNet("b1c8"), config, "cpu")
-    run = imitation._Run(learner, HumanGames(games), {"seed": 1}, tmp_path / "a", tmp_path / "b")
+    run = make_run(tmp_path, rng, range(100))
     seen = Counter()
     for batch in itertools.islice(run.batches(), 5 * 800 // 32):  # five rounds, after the first 200
         assert len(run.window) == 200

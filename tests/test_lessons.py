@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-
-from minigo.checkpoint import load_checkpoint, save_checkpoint
+from conftest import save_network
+from minigo.checkpoint import load_checkpoint
 from minigo.config import Rules
 from minigo.lab import ladder as rate
 from minigo.lab import lessons as module
@@ -29,9 +29,8 @@ def test_the_crossing_is_found_between_two_points_of_a_log_axis():
     whom = "the imitator without search"
     assert compare({1: -300, 4: -100, 16: 100}) == f"passes {whom} after 8.0 minutes"
     assert compare({1: 0, 4: 200, 16: 400}) == f"+400 Elo from {whom} after 16 minutes in all"
-    assert (
-        compare({1: 50, 4: 70}) == f"+70 Elo from {whom} after 4 minutes in all"
-    )  # from the start
+    # From the start.
+    assert compare({1: 50, 4: 70}) == f"+70 Elo from {whom} after 4 minutes in all"
 
 
 def make_ladder(elos: dict[str, float]) -> dict:
@@ -64,19 +63,12 @@ def test_slopes_and_exchange_rate_of_a_plane():
 
 
 def test_networks_are_found_with_their_kind_and_time(tmp_path):
-    import torch
-
-    from minigo.network import PolicyValueNet, as_arrays
-
-    torch.manual_seed(1)
-    weights = as_arrays(PolicyValueNet("b1c8").state_dict())
     for run, start, cycles in (("a", "zero", 12), ("b", "imitation", 2)):
         (tmp_path / run).mkdir()
         recipe = {"start": start, "start_from": "somewhere/9x9-human.safetensors"}
         for cycle in range(cycles):
-            info = {"elapsed_s": 60.0 * cycle, "recipe": recipe}
             path = tmp_path / run / f"cycle-{cycle:04d}.safetensors"
-            save_checkpoint(path, network="b1c8", weights=weights, info=info)
+            save_network(path, elapsed_s=60.0 * cycle, recipe=recipe)
     networks = find_networks(9, [tmp_path / "a", tmp_path / "b"])
     by_name = {network.name: network for network in networks}
     human = by_name["9x9-human"]

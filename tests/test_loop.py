@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-from conftest import kill_with_children
+from conftest import kill_with_children, wait_until
 from minigo import loop, workers  # noqa: E402
 from minigo.checkpoint import cycle_path, load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
@@ -43,6 +43,7 @@ games_at_once = 8
 [training]
 batch_size = 128
 """
+COMMAND = [sys.executable, "-m", "minigo", "train", "tiny.toml", "--no-match"]
 
 
 @pytest.fixture
@@ -52,8 +53,19 @@ def recipe_path(tmp_path):
     return path
 
 
-def load_folder(folder: Path) -> list[GameRecord]:
-    return [game for path in sorted(folder.glob("*.games")) for game in read_records(path)[0]]
+@pytest.fixture
+def run(recipe_path, tmp_path):
+    """Return a function that does a run of RECIPE with other settings."""
+
+    def run(*settings: str, name: str = "tiny", **options) -> Path:
+        return loop.run(load_recipe(recipe_path, settings), name, tmp_path, **options)
+
+    return run
+
+
+def load_games(root: Path) -> list[GameRecord]:
+    paths = sorted((root / "selfplay" / "tiny").glob("*.games"))
+    return [game for path in paths for game in read_records(path)[0]]
 
 
 def load_log(root: Path) -> list[dict]:
@@ -66,7 +78,7 @@ def test_a_run_repeats_with_its_seed_and_does_nothing_more_when_done(recipe_path
     runs = []
     for name in ("a", "b"):
         network = loop.run(recipe, "tiny", tmp_path / name)
-        games = [g.moves.tolist() for g in load_folder(tmp_path / name / "selfplay" / "tiny")]
+        games = [game.moves.tolist() for game in load_games(tmp_path / name)]
         runs.append((games, load_checkpoint(network).weights))
     assert runs[0][0] == runs[1][0]
     assert all((runs[0][1][key] == runs[1][1][key]).all() for key in runs[0][1])
@@ -75,89 +87,80 @@ def test_a_run_repeats_with_its_seed_and_does_nothing_more_when_done(recipe_path
     assert sorted((tmp_path / "a").rglob("*")) == before
 
 
-def test_a_second_run_in_the_same_folder_is_refused(recipe_path, tmp_path):
+def test_a_second_run_in_the_same_folder_is_refused(run, tmp_path):
     with locked(tmp_path / "checkpoints" / "tiny"), pytest.raises(ValueError, match="another"):
-        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+        run()
 
 
-def test_a_state_of_another_network_is_refused(recipe_path, tmp_path):
-    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+def test_a_state_of_another_network_is_refused(run):
+    run("cycles=1")
     with pytest.raises(ValueError, match="of a run with b1c8, not b1c16"):
-        loop.run(load_recipe(recipe_path, ["network=b1c16"]), "tiny", tmp_path)
+        run("network=b1c16")
     with pytest.raises(ValueError, match="of a run with seed 1, not seed 2"):
-        loop.run(load_recipe(recipe_path, ["seed=2"]), "tiny", tmp_path)
+        run("seed=2")
 
 
-def test_a_state_that_an_older_minigo_left_is_refused(recipe_path, tmp_path):
-    latest = (
-        loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path).parent
-        / "latest.safetensors"
-    )
+def test_a_state_that_an_older_minigo_left_is_refused(run):
+    latest = run("cycles=1").with_name("latest.safetensors")
     old = load_checkpoint(latest)
     del old.state["step"]
-    content = {"network": old.network, "weights": old.weights, "info": old.info}
-    save_checkpoint(latest, state=old.state, **content)
-    with pytest.raises(ValueError, match="latest.safetensors is no state of a run of this minigo$"):
-        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+    content = {"network": old.network, "weights": old.weights, "state": old.state}
+    for info in (old.info, {"made_by": "imitation"}):
+        save_checkpoint(latest, info=info, **content)
+        with pytest.raises(ValueError, match="safetensors is no state of a run of this minigo$"):
+            run()
 
 
-def test_a_run_goes_on_with_another_recipe(recipe_path, tmp_path):
-    rows = []
+def test_a_run_goes_on_with_another_recipe(run, tmp_path):
     for cycle, games in enumerate((24, 6, 30), start=1):
-        overrides = [f"cycles={cycle}", f"samples_per_position={5 - cycle}"]
-        overrides += [f"games_per_cycle={games}", f"training.learning_rate=0.0{cycle}"]
-        overrides += [f"training.batch_size={192 // cycle}"]
-        loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
-        rows = load_log(tmp_path)
+        settings = f"cycles={cycle} samples_per_position={5 - cycle} games_per_cycle={games} "
+        settings += f"training.learning_rate=0.0{cycle} training.batch_size={192 // cycle}"
+        run(*settings.split())
     before = {"games": 0, "positions": 0, "step": 0, "owed": 0}
-    for cycle, row in enumerate(rows, start=1):
+    for cycle, row in enumerate(load_log(tmp_path), start=1):
         assert 0 <= row["games"] - before["games"] - (24, 6, 30)[cycle - 1] < 3
         samples = (row["step"] - before["step"]) * (192 // cycle) + row["owed"] - before["owed"]
         assert samples == (5 - cycle) * (row["positions"] - before["positions"]) > 0
         before = row
 
 
-def test_imitation_is_only_another_beginning(recipe_path, tmp_path):
-    human = loop.run(load_recipe(recipe_path, ["cycles=1"]), "human", tmp_path)
-    overrides = ["cycles=1", 'start="imitation"', f'start_from="{human}"', "network=b2c16"]
-    recipe = load_recipe(recipe_path, overrides)
-    loop.run(recipe, "tiny", tmp_path)
+def test_imitation_is_only_another_beginning(run, tmp_path):
+    human = run("cycles=1", name="human")
+    settings = ["cycles=1", 'start="imitation"', f'start_from="{human}"', "network=b2c16"]
+    settings += ["grow_to=b2c8", "grow_games=0"]  # only for a run from zero
+    run(*settings)
     first = load_checkpoint(cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
     assert all((first[name] == w).all() for name, w in load_checkpoint(human).weights.items())
     human.unlink()  # needed to begin, not to go on
-    recipe = load_recipe(recipe_path, [*overrides, "cycles=2"])
-    assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b1c8"  # start_from's
+    assert load_checkpoint(run(*settings, "cycles=2")).network == "b1c8"  # start_from's
     with pytest.raises(ValueError, match="of a run with .*cycle-0001.safetensors, not 9x9-human"):
-        loop.run(load_recipe(recipe_path, [*overrides, "start_from=9x9-human"]), "tiny", tmp_path)
+        run(*settings, "start_from=9x9-human")
     with pytest.raises(ValueError, match="of a run with imitation, not zero"):
-        loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
+        run("cycles=2")
 
 
-def test_a_network_grows_and_goes_on(recipe_path, tmp_path):
-    overrides = ["grow_to=b2c16", "grow_games=60", "samples_per_position=2"]
-    overrides += ["training.batch_size=32"]
-    networks = loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path).parent
+def test_a_network_grows_and_first_learns_the_window(run, tmp_path):
+    settings = ["grow_to=b2c16", "grow_games=60", "window_min=200", "samples_per_position=2"]
+    settings += ["training.batch_size=32"]
+    networks = run(*settings).parent
     names = [load_checkpoint(cycle_path(networks, cycle)).network for cycle in range(4)]
     assert names == ["b1c8", "b1c8", "b1c8", "b2c16"]  # in the third cycle
-    recipe = load_recipe(recipe_path, [*overrides, "cycles=4"])
-    assert load_checkpoint(loop.run(recipe, "tiny", tmp_path)).network == "b2c16"
+    assert load_checkpoint(run(*settings, "cycles=4")).network == "b2c16"
     rows = load_log(tmp_path)
     assert [row["step"] for row in rows[:2]] == [2 * row["positions"] // 32 for row in rows[:2]]
-    assert rows[1]["step"] + rows[2]["step"] == 2 * rows[2]["positions"] // 32  # counted anew
+    assert 2 * 200 // 32 - 2 < rows[2]["step"] < 2 * rows[2]["positions"] // 32  # the window's
     new = rows[3]["positions"] - rows[2]["positions"]
     assert abs(rows[3]["step"] - rows[2]["step"] - 2 * new / 32) <= 1
     with pytest.raises(ValueError, match="of a run with b2c16, not b1c8"):
-        loop.run(load_recipe(recipe_path, ["cycles=5"]), "tiny", tmp_path)
-    for name, why in (("huge", "'huge' is not a network"), ("b9c9", ""), ("b2c8", "")):
-        with pytest.raises(ValueError, match=why or f"{name} is not larger than b1c16"):
-            loop.run(load_recipe(recipe_path, [f"grow_to={name}", "network=b1c16"]), "a", tmp_path)
+        run("cycles=5")
+    with pytest.raises(ValueError, match="'huge' is not a network"):
+        run("grow_to=huge", name="other")
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_tree_may_have_several_leaves_in_a_batch(recipe_path, tmp_path, monkeypatch, num_workers):
+def test_a_tree_may_have_several_leaves_in_a_batch(run, tmp_path, monkeypatch, num_workers):
     monkeypatch.setattr(workers, "needs_server", lambda recipe: num_workers > 1)
-    overrides = [f"selfplay.workers={num_workers}", "search.leaves=3", "cycles=1"]
-    loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    run(f"selfplay.workers={num_workers}", "search.leaves=3", "cycles=1")
     assert load_log(tmp_path)[0]["games"] >= 24
 
 
@@ -174,36 +177,32 @@ def test_full_searches_grow_over_the_run():
     assert full_simulations(Recipe(search=search), 1.0) == 16
 
 
-def test_workers_play_on_while_the_network_learns_and_no_game_is_lost(recipe_path, tmp_path):
-    overrides = ["selfplay.workers=2", "samples_per_position=20.0", "cycles=4"]
-    loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+def test_workers_play_on_while_the_network_learns_and_no_game_is_lost(run, tmp_path):
+    settings = ["selfplay.workers=2", "samples_per_position=20.0"]
+    run(*settings, "cycles=4")
     folder = tmp_path / "selfplay" / "tiny"
     assert {path.suffix for path in folder.iterdir()} == {".games"}  # stopped, they closed theirs
-    games, log = load_folder(folder), load_log(tmp_path)
+    games, log = load_games(tmp_path), load_log(tmp_path)
     assert {path.name.split("-")[2] for path in folder.iterdir()} == {"0", "1"}
     for line in log:
         assert 24 * line["cycle"] <= line["games"] <= len(games)
         assert line["step"] + line["owed"] / 128 == pytest.approx(20 * line["positions"] / 128)
     assert max(int(game.source[-4:]) for game in games) >= 1  # a newer network was taken
-    recipe = load_recipe(recipe_path, [*overrides, "cycles=5"])
-    loop.run(recipe, "tiny", tmp_path)  # counts those that came after the last cycle
-    last = load_log(tmp_path)[-1]
-    assert len(games) <= last["games"] <= len(load_folder(folder))
+    run(*settings, "cycles=5")  # counts those that came after the last cycle
+    assert len(games) <= load_log(tmp_path)[-1]["games"] <= len(load_games(tmp_path))
 
 
-def test_a_learner_that_falls_behind_publishes_all_the_same(recipe_path, tmp_path, monkeypatch):
+def test_a_learner_that_falls_behind_publishes_all_the_same(run, tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "LEARN_S", 0.05)
-    overrides = ["selfplay.workers=2", "samples_per_position=1000"]
-    loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+    run("selfplay.workers=2", "samples_per_position=1000")
     for row in load_log(tmp_path):
         assert row["step"] * 128 + row["owed"] == pytest.approx(1000 * row["positions"])
         assert row["owed"] > 500 * row["positions"] and row["step"] > 0
 
 
 @pytest.mark.parametrize("victim", ["worker", "server's worker", "server"])
-def test_a_process_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, monkeypatch, victim):
+def test_a_process_that_dies_ends_the_run_in_one_line(run, tmp_path, monkeypatch, victim):
     monkeypatch.setattr(workers, "needs_server", lambda recipe: victim != "worker")
-    recipe = load_recipe(recipe_path, ["selfplay.workers=2", "cycles=1000"])
 
     def kill_one(row: dict) -> None:
         if row["cycle"] == 1:
@@ -212,19 +211,18 @@ def test_a_process_that_dies_ends_the_run_in_one_line(recipe_path, tmp_path, mon
             os.kill(children[0 if victim == "server" else -1], signal.SIGKILL)
 
     with pytest.raises(ValueError, match="^a process died; its message, if any, is above$"):
-        loop.run(recipe, "tiny", tmp_path, kill_one)
+        run("selfplay.workers=2", "cycles=1000", after_cycle=kill_one)
     assert not multiprocessing.active_children()
-    loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)  # and it goes on
-    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    run("cycles=2")  # and it goes on
+    games, log = load_games(tmp_path), load_log(tmp_path)
     assert len(log) == 2 and 48 <= log[-1]["games"] <= len(games)
 
 
 def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
-    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]
     options = ["--set", "selfplay.workers=2", "--set", "cycles=1000"]
-    run = subprocess.Popen([*command, *options], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    wait_for(tmp_path / "checkpoints" / "tiny" / "cycle-0001.safetensors")
-    kill_with_children(run)
+    process = subprocess.Popen([*COMMAND, *options], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    wait_until((tmp_path / "checkpoints" / "tiny" / "cycle-0001.safetensors").exists)
+    kill_with_children(process)
 
 
 def test_ratings_are_kept_and_drawn(tmp_path, monkeypatch):
@@ -269,7 +267,7 @@ def test_ratings_are_kept_and_drawn(tmp_path, monkeypatch):
 
 def rate_when_told(recipe: Recipe, networks: Path, row: dict) -> None:
     """Stand in for `rate_cycle`, in its process: wait for a file, then rate, fail or die."""
-    wait_for(networks / f"go-{row['cycle']}")
+    wait_until((networks / f"go-{row['cycle']}").exists)
     if row["cycle"] == 4:
         raise ValueError("no luck\nthis time")
     if row["cycle"] == 6:
@@ -281,6 +279,7 @@ def rate_when_told(recipe: Recipe, networks: Path, row: dict) -> None:
 
 def test_ratings_are_played_beside_the_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "rate_cycle", rate_when_told)
+    recipe = Recipe(rate_every=2)
     rows = [{"cycle": cycle, "games": 9, "elapsed_s": 60.0} for cycle in range(12)]
 
     def call_until(text: str) -> str:
@@ -293,7 +292,7 @@ def test_ratings_are_played_beside_the_run(tmp_path, monkeypatch, capsys):
             time.sleep(0.05)
         return errors
 
-    with progress.follow(Recipe(rate_every=2), tmp_path) as after_cycle:
+    with progress.follow(recipe, tmp_path) as after_cycle:
         for row in rows[1:5]:
             after_cycle(row)  # 2 is given, 4 comes too early
         assert len(multiprocessing.active_children()) == 1
@@ -308,11 +307,8 @@ def test_ratings_are_played_beside_the_run(tmp_path, monkeypatch, capsys):
         (tmp_path / "go-8").touch()
     assert "the last rating is still being played" in capsys.readouterr().err
     assert [rating["cycle"] for rating in progress.read_ratings(tmp_path)] == [2, 8]
-    with (
-        pytest.raises(KeyboardInterrupt),
-        progress.follow(Recipe(rate_every=2), tmp_path) as follow,
-    ):
-        follow(rows[10])
+    with pytest.raises(KeyboardInterrupt), progress.follow(recipe, tmp_path) as after_cycle:
+        after_cycle(rows[10])
         raise KeyboardInterrupt  # nobody waits for a rating then
     assert not multiprocessing.active_children()
 
@@ -346,18 +342,18 @@ def test_a_rating_is_played_on_the_runs_ladder(recipe_path, tmp_path, monkeypatc
     assert rating["elo_low"] < rating["elo"] < rating["elo_high"]
 
 
-def test_one_run_plays_and_learns_several_board_sizes(recipe_path, tmp_path):
-    network = loop.run(load_recipe(recipe_path, ["shares=[[4, 1], [5, 1]]"]), "tiny", tmp_path)
-    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+def test_one_run_plays_and_learns_several_board_sizes(run, tmp_path):
+    network = run("shares=[[4, 1], [5, 1]]")
+    games, log = load_games(tmp_path), load_log(tmp_path)
     sizes = {(game.source, game.size) for game in games}
     assert sizes == {("cycle-0000", 4), ("cycle-0001", 5), ("cycle-0002", 4)}
     assert log[-1]["positions"] == sum(len(game.policy_plies) for game in games)
     assert log[-1]["step"] == int(4 * log[-1]["positions"] / 128)
     assert load_checkpoint(network).info["cycle"] == 3
     with pytest.raises(ValueError, match=r"a 4x4 game among sizes \[5\]"):
-        loop.run(load_recipe(recipe_path, ["cycles=4"]), "tiny", tmp_path)
+        run("cycles=4")
     with pytest.raises(ValueError, match="leave nothing for size = 5"):
-        load_recipe(recipe_path, ["shares=[[4, 1]]"])
+        run("shares=[[4, 1]]")
 
 
 @contextlib.contextmanager
@@ -371,20 +367,20 @@ def file_limit(num_bytes: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(recipe_path, tmp_path, capfd):
-    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_later(run, tmp_path, capfd):
+    run("cycles=1")
     latest = tmp_path / "checkpoints" / "tiny" / "latest.safetensors"
     before = latest.read_bytes()
     # A game takes about 1 kB, the cycle's network 60.
     for limit, path in ((10_000, r"cycle-0001-0-0\.games"), (50_000, r"cycle-0002\.safetensors")):
         with file_limit(limit), pytest.raises((OSError, ValueError), match=path) as error:
-            loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
+            run("cycles=2")
         assert re.search("File too large|No space left on device", str(error.value))
         assert "\n" not in str(error.value)
         assert latest.read_bytes() == before
         assert not list(latest.parent.glob(".*.tmp"))
-    loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
-    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    run("cycles=2")
+    games, log = load_games(tmp_path), load_log(tmp_path)
     assert [line["cycle"] for line in log] == [1, 2] and log[-1]["games"] == len(games)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -407,8 +403,8 @@ def test_a_folder_is_read_in_order_and_once_and_torn_tails_are_named(tmp_path, c
     assert games.num_games == 5 and len(games.window) == 12
 
 
-def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd):
-    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+def test_a_broken_record_file_is_named_and_left_out(run, tmp_path, capfd):
+    run("cycles=1")
     folder = tmp_path / "selfplay" / "tiny"
     whole = next(folder.glob("*.games")).read_bytes()
     (folder / "a.games").write_bytes(b"not games at all")
@@ -416,12 +412,10 @@ def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd
     (folder / "b.games").write_bytes(whole[:3000] + b"?" + whole[3001:])
     (folder / "c.games").write_bytes(whole + b"mGo2\1\0\0\0" + b"\xb7\xef\xdc\x83" + b"1")
     num_kept = sum(len(read_records(folder / f"{name}.games")[0]) for name in "bc")
-    loop.run(load_recipe(recipe_path, ["cycles=2"]), "tiny", tmp_path)
+    run("cycles=2")
     errors = capfd.readouterr().err
-    assert (
-        f"{folder / 'a.games'}: not a file of game records that this minigo reads; left out"
-        in errors
-    )
+    reason = "not a file of game records that this minigo reads; left out"
+    assert f"{folder / 'a.games'}: {reason}" in errors
     assert f"{folder / 'b.games'}: corrupt at byte" in errors
     assert f"Is a directory: '{folder / 'd.games'}'; left out" in errors
     assert f"{folder / 'c.games'}: corrupt at byte {len(whole)} (Error" in errors
@@ -429,99 +423,84 @@ def test_a_broken_record_file_is_named_and_left_out(recipe_path, tmp_path, capfd
     assert load_log(tmp_path)[-1]["games"] == num_games + num_kept
 
 
-def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(recipe_path, tmp_path):
-    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(run, tmp_path):
+    run("cycles=1")
     networks = tmp_path / "checkpoints" / "tiny"
     before = {path: path.read_bytes() for path in networks.iterdir()}
-    overrides = ["cycles=2", "training.learning_rate=1e30"]
     with pytest.raises(FloatingPointError, match="at step"):
-        loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+        run("cycles=2", "training.learning_rate=1e30")
     assert {path: path.read_bytes() for path in networks.iterdir()} == before
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_folder_without_a_network_to_play_with_is_named(recipe_path, tmp_path, num_workers):
-    first = loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+def test_a_folder_without_a_network_to_play_with_is_named(run, num_workers):
+    first = run("cycles=1")
     for path in first.parent.glob("cycle-*"):
         path.unlink()
-    overrides = ["cycles=2", f"selfplay.workers={num_workers}"]
     with pytest.raises(ValueError, match=f"{first.parent}/cycle-0000.safetensors: no such file"):
-        loop.run(load_recipe(recipe_path, overrides), "tiny", tmp_path)
+        run("cycles=2", f"selfplay.workers={num_workers}")
 
 
-def test_a_log_that_a_kill_left_behind_catches_up(recipe_path, tmp_path):
-    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)
+def test_a_log_that_a_kill_left_behind_catches_up(run, tmp_path):
+    run("cycles=1")
     log = tmp_path / "checkpoints" / "tiny" / "log.jsonl"
     whole = log.read_text()
     log.write_text("")
-    loop.run(load_recipe(recipe_path, ["cycles=1"]), "tiny", tmp_path)  # done already
+    run("cycles=1")  # done already
     assert log.read_text() == whole
 
 
-def test_an_interrupt_whose_exception_is_dropped_ends_the_run_all_the_same(recipe_path, tmp_path):
+def test_an_interrupt_whose_exception_is_dropped_ends_the_run_all_the_same(run, tmp_path):
     def drop(row):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        loop.run(load_recipe(recipe_path), "tiny", tmp_path, drop)
+        run(after_cycle=drop)
     assert [row["cycle"] for row in load_log(tmp_path)] == [1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow
 def test_a_run_that_is_suspended_or_interrupted_goes_on(recipe_path, tmp_path):
-    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]
-    long = subprocess.Popen(
-        [*command, "--set", "cycles=1000"],
-        cwd=tmp_path,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-    )
+    how = {"cwd": tmp_path, "start_new_session": True, "stderr": subprocess.PIPE}
+    long = subprocess.Popen([*COMMAND, "--set", "cycles=1000"], **how)
     folder = tmp_path / "checkpoints" / "tiny"
-    wait_for(folder / "cycle-0001.safetensors")
+    wait_until((folder / "cycle-0001.safetensors").exists)
     os.killpg(long.pid, signal.SIGSTOP)
     num_done = len(list(folder.glob("cycle*")))
     time.sleep(2)
     assert len(list(folder.glob("cycle*"))) == num_done
     os.killpg(long.pid, signal.SIGCONT)
-    wait_for(folder / f"cycle-{num_done + 1:04d}.safetensors")
+    wait_until((folder / f"cycle-{num_done + 1:04d}.safetensors").exists)
     os.killpg(long.pid, signal.SIGINT)  # as Ctrl-C in a terminal: to the workers, too
     assert b"Traceback" not in long.communicate(timeout=30)[1] and long.returncode == 130
     num_cycles = len(load_log(tmp_path)) + 1
-    more = [*command, "--set", f"cycles={num_cycles}"]
+    more = [*COMMAND, "--set", f"cycles={num_cycles}"]
     subprocess.run(more, cwd=tmp_path, check=True, timeout=120, capture_output=True)
     log = load_log(tmp_path)
     assert [line["cycle"] for line in log] == list(range(1, num_cycles + 1))
-    assert log[-1]["games"] == len(load_folder(tmp_path / "selfplay" / "tiny"))
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 90
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.05)
+    assert log[-1]["games"] == len(load_games(tmp_path))
 
 
 @pytest.mark.slow
 def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, tmp_path):
-    command = [sys.executable, "-m", "minigo", "train", str(recipe_path), "--no-match"]
     chance, known = random.Random(1), []
     for _ in range(10):
         with open(tmp_path / "err.txt", "ab") as log:
-            run = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+            process = subprocess.Popen(COMMAND, cwd=tmp_path, stdout=log, stderr=log)
         time.sleep(chance.uniform(0.5, 7))
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait()
+        process.kill()
+        process.wait()
         time.sleep(0.5)  # a worker ends at its next move, or its next finished game
-        folder = tmp_path / "selfplay" / "tiny"
-        games = [game.moves.tobytes() for game in load_folder(folder)]
-        parts = [read_records(path)[0] for path in folder.glob("*.part")]  # of whom it killed
+        games = [game.moves.tobytes() for game in load_games(tmp_path)]
+        paths = (tmp_path / "selfplay" / "tiny").glob("*.part")  # of whom it killed
+        parts = [read_records(path)[0] for path in paths]
         games += [game.moves.tobytes() for part in parts for game in part]
         assert all(game in games for game in known)
         known = games
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
-    games = load_folder(tmp_path / "selfplay" / "tiny")
+    subprocess.run(COMMAND, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+    games = load_games(tmp_path)
     assert all(game in [g.moves.tobytes() for g in games] for game in known)
     log = load_log(tmp_path)
     assert [line["cycle"] for line in log] == [1, 2, 3]
@@ -529,10 +508,10 @@ def test_no_finished_game_is_lost_when_the_run_is_killed_ten_times(recipe_path, 
     assert log[-1]["positions"] == sum(len(game.policy_plies) for game in games)
 
 
-def test_a_run_of_an_older_minigo_is_refused_and_kept(recipe_path, tmp_path):
+def test_a_run_of_an_older_minigo_is_refused_and_kept(run, tmp_path):
     latest = tmp_path / "checkpoints" / "tiny" / "latest.pt"
     latest.parent.mkdir(parents=True)
     latest.write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"latest.pt: .*an older minigo's .pt is no longer read"):
-        loop.run(load_recipe(recipe_path), "tiny", tmp_path)
+        run()
     assert sorted(path.name for path in latest.parent.iterdir()) == ["latest.pt", "lock"]

@@ -3,14 +3,13 @@
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minigo._board import Board
 from minigo.config import RULES, Rules
-from minigo.evaluator import Evaluation
+from minigo.evaluator import Evaluation, Evaluator, load_evaluator
 from minigo.play import match as arena
 from minigo.play.match import MatchConfig, find_gnugo, match, parse_player
 from minigo.play.program import GtpProgram, ProgramError
@@ -65,27 +64,8 @@ def program(tmp_path):
     return lambda words: f"gtp:{sys.executable} -I -S {path} {words}"
 
 
-def save_network(folder: Path) -> str:
-    """Save a tiny network with random weights, as if of 5x5, and return its path."""
-    torch = pytest.importorskip("torch")
-    from minigo.checkpoint import save_checkpoint
-    from minigo.network import PolicyValueNet, as_arrays
-
-    torch.manual_seed(1)
-    weights, path = as_arrays(PolicyValueNet("b1c8").state_dict()), str(folder / "tiny.safetensors")
-    save_checkpoint(path, network="b1c8", weights=weights, info={"size": 5})
-    return path
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory) -> str:
-    return save_network(tmp_path_factory.mktemp("networks"))
-
-
 @pytest.fixture
 def evaluator(network):
-    from minigo.evaluator import load_evaluator
-
     return load_evaluator(network, 5, device="cpu", max_batch=4)
 
 
@@ -203,8 +183,6 @@ def test_the_move_cap_counts_the_board_as_it_is(program, monkeypatch):
 
 
 def test_networks_play_in_lockstep_and_games_differ(network, tmp_path, monkeypatch):
-    from minigo.evaluator import Evaluator
-
     batches, begin = [], Evaluator.begin
 
     def count(self, positions):
@@ -281,22 +259,18 @@ def test_find_gnugo_tells_where_it_is_missing(monkeypatch):
 
 @pytest.mark.parametrize(
     "text, checkpoint, visits, without, name",
-    [
-        ("9x9", "9x9", 64, "", "9x9"),
-        ("9x9@64", "9x9", 64, "", "9x9@64"),
-        ("runs/a.safetensors@16", "runs/a.safetensors", 16, "", "runs/a.safetensors@16"),
-        ("9x9@0", "9x9", 0, "", "9x9@0"),
-        ("a@b.safetensors", "a@b.safetensors", 64, "", "a@b.safetensors"),
-        ("9x9@64:no-value", "9x9", 64, "value", "9x9@64:no-value"),
-        ("9x9@64:no-policy", "9x9", 64, "policy", "9x9@64:no-policy"),
-        ("gtp:/a/gnugo --level 5 --mode gtp", "", 0, "", "gnugo-5"),
-        ("gtp:gnugo --level=10", "", 0, "", "gnugo-10"),
-    ],
+    [("9x9", "9x9", 64, "", ""), ("9x9@64", "9x9", 64, "", ""), ("9x9@0", "9x9", 0, "", "")]
+    + [("runs/a.safetensors@16", "runs/a.safetensors", 16, "", "")]
+    + [("a@b.safetensors", "a@b.safetensors", 64, "", "")]
+    + [("9x9@64:no-value", "9x9", 64, "value", ""), ("9x9@64:no-policy", "9x9", 64, "policy", "")]
+    + [("gtp:/a/gnugo --level 5 --mode gtp", "", 0, "", "gnugo-5")]
+    + [("gtp:gnugo --level=10", "", 0, "", "gnugo-10")],
 )
 def test_parse_player(text, checkpoint, visits, without, name):
     player = parse_player(text)
     assert (player.checkpoint, player.visits, player.without) == (checkpoint, visits, without)
-    assert player.name == name and player.command == ("" if checkpoint else text[4:])
+    assert player.name == (name or text)
+    assert player.command == ("" if checkpoint else text[4:])
 
 
 def test_a_network_can_be_without_a_head(network, evaluator):

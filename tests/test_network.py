@@ -3,7 +3,6 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.accelerate import merge  # noqa: E402
 from minigo.architecture import HEAD_CHANNELS, Network, fold, parse_network  # noqa: E402

@@ -1,7 +1,6 @@
 """The race: what the judge measures, keeps and refuses, with attempts that learn in no time."""
 
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -54,21 +53,17 @@ def folder(tmp_path):
     visits[:, 0] = 9
     value = np.ones(600, np.float16)
     np.savez(tmp_path / "oracle.npz", positions=positions, visits=visits, value=value)
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "toy"]):
-        subprocess.run(["git", *GIT, *words], cwd=tmp_path, check=True)
+    author = "config user.name a", "config user.email a@b"
+    for words in ("init -q", *author, "add .", "commit -qm toy"):
+        subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
     return tmp_path
 
 
-GIT = ["-c", "user.name=a", "-c", "user.email=a@b"]
-
-
-def run(folder: Path, *words: str) -> dict[str, str]:
+def run(folder: Path, *words: str, budget: str = "evaluations=10,samples=10") -> dict[str, str]:
     """Run `minigo race` there, and return the lines of its block."""
-    names = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
-    command = [sys.executable, "-m", "minigo", "race", "zero", "--folder", str(folder)]
-    command += ["--budget", "evaluations=10,samples=10", *words]
-    environment = os.environ | {f"GIT_{name}": "a" for name in names}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    command = [sys.executable, "-m", "minigo", "race", *words, "--folder", str(folder)]
+    command += ["--budget", budget]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode:
         return {"error": done.stderr.splitlines()[-1]}
     lines = done.stdout.splitlines()
@@ -104,16 +99,12 @@ print("talk\n" + note)
 def test_the_loop_keeps_an_improvement_and_puts_back_all_else(folder):
     editor = folder / "editor.py"
     editor.write_text(EDITOR)
-    found = run(folder, "--loop", f"{sys.executable} {editor}")
+    found = run(folder, "zero", "--loop", f"{sys.executable} {editor}")
     assert "changed nothing" in found["error"]  # at the fifth
-    found = [(row["status"], row["note"].split(" (")[0]) for row in rows(folder)]
-    assert found == [
-        ("baseline", "as it was before the loop"),
-        ("discard", "worse"),
-        ("crash", "a lucky seed"),
-        ("keep", "better"),
-        ("crash", "broken"),
-    ]
+    notes = [row["note"].split(" (")[0] for row in rows(folder)]
+    assert notes == ["as it was before the loop", "worse", "a lucky seed", "better", "broken"]
+    statuses = [row["status"] for row in rows(folder)]
+    assert statuses == ["baseline", "discard", "crash", "keep", "crash"]
     assert "seed isn't used" in rows(folder)[2]["note"]
     assert (folder / "attempt.py").read_text() == TOY.replace("STEP = 0.0", "STEP = 0.3")
     log = subprocess.run(["git", "log", "--format=%s"], cwd=folder, capture_output=True, text=True)
@@ -123,7 +114,7 @@ def test_the_loop_keeps_an_improvement_and_puts_back_all_else(folder):
 
 @pytest.mark.slow
 def test_a_result_says_what_it_is(folder):
-    found = run(folder, "--note", "  as it\tis ")
+    found = run(folder, "zero", "--note", "  as it\tis ")
     expected = math.log(82) + 1.0  # even moves, and a value of 0 where 1 is right
     assert float(found["metric"]) == pytest.approx(expected, abs=0.01)
     assert (found["status"], found["note"], found["lines"]) == ("baseline", "as it is", "17")
@@ -131,7 +122,7 @@ def test_a_result_says_what_it_is(folder):
     assert not found["commit"].endswith("+")
     (folder / "oracle.npz").write_bytes((RACE / "oracle.npz").read_bytes())
     (folder / "attempt.py").write_text(TOY + "\n# longer\n")
-    again = run(folder)
+    again = run(folder, "zero")
     assert again["judge"] != found["judge"] and again["commit"].endswith("+")
     assert again["status"] == "baseline"  # of another judge
 
@@ -161,24 +152,14 @@ def test_a_budget_is_spent_by_what_is_first():
         pass
     assert minutes.share() == 1
     assert judge.Budget({"minutes": 0.0}).share() == 1
-    for text in (
-        "minutes",
-        "minutes=0",
-        "hours=1",
-        "evaluations=1",
-        "minutes=nan",
-        "minutes=1e999",
-    ):
+    for bad in ("minutes", "minutes=0", "hours=1", "evaluations=1", "minutes=nan", "minutes=1e999"):
         with pytest.raises(ValueError, match="budget"):
-            judge.parse_budget(text)
+            judge.parse_budget(bad)
 
 
 def test_a_network_that_answers_nan_wins_nothing():
-    positions = (
-        torch.zeros(3, 82, dtype=torch.int32),
-        torch.eye(82)[:3],
-        torch.tensor([0, 1, math.nan]),
-    )
+    value = torch.tensor([0, 1, math.nan])
+    positions = torch.zeros(3, 82, dtype=torch.int32), torch.eye(82)[:3], value
     figures = judge.judge(lambda x: (torch.zeros(len(x), 82), torch.ones(len(x))), positions)
     assert figures["policy_nats"] == pytest.approx(math.log(82))
     assert figures["value_error"] == pytest.approx(0.5)
@@ -223,11 +204,7 @@ def test_the_baseline_learns(track, tmp_path):
     if track == "imitation" and not archive.exists():
         pytest.skip("no archive of people's games")
     words = [track, *[str(archive)] * (track == "imitation")]
-    command = [sys.executable, "-m", "minigo", "race", *words, "--folder", str(tmp_path)]
-    command += ["--budget", "minutes=0.2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    found = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
-    assert found["status"] == "baseline", found
+    found = run(tmp_path, *words, budget="minutes=0.2")
+    assert found.get("status") == "baseline", found
     assert float(found["metric"]) < math.log(82) + 1
     assert float(found["samples"]) > 0 and float(found["parameters"]) > 90_000

@@ -13,14 +13,13 @@ pytest.importorskip("torch")
 ray = pytest.importorskip("ray", reason="Ray isn't installed: pip install 'minigo[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from conftest import save_network  # noqa: E402
 from minigo import cli, loop, nodes  # noqa: E402
-from minigo.checkpoint import cycle_path, save_checkpoint  # noqa: E402
+from minigo.checkpoint import cycle_path  # noqa: E402
 from minigo.config import load_recipe  # noqa: E402
-from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.record import MAGIC, read_records  # noqa: E402
 from minigo.workers import Worker  # noqa: E402
-from test_loop import load_folder, load_log, recipe_path  # noqa: E402, F401
-from test_network import network_of  # noqa: E402
+from test_loop import load_games, load_log, recipe_path  # noqa: E402, F401
 
 PATIENCE_S = 120
 
@@ -44,14 +43,8 @@ def run(recipe_path, tmp_path, monkeypatch):  # noqa: F811
     networks, records = tmp_path / "networks", tmp_path / "games"
     networks.mkdir()
     records.mkdir()
-    publish(networks, 0)
+    save_network(cycle_path(networks, 0), elapsed_s=0.0)
     return recipe, networks, records, 0
-
-
-def publish(networks: Path, cycle: int) -> None:
-    name, weights = network_of(PolicyValueNet("b1c8"))
-    info = {"elapsed_s": 0.0}
-    save_checkpoint(cycle_path(networks, cycle), network=name, weights=weights, info=info)
 
 
 def play_until(play, is_done) -> list[dict]:
@@ -108,11 +101,12 @@ def test_nodes_come_and_go_and_take_each_new_network(cluster, run):
         late = cluster.add_node(num_cpus=1)
         play_until(play, partial(have_games, 3))
         for cycle in (3, 2, 1):  # as if the nodes had missed two
-            publish(networks, cycle)
+            save_network(cycle_path(networks, cycle), elapsed_s=0.0)
         play_until(play, lambda _: any(records.glob("cycle-0003-*")))
         cluster.remove_node(late)
         play_until(play, lambda found: len(found) == 2)
-    assert {game.source for game in load_folder(records)} == {"cycle-0000", "cycle-0003"}
+    games = [game for path in records.iterdir() for game in read_records(path)[0]]
+    assert {game.source for game in games} == {"cycle-0000", "cycle-0003"}
 
 
 def test_a_node_with_another_version_is_refused_in_one_line(cluster, run, monkeypatch, capsys):
@@ -128,7 +122,7 @@ def test_a_node_with_another_version_is_refused_in_one_line(cluster, run, monkey
 def test_a_run_learns_from_the_games_of_its_nodes(cluster, recipe_path, tmp_path, capsys):  # noqa: F811
     words = ["train", str(recipe_path), "--root", str(tmp_path), "--no-match"]
     assert cli.main([*words, "--ray", cluster.address, "--set", "games_per_cycle=16"]) == 0
-    games, log = load_folder(tmp_path / "selfplay" / "tiny"), load_log(tmp_path)
+    games, log = load_games(tmp_path), load_log(tmp_path)
     assert [row["cycle"] for row in log] == [1, 2, 3]
     for row in log:
         assert 16 * row["cycle"] <= row["games"] <= len(games)

@@ -38,27 +38,12 @@ def make_search(num_boards=1, seed=0, size=5, **config):
     return Search(FakeEvaluator(), SearchConfig(**config), boards, np.random.default_rng(seed))
 
 
-def test_every_tree_gets_its_own_number_of_simulations():
-    search = make_search(3)
-    search.run(np.array([1, 10, 0]))
-    assert [search.forest.num_visits(tree) for tree in range(3)] == [1, 10, 0]
-    check_forest(search.forest)
-
-
-def test_leaves_inside_one_tree_are_batched_and_leave_no_virtual_loss():
-    search = make_search(leaves=8)
-    search.run(200)
-    check_forest(search.forest)
-    assert search.forest.num_visits(0) == 200
-
-
-def test_a_tree_is_kept_between_moves():
-    search = make_search()
-    search.run(200)
-    result = search.result(0)
-    search.forest.advance(0, result.move)
-    assert search.forest.num_visits(0) == result.moves["visits"][result.move] > 1
-    assert search.boards[0].num_moves == 1
+@pytest.mark.parametrize("leaves", [1, 8])
+def test_every_tree_gets_its_own_number_of_simulations(leaves):
+    search = make_search(3, leaves=leaves)
+    search.run(np.array([1, 200, 0]))
+    assert [search.forest.num_visits(tree) for tree in range(3)] == [1, 200, 0]
+    check_forest(search.forest)  # no virtual loss is left
 
 
 def test_search_stops_at_its_deadline_and_when_told():
@@ -118,9 +103,8 @@ def test_gumbel_gives_the_first_phase_to_as_many_moves_as_it_considers():
     assert visits.sum() == 8 and search.evaluator.num_rows == 9  # and one for the root itself
     search = make_search(root="gumbel", simulations=16, num_considered=4)
     explore(search)
-    visits = sorted(search.result(0).moves["visits"][search.result(0).moves["visits"] > 0].tolist())
-    assert visits == [2, 2, 6, 6]
-    assert search.result(0).moves["visits"][search.result(0).move] == 6
+    visits = search.result(0).moves["visits"]
+    assert sorted(visits[visits > 0]) == [2, 2, 6, 6] and visits[search.result(0).move] == 6
 
 
 def test_gumbel_target_prefers_what_turned_out_better():

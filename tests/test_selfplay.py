@@ -10,14 +10,15 @@ from minigo.selfplay import SelfPlay  # noqa: E402
 from test_search import FakeEvaluator  # noqa: E402
 
 
-def play(num_games=6, seed=3, root="gumbel", **selfplay):
-    recipe = Recipe(
-        size=5,
-        search=SearchConfig(root=root, simulations=8),
-        selfplay=SelfplayConfig(games_at_once=4, **selfplay),
-    )
-    selfplay = SelfPlay(FakeEvaluator(), recipe, np.random.default_rng(seed))
-    records = []
+def make_selfplay(seed=3, root="gumbel", simulations=8, **selfplay) -> SelfPlay:
+    search = SearchConfig(root=root, simulations=simulations)
+    config = SelfplayConfig(**{"games_at_once": 4} | selfplay)
+    recipe = Recipe(size=5, search=search, selfplay=config)
+    return SelfPlay(FakeEvaluator(), recipe, np.random.default_rng(seed))
+
+
+def play(num_games=6, **config):
+    selfplay, records = make_selfplay(**config), []
     while len(records) < num_games:
         records += selfplay.step()
     return records
@@ -64,12 +65,7 @@ def test_playout_caps_make_only_full_searches_data():
 
 def test_games_do_not_wait_for_each_other():
     """However long each thinks, nearly every batch has a position of each."""
-    recipe = Recipe(
-        size=5,
-        search=SearchConfig(root="gumbel", simulations=16),
-        selfplay=SelfplayConfig(games_at_once=4, full_frac=0.5, cheap_simulations=2),
-    )
-    selfplay = SelfPlay(FakeEvaluator(), recipe, np.random.default_rng(1))
+    selfplay = make_selfplay(simulations=16, full_frac=0.5, cheap_simulations=2)
     for _ in range(300):
         list(selfplay.step())
     assert selfplay.search.evaluator.num_rows > 0.95 * 4 * 300
@@ -88,10 +84,9 @@ def test_komi_varies_around_the_recipes():
 
 
 def test_an_order_can_change_the_simulations_of_a_full_search():
-    evaluator = FakeEvaluator()
-    recipe = Recipe(size=5, selfplay=SelfplayConfig(games_at_once=1, opening_moves=0.0))
-    selfplay = SelfPlay(evaluator, recipe, np.random.default_rng(1))
+    selfplay = make_selfplay(root="puct", games_at_once=1, opening_moves=0.0)
     selfplay.simulations = 20
     while not selfplay.games[0].moves:
         list(selfplay.step())
-    assert evaluator.num_rows == 1 + 20 + 1  # the root's own, and the next move's first
+    num_rows = selfplay.search.evaluator.num_rows
+    assert num_rows == 1 + 20 + 1  # the root's own, and the next move's first

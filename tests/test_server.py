@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
+from conftest import save_network  # noqa: E402
 from minigo import server  # noqa: E402
 from minigo.checkpoint import cycle_path, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
@@ -56,8 +57,7 @@ class LateOracle(Oracle):
 
 
 def start_server(folder, slots: Slots, recipe: Recipe) -> None:
-    weights = network_of(PolicyValueNet("b1c8")).weights
-    save_checkpoint(cycle_path(folder, 0), network="b1c8", weights=weights, info={})
+    save_network(cycle_path(folder, 0))
     threading.Thread(target=serve, args=(slots, recipe, folder), daemon=True).start()
 
 
@@ -76,20 +76,16 @@ def play(evaluators: list, recipe: Recipe, seed: int) -> list[list]:
 
 @pytest.mark.parametrize("oracle", [Oracle, LateOracle])
 def test_games_are_those_of_a_player_alone(oracle, tmp_path, monkeypatch):
-    recipe = Recipe(
-        size=5,
-        search=SearchConfig(root="gumbel", simulations=4),
-        selfplay=SelfplayConfig(games_at_once=GAMES),
-    )
+    search, selfplay = SearchConfig("gumbel", 4), SelfplayConfig(games_at_once=GAMES)
+    recipe = Recipe(size=5, search=search, selfplay=selfplay)
     monkeypatch.setattr(server, "make_evaluator", lambda *_, **__: oracle())
     slots, found = Slots(3, [4, 5], GAMES), {}
     start_server(tmp_path, slots, recipe)
-    threads = [
-        threading.Thread(
-            target=lambda i=i: found.update({i: play(slots.evaluators(i, 5), recipe, i)})
-        )
-        for i in range(3)
-    ]
+
+    def play_with_server(i: int) -> None:
+        found[i] = play(slots.evaluators(i, 5), recipe, i)
+
+    threads = [threading.Thread(target=play_with_server, args=[i]) for i in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,6 +12,7 @@ from minigo._tree import MAX_EDGES, Forest
 from minigo.config import Rules, SearchConfig
 from minigo.coords import BLACK, WHITE, parse_vertex
 from reference import Referee
+from test_board import SEND_TWO
 
 WINNING = SearchConfig(score_utility=0.0)  # values are winning alone
 KOMI = PLANE_NAMES.index("komi for the player to move, in tens of points")
@@ -44,6 +45,19 @@ def guess_value(planes: np.ndarray):
     for row, position in enumerate(planes):
         value[row] = hashlib.sha256(position.tobytes()).digest()[0] % 128 / 64 - 1
     return logits, value, score
+
+
+def know(values, likely: dict[int, float] | None = None):
+    """Return an evaluator that knows `values(planes)` and the logits of the `likely` moves."""
+
+    def evaluate(planes: np.ndarray):
+        logits, value, score = know_nothing(planes)
+        for move, logit in (likely or {}).items():
+            logits[:, move] = logit
+        value[:] = values(planes)
+        return logits, value, score
+
+    return evaluate
 
 
 def stones_in(planes: np.ndarray) -> np.ndarray:
@@ -161,30 +175,16 @@ def test_little_room_limit_the_leaves():
     assert [forest.num_visits(tree) for tree in range(3)] == [20, 20, 20]
 
 
-def test_the_words_of_a_leaf_are_those_of_its_position():
-    board = Board(3)
-    board.play(4)
-    forest = Forest([board], SearchConfig())
-    words = make_words(forest, 1)
-    for moves in ([], [0], [1]):  # every move is bad: the next one
-        forest.select(np.ones(1, dtype=np.int32), words)
-        position = board.copy()
-        position.play_all(moves)
-        assert np.array_equal(words[0], position.encode())
-        logits, value, score = know_nothing(planes_of(words))
-        forest.expand(logits, value + len(moves), score)
-
-
 def test_leaves_of_one_batch_are_different_positions():
-    forest = Forest([Board(5)], SearchConfig(leaves=8))
-    words, budget = make_words(forest, 8), np.full(1, 201, dtype=np.int32)
-    most = 0
-    while budget.any():
-        num_rows = forest.select(budget, words)
-        assert len({row.tobytes() for row in words[:num_rows]}) == num_rows
-        forest.expand(*guess(planes_of(words[:num_rows])))
-        most = max(most, num_rows)
-    assert most == 8
+    batches = []
+
+    def guess_and_remember(planes):
+        batches.append([position.tobytes() for position in planes])
+        return guess(planes)
+
+    searched(Board(5), 201, guess_and_remember, SearchConfig(leaves=8))
+    assert all(len(set(batch)) == len(batch) for batch in batches)
+    assert max(map(len, batches)) == 8
 
 
 def test_trees_of_a_forest_do_not_touch_each_other():
@@ -210,10 +210,9 @@ def test_boards_are_copied_and_given_back():
 
 
 def test_what_is_no_forest_or_no_tree_is_refused():
-    with pytest.raises(ValueError):
-        Forest([], SearchConfig())
-    with pytest.raises(ValueError):
-        Forest([Board(5), Board(9)], SearchConfig())
+    for boards in ([], [Board(5), Board(9)]):
+        with pytest.raises(ValueError):
+            Forest(boards, SearchConfig())
     forest = Forest([Board(5)], SearchConfig())
     with pytest.raises(ValueError):
         forest.reset(0, Board(9))
@@ -225,15 +224,12 @@ def test_what_is_no_forest_or_no_tree_is_refused():
 def test_arrays_of_the_wrong_shape_are_refused():
     forest = Forest([Board(5)], SearchConfig())
     budget, words = np.full(1, 3, dtype=np.int32), make_words(forest, 1)
-    for bad_budget, bad_words in (
-        (np.full(2, 3, dtype=np.int32), words),
-        (budget.astype(np.int64), words),
-        (budget, words[:0]),
-        (budget, words[:, 1:].copy()),
-        (budget, words.astype(np.int64)),
-    ):
+    for bad in (np.full(2, 3, dtype=np.int32), budget.astype(np.int64)):
         with pytest.raises(ValueError):
-            forest.select(bad_budget, bad_words)
+            forest.select(bad, words)
+    for bad in (words[:0], words[:, 1:].copy(), words.astype(np.int64)):
+        with pytest.raises(ValueError):
+            forest.select(budget, bad)
     assert forest.select(budget, words) == 1
     logits, value, score = know_nothing(planes_of(words))
     for bad in (
@@ -300,24 +296,16 @@ def test_values_are_for_the_player_to_move(color):
 
 @pytest.mark.parametrize("color", (BLACK, WHITE))
 def test_a_good_move_is_found_by_either_colour(color):
-    def like_one_point(planes):
-        logits, value, score = know_nothing(planes)
-        value[:] = stones_in(planes)[:, 7]
-        return logits, value, score
-
-    forest = searched(Board(5, to_play=color), 200, like_one_point)
+    forest = searched(Board(5, to_play=color), 200, know(lambda planes: stones_in(planes)[:, 7]))
     move = forest.moves(0)[7]
     assert forest.best_move(0) == 7 and move["value"] > 0.9 and move["visits"] > 100
 
 
 def test_leaves_under_way_dont_speak_for_moves_never_tried():
     def black_loses(planes):
-        logits, value, score = know_nothing(planes)
-        value[:] = np.where(np.count_nonzero(stones_in(planes), axis=1) % 2, 0.5, -0.5)
-        logits[:, 12] = 4
-        return logits, value, score
+        return np.where(np.count_nonzero(stones_in(planes), axis=1) % 2, 0.5, -0.5)
 
-    forest = searched(Board(5), 64, black_loses, SearchConfig(leaves=8))
+    forest = searched(Board(5), 64, know(black_loses, {12: 4}), SearchConfig(leaves=8))
     assert (forest.moves(0)["visits"] > 0).sum() < 8  # one leaf at a time: only move 12
 
 
@@ -402,12 +390,6 @@ def test_a_capturing_race_is_won_by_search_alone(color, good, leaves):
     assert forest.moves(0)["value"][best] > 0.3 and forest.moves(0)["value"][36] < 0.1  # 36: pass
 
 
-SEND_TWO = """
-    . . . . .
-    . . . . .
-    X X O O .
-    X X O O .
-    . O . O ."""
 KO = """
     . X O .
     X O . O
@@ -551,9 +533,7 @@ def test_huge_logits_are_no_harm(shift):
 
 def test_noise_changes_the_search_but_not_the_priors():
     forest = searched(Board(5), 1)
-    noise = np.zeros(26, dtype=np.float32)
-    noise[7] = 1
-    forest.noise(0, noise)
+    forest.noise(0, np.eye(26, dtype=np.float32)[7])
     assert forest.moves(0)["prior"][7] == pytest.approx(1 / 26)
     simulate(forest, 100)
     visits, priors = columns(forest, "visits", "prior")
@@ -562,8 +542,7 @@ def test_noise_changes_the_search_but_not_the_priors():
 
 
 def test_noise_is_of_one_root_only():
-    board, noise = Board(5), np.zeros(26, dtype=np.float32)
-    noise[7] = 1
+    board, noise = Board(5), np.eye(26, dtype=np.float32)[7]
     plain, noised = (searched(board, 1, guess) for _ in range(2))
     noised.noise(0, noise)
     for forest in (plain, noised):
@@ -604,12 +583,8 @@ def test_gumbel_numbers_choose_the_moves_considered():
 
 
 def test_gumbel_search_follows_the_values():
-    def like_the_third(planes):  # who has 13 wins, unless he has 3, which loses
-        logits, value, score = know_nothing(planes)
-        stones = stones_in(planes)
-        value[:] = (stones[:, 13] - stones[:, 3]) / 2
-        return logits, value, score
-
+    # Who has 13 wins, unless he has 3, which loses.
+    like_the_third = know(lambda planes: stones_in(planes)[:, [13, 3]] @ (0.5, -0.5))
     forest = searched(Board(5), 1, like_the_third)
     gumbels = np.zeros(26, dtype=np.float32)
     gumbels[[3, 8, 13, 25]] = (4, 3, 2, 1)
@@ -658,14 +633,9 @@ def test_the_best_move_without_visits_is_the_likeliest():
 
 
 def test_the_best_move_is_the_better_one_of_those_searched_enough():
-    def like_the_worse(planes):  # likes 13, where 3 and 8 are better for whoever has them
-        logits, value, score = know_nothing(planes)
-        logits[:, [3, 8, 13]] = 2, -8, 5
-        stones = stones_in(planes)
-        value[:] = 0.3 * stones[:, 3] + 0.4 * stones[:, 8]
-        return logits, value, score
-
-    forest = searched(Board(5), 64, like_the_worse)
+    # Likes 13, where 3 and 8 are better for whoever has them.
+    better = know(lambda planes: stones_in(planes)[:, [3, 8]] @ (0.3, 0.4), {3: 2, 8: -8, 13: 5})
+    forest = searched(Board(5), 64, better)
     visits, values = columns(forest, "visits", "value")
     assert visits.argmax() == 13 and visits[3] >= visits[13] / 8 and values[3] > values[13]
     assert forest.best_move(0) == 3

@@ -93,9 +93,7 @@ def test_unknown_targets_are_marked():
     batch = all_positions(make_window(human_game()))
     assert np.isnan(batch.value).all() and np.isnan(batch.score).all()
     assert (batch.ownership == UNKNOWN).all()
-
-
-def test_a_draw_is_known():
+    # A draw is known.
     assert not all_positions(make_window(human_game(result=0.0))).value.any()
 
 

@@ -6,6 +6,7 @@ his code, and takes no PyTorch. Its name ends in SUFFIX where minigo chooses it.
 
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ._board import PLANE_NAMES
-from .architecture import Network
+from .architecture import Network, fold
+from .coords import MIN_SIZE
 from .machine import write_whole
+from .openvino_backend import make_model
 
 SUFFIX = ".safetensors"
 _FORMAT = "minigo checkpoint 2"
@@ -84,11 +87,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def load_network(checkpoint: Checkpoint) -> Network:
     """Return a checkpoint's network, for play. Raises ValueError unless its weights are of one."""
-    weights = checkpoint.weights
+    weights, network = checkpoint.weights, Network(checkpoint.network, checkpoint.weights)
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
-    if f"b{len(blocks)}c{len(weights.get('stem.weight', ()))}" != checkpoint.network:
-        raise ValueError(f"{checkpoint.path}: weights of no {checkpoint.network}")
-    return Network(checkpoint.network, weights)
+    try:
+        if f"b{len(blocks)}c{len(weights['stem.weight'])}" != network.name:
+            raise ValueError
+        with suppress(ImportError):  # where only PyTorch plays
+            make_model(fold(network), MIN_SIZE, 1)  # shapes have to fit
+    except (LookupError, RuntimeError, TypeError, ValueError):
+        raise ValueError(f"{checkpoint.path}: weights of no {network.name}") from None
+    return network
 
 
 def cycle_path(networks: Path, cycle: int) -> Path:

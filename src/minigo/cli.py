@@ -124,7 +124,7 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
     for command in COMMANDS:
         name, signature = command.__name__[1:], inspect.signature(command)
-        summary, _, epilog = inspect.getdoc(command).partition("\n\n")
+        summary, _, epilog = (inspect.getdoc(command) or "").partition("\n\n")  # -OO: none
         subparser = commands.add_parser(name, help=summary, description=summary)
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         subparser.epilog = name in words and _describe(name) or epilog
@@ -175,8 +175,9 @@ def _report(command: Callable[..., Found], *, json: bool, **options) -> None:
     """Print what a subcommand found: as one line of JSON, or as its text or a table."""
     found = command(**options)
     values, text = found if isinstance(found, tuple) else (found, None)
-    if json:  # by msgspec, which makes null of a number that isn't finite
-        text = json_module.dumps(msgspec.json.decode(msgspec.json.encode(values, enc_hook=float)))
+    if json:  # which has null for a number that isn't finite
+        text = json_module.dumps(values, default=float)
+        text = json_module.dumps(json_module.loads(text, parse_constant=lambda name: None))
     print("\n".join(_rows(values)) if text is None else text)
 
 

@@ -14,8 +14,8 @@ from msgspec import Meta, Struct
 
 from .coords import MAX_SIZE, MIN_SIZE
 
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0, le=1 << 62)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 62)]
 Size = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e30)]
@@ -115,7 +115,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     start: Literal["zero", "imitation"] = "zero"  # random weights, or those of `start_from`
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
-    grow_to: str = ""  # larger network that takes its place during a run; "": none
+    grow_to: str = ""  # larger network that takes its place during a run from zero; "": none
     grow_games: Count = 20_000  # after so many games; KataGo's grew from b6c96 to b20c256
     device: Device = "auto"
     seed: Count = 1
@@ -178,5 +178,5 @@ def load_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
             except (AttributeError, TypeError):  # a number or a text has no keys
                 raise ValueError(f"unknown key {key.strip()}") from None
         return check(Recipe, values)
-    except ValueError as error:  # TOML's and Unicode's are such, too
+    except (ValueError, RecursionError) as error:  # TOML's and Unicode's are the former, too
         raise ValueError(f"{path}: {error}") from None

@@ -23,7 +23,7 @@ from .record import PART, GameRecord, RecordWriter, read_records
 from .sgf import Skipped, list_files, load_games
 
 MIN_BYTES = 1 << 19  # archives below that are read in a second anyway
-VERSION = 3  # of what `load_games` makes of an archive; a change there needs another number
+VERSION = 4  # of what `load_games` makes of an archive; a change there needs another number
 HOLDOUT_FRAC = 0.03
 SAME_MOVES = 30  # games equal so far, passes at the end apart, are one game
 
@@ -36,7 +36,7 @@ def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[Ga
             yield from load_games([path], strict)
             continue
         stamp = repr([VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
-        name = hashlib.blake2b(str(path.resolve()).encode(), digest_size=12).hexdigest()
+        name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=12).hexdigest()
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         packed = Path(cache, "minigo", f"{name}.games")
         yield from _load(packed, stamp) or _pack(path, packed, stamp)

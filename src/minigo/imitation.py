@@ -103,7 +103,7 @@ def imitate(
 
 def _check_same(earlier: Checkpoint, about: dict) -> None:
     """Raise ValueError unless the run that left a state is the one that goes on."""
-    was, now = (info | info["config"] | {"config": None} for info in (earlier.info, about))
+    was, now = (i | i.get("config", {}) | {"config": None} for i in (earlier.info, about))
     for name, value in now.items():
         if was.get(name) != value:
             text = f"{earlier.path}: a run with {name} {was.get(name)}, not {value}"

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from .architecture import parse_network
 from .checkpoint import SUFFIX, Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
 from .crew import locked, remembered_interrupts
 from .distributed import copy_from_first, gather, world
-from .growth import check_larger, grow
 from .learner import Learner
 from .machine import write_whole
 from .network import PolicyValueNet, as_module
@@ -89,6 +89,8 @@ class Run:
         self.recipe, self.networks = recipe, networks
         self.progress, self.log = Progress(), []  # a row for each cycle
         latest = next(networks.glob("latest.*"), networks / LATEST)  # or an older minigo's
+        if recipe.grow_to:
+            parse_network(recipe.grow_to)  # now, not in the middle of the run
         if os.path.lexists(latest):
             self._resume(load_checkpoint(latest))
             self._write_log()
@@ -99,8 +101,6 @@ class Run:
         if recipe.start == "imitation":
             net = as_module(load_network(load_checkpoint(recipe.start_from)))
         self.learner = self._learner(net or recipe.network)
-        if recipe.grow_to:
-            check_larger(recipe.grow_to, self.learner.net.name)  # now, not in the middle of the run
         self.save()
 
     def _learner(self, net: PolicyValueNet | str) -> Learner:
@@ -111,6 +111,8 @@ class Run:
         return Learner(net, self.recipe.training, self.recipe.device)
 
     def _resume(self, latest: Checkpoint) -> None:
+        if "recipe" not in latest.info:
+            raise ValueError(f"{latest.path} is no state of a run of this minigo")
         new, old, network = self.recipe, latest.info["recipe"], latest.network
         pairs = [(old["start"], new.start), (f"seed {old['seed']}", f"seed {new.seed}")]
         if new.start == old["start"] == "imitation":
@@ -167,10 +169,10 @@ class Run:
         num_new = max(0, games.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
-        may_grow = recipe.grow_to not in ("", self.learner.net.name)
-        if may_grow and progress.games >= recipe.grow_games:
-            torch.manual_seed(recipe.seed)
-            self.learner = self._learner(grow(self.learner.network(), recipe.grow_to))
+        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
+        if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
+            self.learner, learn_s = self._learner(recipe.grow_to), math.inf
+            progress.owed = recipe.samples_per_position * games.num_in_window
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]
         if num_ranks > 1 and learn_s < math.inf:

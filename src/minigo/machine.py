@@ -32,6 +32,7 @@ def secure_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
         stream = getattr(sys, name)
+        stream.reconfigure(errors="backslashreplace")  # any name of a file can be printed
         for method in ("write", "flush"):
             setattr(stream, method, partial(_outlive, number, getattr(stream, method)))
 
@@ -41,7 +42,7 @@ def _outlive(number: int, call: Callable, *text: str) -> int | None:
     try:
         return call(*text)
     except OSError as error:
-        if error.errno != errno.EIO:
+        if error.errno != errno.EIO and number < 2:  # that nobody hears it, is no error
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         return call(*text)
@@ -77,10 +78,14 @@ def keep_big_buffers() -> None:
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all, whatever ends the process; an OSError has its name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.tmp")
+    content = content.encode() if isinstance(content, str) else content
     try:
+        if path.exists() and not path.is_file():  # a device, which nothing may take the place of
+            path.write_bytes(content)
+            return
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -33,6 +33,7 @@ from .record import GameRecord
 MAX_FILE_BYTES = 1 << 29  # of one file, unpacked
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+_ARCHIVE_ERRORS += (MemoryError, OverflowError)  # of a size that no file has
 _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, struct.error)
 # Standards, and the encodings in which games come that extend them by rare characters.
 _CODECS = {"utf-8": "utf-8", "gb2312": "gb18030", "big5": "cp950", "shift_jis": "cp932"}
@@ -49,8 +50,10 @@ _CHARSET = re.compile(rb"CA\s*\[\s*(?:x-|windows-(?=9))?([\w-]+)\s*\]", re.IGNOR
 _VALUE = r"\s*+\[(?:[^\\\]]++|\\.)*+\]"
 _PROPERTY = re.compile("[A-Za-z]" + _VALUE, re.DOTALL)
 _TREE = re.compile(rf"\(\s*;(?:\s*+[A-Za-z;()]|{_VALUE})*+", re.DOTALL)
-# Where a game begins for certain; "(;" alone may also begin a variation.
-_ROOT = re.compile(rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|GN|EV|PB|PW|DT|RU|KM|US|GC)\s*\[")
+# Where a game begins for certain; "(;" alone may also begin a variation, and a comment that quotes
+# a game has "\]" for "]".
+_ROOT = rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|EV|PB|PW|DT|RU|KM|US)\s*\[(?![^\\\]]{0,99}\\\])"
+_ROOT = re.compile(_ROOT)
 _START = re.compile(rb"\(\s*;")
 _SETUP = {"AB": BLACK, "AW": WHITE, "AE": EMPTY}
 _RULES = {("positional", True): "Tromp-Taylor", ("situational", False): "AGA"}
@@ -142,8 +145,10 @@ def _is_hidden(path: str | Path) -> bool:
 
 def _members(path: Path) -> Iterator[tuple[str, Callable]]:
     """Yield the name of each file in an archive, or "" for a file that is none, and its opener."""
-    with open(path, "rb") as file:
-        head = file.read(512)
+    head = b""
+    if path.is_file():  # else a pipe, which says all only once
+        with open(path, "rb") as file:
+            head = file.read(512)
     opener = _OPENERS.get(head[:2], open)
     if head.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
@@ -189,7 +194,7 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
     codec = json.detect_encoding(data)
     if codec.startswith(("utf-16", "utf-32")):
         data = data.decode(codec, "replace").encode()
-    if b"\0" in data[:1000]:
+    if not (start := _START.search(data)) or b"\0" in data[: start.start()]:
         return  # a picture, a program: no text at all
     starts = [match.start() for match in _ROOT.finditer(data)]
     for start, end in pairwise([0, *starts, len(data)]):
@@ -208,16 +213,17 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
 def _to_utf8(data: bytes) -> bytes:
     """Return a game in UTF-8, read so that most properties are found, and the likeliest text."""
     with suppress(UnicodeDecodeError):
-        if data.decode() and not re.search(rb"\x1b|~\{", data):  # signs of ISO-2022 and of HZ
+        if not (data.decode() and re.search(rb"\x1b|~\{", data)):  # signs of ISO-2022, of HZ
             return data
+    enough = data[: (1 << 18) + re.search(rb"[\x80-\xff]|\x1b|~\{", data).start()]  # to tell
     choices, declared = [("iso2022_jp_2",) * 2, ("hz", "hz"), *_CODECS.items()], None
     with suppress(LookupError):
         name = codecs.lookup(_CHARSET.findall(data)[0].decode()).name
-        if name[:2] in ("bi", "cp", "eu", "gb", "ko", "sh"):  # not all are codecs of text
+        if re.match("big|cp|euc|gb|iso(?!8859-1$)|joh|koi|mac|shi|tis", name):  # codecs of text
             choices.insert(0, declared := (name, _CODECS.get(name, name)))
 
     def rank(choice: tuple[str, str]) -> tuple[int, float]:
-        standard, text = choice[0], data[: 1 << 18].decode(choice[1], "replace")  # enough to tell
+        standard, text = choice[0], enough.decode(choice[1], "replace")
         foreign = re.sub(r"[\0-\x7f]", "", text)
         score = len(foreign.encode(standard, "ignore").decode(standard, "ignore"))
         score += 2 * len(_USUAL.findall(text)) + 2 * len(_ACCENTED.findall(text))
@@ -430,7 +436,11 @@ def format_sgf(
 
 def format_game(tree: Coarse_game_tree, added: dict[int, dict[str, str]]) -> str:
     """Write a game as read, and what is `added` to main line's nodes by number, comments last."""
-    nodes = list(sgf_grammar.main_sequence_iter(tree))
+    nodes, trees = list(sgf_grammar.main_sequence_iter(tree)), [tree]
+    for each in trees:
+        trees += each.children
+        for node in each.sequence:
+            node.pop("", None)  # in small letters alone, which are no part of a name
     nodes[0]["CA"] = [b"UTF-8"]
     for number, name, text in [(i, name, added[i][name]) for i in added for name in added[i]]:
         texts = [*filter(None, nodes[number].get(name, ()) if name == "C" else ())]

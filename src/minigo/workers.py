@@ -210,7 +210,7 @@ class GameFolder:
             self.window.add(records)
             self.window.trim(window_positions(self.window.num_positions, self.recipe))
         counts = gather(self._num_read, self.window.num_positions, len(self.window))  # by rank
-        self.num_games, self.num_positions, _ = counts.sum(0).tolist()
+        self.num_games, self.num_positions, self.num_in_window = counts.sum(0).tolist()
         self.is_ready = bool(counts[:, 2].all())  # does each rank have what to learn from?
         self.of_ranks = {"rank_games": counts[:, 0].tolist()} if len(counts) > 1 else {}
 

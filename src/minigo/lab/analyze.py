@@ -15,6 +15,7 @@ from .._board import Board
 from ..config import SearchConfig
 from ..coords import format_color, format_vertex, parse_color, sign_of
 from ..evaluator import legal_policy, load_evaluator
+from ..machine import write_whole
 from ..play.shipped import choose_network
 from ..search import Search, SearchResult
 from ..sgf import format_game, load_game
@@ -99,7 +100,7 @@ def analyze(
     report |= {"simulations": simulations, "moves": moves} | _judge(moves)
     if sgf:
         nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
-        Path(sgf).write_text(format_game(tree, _annotate(report, nodes)), encoding="utf-8")
+        write_whole(Path(sgf), format_game(tree, _annotate(report, nodes)))
     return report
 
 

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import __version__
 from ..config import RULES, PlayConfig, Rules, change
 from ..coords import BLACK, COLUMNS, WHITE, format_color, format_vertex, parse_color, parse_vertex
-from ..machine import choose_device, format_error
+from ..machine import choose_device, format_error, write_whole
 
 if TYPE_CHECKING:
     from ..search import Search
@@ -104,7 +104,8 @@ def parse_line(line: str | bytes) -> tuple[str, str, list[str]]:
     """Split a line into id, command and arguments; both "" if there is nothing to answer."""
     if isinstance(line, bytes):
         line = line.decode("utf-8-sig", "replace")
-    words = re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", "", line.partition("#")[0]).split()
+    text = re.sub(r"[\x00-\x08\x0a-\x1f\x7f]", "", line.partition("#")[0])
+    words = re.findall(r"[^ \t]+", text)  # not at other spaces, which a file's name may have
     number = words.pop(0) if words and re.fullmatch(r"[0-9]+", words[0]) else ""
     return number, words[0] if words else "", words[1:]
 
@@ -203,6 +204,8 @@ def read_words(text: str, words: list[str], engine: Engine | None = None) -> lis
 
 def _read(what: str, parse: Callable[[str], Any], word: str, words: list[str]) -> Any:
     try:
+        if "_" in word or not word.isascii():  # which Python takes for numbers
+            raise ValueError
         return parse(word)
     except (ValueError, OverflowError):
         raise ValueError(f"no {what} in {' '.join(words)[:60]!r}") from None
@@ -210,7 +213,7 @@ def _read(what: str, parse: Callable[[str], Any], word: str, words: list[str]) -
 
 def _boardsize(engine: Engine, *words: str) -> None:
     try:
-        (size,) = {int(word) for word in words}  # "9 9" is KataGo's
+        (size,) = {_read("size", int, word, []) for word in words}  # "9 9" is KataGo's
         engine.start(size)
     except ValueError:
         raise ValueError("unacceptable size") from None
@@ -293,9 +296,9 @@ def _printsgf(engine: Engine, *words: str) -> str | None:
     from ..sgf import format_sgf
 
     text = format_sgf(engine.record())
-    if not words:
+    if words in ((), ("-",)):
         return text
-    Path(" ".join(words)).write_text(text, encoding="utf-8")
+    write_whole(Path(" ".join(words)), text)
 
 
 def _describe_rules(rules: Rules) -> dict[str, str | bool]:

@@ -36,7 +36,7 @@ from .._tree import MAX_EDGES
 from ..config import Rules, SearchConfig
 from ..coords import BLACK, format_color, format_vertex, parse_vertex, sign_of
 from ..evaluator import Evaluation, Evaluator, load_evaluator
-from ..machine import list_cores
+from ..machine import list_cores, write_whole
 from ..record import GameRecord
 from ..search import Search, choose_move
 from ..sgf import format_sgf, parse_result
@@ -89,7 +89,7 @@ def parse_player(text: str, visits: int = 64, time_s: float | None = None) -> Pl
             raise ValueError(f"player {text!r} has no command that a shell could read") from None
         level = re.search(r"--level[ =](\d+)", text)  # GNU Go's: ten players, not one
         return Player(f"{name}-{level[1]}" if level else name, command=text[4:], time_s=time_s)
-    network = re.fullmatch(r"(.+?)(?:@([0-9]+))?(?::no-(policy|value))?", text, re.DOTALL)
+    network = re.fullmatch(r"(.+?)(?:@([0-9]{1,9}))?(?::no-(policy|value))?", text, re.DOTALL)
     if not network:
         raise ValueError(f"player {text!r} is neither a checkpoint nor gtp:COMMAND")
     if network[2]:
@@ -255,7 +255,7 @@ def _finish(game: Game, sides: list, folder: str | Path | None) -> None:
     black, white = game.names[game.black], game.names[1 - game.black]
     result = f"{'B' if game.result > 0 else 'W'}+{game.how}" if game.how else ""
     text = format_sgf(record, black, white, {len(moves): remarks} if remarks else None, result)
-    Path(folder, f"{game.number + 1:04d}.sgf").write_text(text, encoding="utf-8")
+    write_whole(Path(folder, f"{game.number + 1:04d}.sgf"), text)
 
 
 class NetworkSide:

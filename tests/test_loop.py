@@ -166,7 +166,7 @@ def test_a_tree_may_have_several_leaves_in_a_batch(run, tmp_path, monkeypatch, n
 
 def test_the_window_grows_as_a_power_of_all_positions():
     recipe = Recipe(window_min=1000)
-    sizes = [loop.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
+    sizes = [workers.window_positions(total, recipe) for total in (10, 1000, 2000, 16_000)]
     assert sizes == [1000, 1000, 1363, 4733]
 
 

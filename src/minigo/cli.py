@@ -35,6 +35,7 @@ class Options(Struct, kw_only=True):
     set: Annotated[list[str], "KEY=VALUE, in place of the recipe's"] = ()
     root: Annotated[str, "folder of selfplay/ and checkpoints/"] = "."
     no_match: Annotated[bool, "don't measure the last network"] = False
+    ray: Annotated[str, "address of a Ray cluster whose nodes play, in place of this one"] = None
     paths: Annotated[list[str], "SGF files, folders, archives"]
     out: Annotated[str, "what to write: a checkpoint, a folder, or a file for others"]
     net: Annotated[str, "blocks and channels of the network"] = "b6c96"
@@ -204,15 +205,24 @@ def _describe(name: str) -> str | None:
         return DESCRIPTION
 
 
-def _train(recipe, *, start, set, root, no_match) -> Found:
-    """Run a recipe; the same command again resumes it."""
+def _train(recipe, *, start, set, root, no_match, ray) -> Found:
+    """Run a recipe; the same command again resumes it; torchrun makes it use several cards."""
     name = Path(recipe).stem + (f"-{start}" if start else "")  # a recipe's two runs, side by side
     recipe = load_recipe(recipe, [f'start="{start}"'] * bool(start) + set)
+    from .distributed import joined
     from .lab.progress import follow, format_rows, measure
     from .loop import run
 
-    with follow(recipe, Path(root, "checkpoints", name)) as after_cycle:
-        network = run(recipe, name, Path(root), after_cycle)
+    with joined(recipe) as (recipe, rank):
+        if rank:
+            run(recipe, f"{name}/rank-{rank}", Path(root))
+            sys.exit()
+        if ray:
+            from .nodes import Cluster
+
+            run = partial(run, players=partial(Cluster, ray))
+        with follow(recipe, Path(root, "checkpoints", name)) as after_cycle:
+            network = run(recipe, name, Path(root), after_cycle)
     rows = [] if no_match else measure(recipe, network.parent, network)
     program = Path(sys.executable).with_name("minigo")
     text = f"The engine for Sabaki: {program} gtp {network.resolve()}"

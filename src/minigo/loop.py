@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,15 +25,14 @@ from .architecture import parse_network
 from .checkpoint import SUFFIX, Checkpoint, cycle_path, load_checkpoint, load_network
 from .config import Recipe
 from .crew import locked, remembered_interrupts
+from .distributed import copy_from_first, gather, world
 from .learner import Learner
-from .machine import choose_device, sort_by_number, write_whole
+from .machine import write_whole
 from .network import PolicyValueNet, as_module
-from .record import adopt_parts, read_records
-from .window import Window
-from .workers import playing, share_done
+from .workers import GameFolder, playing, share_done
 
 LATEST = f"latest{SUFFIX}"  # a checkpoint with the state
-WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
+RANK_STEPS = 50  # that several ranks take between two looks, whatever their clocks say
 
 
 def run(
@@ -42,21 +40,27 @@ def run(
     name: str,
     root: Path = Path("."),
     after_cycle: Callable[[dict], object] = lambda row: None,
+    players: Callable = playing,
 ) -> Path:
     """Carry out a recipe, from where the last run of `name` ended, and return the last network.
 
-    after_cycle: called with each new row of the log, once all of the cycle is saved. Raises
-    ValueError where another run holds the folder, and for what can't go on: a recipe that doesn't
-    fit the state on disk, a loss that isn't a number, a worker that died.
+    after_cycle: called with each new row of the log, once all of the cycle is saved. players: have
+    the games played. Of several ranks each has a `name`, and goes on from the first one's state.
+    Raises ValueError where another run holds the folder, and for what can't go on: a recipe that
+    doesn't fit the state on disk, a loss that isn't a number, a worker that died.
     """
-    networks = root / "checkpoints" / name
+    networks, (rank, num_ranks) = root / "checkpoints" / name, world()
     with locked(networks):
-        run = Run(recipe, networks)
+        run = None if rank else Run(recipe, networks)
+        copy_from_first(networks, run and (LATEST, cycle_path(networks, run.progress.cycle).name))
+        run = run or Run(recipe, networks)
         if not run.is_done():
             games = GameFolder(root / "selfplay" / name, recipe)
+            if num_ranks > 1 or games.num_games < run.progress.games:  # there may have been more
+                run.progress.games, run.progress.positions = games.num_games, games.num_positions
             with (
                 remembered_interrupts() as interrupts,
-                playing(recipe, networks, games.path, games.num_games) as play,
+                players(recipe, networks, games.path, games.num_games * num_ranks + rank) as play,
             ):
                 while not run.is_done():
                     run.do_cycle(games, *play)
@@ -128,50 +132,55 @@ class Run:
             return self.progress.cycle >= self.recipe.cycles
         return self.progress.elapsed_s >= 60 * self.recipe.minutes
 
-    def do_cycle(self, games: "GameFolder", play: Callable, learn_s: float) -> None:
+    def do_cycle(self, games: GameFolder, play: Callable, learn_s: float) -> None:
         """Learn from `games_per_cycle` more games, while they arrive, then publish and save.
 
         play, learn_s: of `workers.playing`. The batches depend only on the seed, the cycle and the
         games: where one process does all in turn, a cycle is the same each time.
         """
         recipe, progress, started_s = self.recipe, self.progress, time.monotonic()
-        games.window.rng = np.random.default_rng([recipe.seed, progress.cycle])
+        rank, num_ranks = world()
+        games.window.rng = np.random.default_rng([recipe.seed, progress.cycle, rank])
         first, is_idle = progress.games, True
         with tqdm(desc="games", total=recipe.games_per_cycle, leave=False, disable=None) as bar:
             while progress.games < first + recipe.games_per_cycle:
-                play(max(0, first + recipe.games_per_cycle - games.num_games), is_idle)
+                found = play(max(0, first + recipe.games_per_cycle - games.num_games), is_idle)
                 games.read_new()
                 progress.games = games.num_games
                 bar.update(progress.games - first - bar.n)
-                elapsed_s = progress.elapsed_s + time.monotonic() - started_s
-                is_idle = not self._learn(games.window, elapsed_s, learn_s)
-        elapsed_s, report = time.monotonic() - started_s, self.learner.report()
+                elapsed_s = gather(time.monotonic() - started_s).item(0)  # the first one's
+                is_idle = not self._learn(games, progress.elapsed_s + elapsed_s, learn_s)
+        elapsed_s, report = gather(time.monotonic() - started_s).item(0), self.learner.report()
         progress.cycle += 1
         progress.elapsed_s += elapsed_s
         figures = {"step": self.learner.step, "learner_share": report.elapsed_s / elapsed_s}
         if report.num_samples:
-            figures |= {"samples_per_s": report.samples_per_s, "losses": report.losses}
-        self.log.append(asdict(progress) | figures)
+            figures |= {"samples_per_s": report.samples_per_s * num_ranks, "losses": report.losses}
+        self.log.append(asdict(progress) | figures | games.of_ranks | (found or {}))
         self.save()
 
-    def _learn(self, window: Window, elapsed_s: float, learn_s: float) -> bool:
+    def _learn(self, games: GameFolder, elapsed_s: float, learn_s: float) -> bool:
         """Train as much as the new positions warrant, `learn_s` seconds at most; tell if any.
 
         Warranted are `samples_per_position` for each, and what earlier calls left over.
         """
         recipe, progress = self.recipe, self.progress
         done = share_done(recipe, progress.cycle, elapsed_s)
-        num_new = max(0, window.num_positions - progress.positions)
+        num_new = max(0, games.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
         may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
         if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
             self.learner, learn_s = self._learner(recipe.grow_to), math.inf
-            progress.owed = recipe.samples_per_position * len(window)
+            progress.owed = recipe.samples_per_position * games.num_in_window
         batch_size, first_step = recipe.training.batch_size, self.learner.step
-        if num_steps := int(progress.owed // batch_size):
-            batches = iter(functools.partial(window.sample, batch_size), None)
-            self.learner.train(batches, num_steps, lambda: done, time.monotonic() + learn_s)
+        num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]
+        if num_ranks > 1 and learn_s < math.inf:
+            num_steps, learn_s = min(num_steps, RANK_STEPS), math.inf
+        if num_steps:
+            sample = functools.partial(games.window.sample, -(-batch_size // num_ranks))
+            deadline = time.monotonic() + learn_s
+            self.learner.train(iter(sample, None), num_steps, lambda: done, deadline)
             progress.owed -= (self.learner.step - first_step) * batch_size
         return num_steps > 0
 
@@ -187,46 +196,3 @@ class Run:
     def _write_log(self) -> None:
         text = "".join(json.dumps(row) + "\n" for row in self.log)
         write_whole(self.networks / "log.jsonl", text)
-
-
-class GameFolder:
-    """The games of a run on disk, each file read once, and the window of them to learn from."""
-
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        """Read what is there, and what killed workers left."""
-        path.mkdir(parents=True, exist_ok=True)
-        adopt_parts(path)
-        self.path, self.recipe, self.num_games = path, recipe, 0
-        rng, device = np.random.default_rng(recipe.seed), choose_device(recipe.device)
-        self.window = Window(recipe.sizes, rng, device)
-        self._seen: set[str] = set()  # names; to glob takes ten times as long
-        self.read_new()
-
-    def read_new(self) -> None:
-        """Take the games of new files into the window, the oldest first.
-
-        A torn tail, from a run that was killed, is named on stderr; the games before it count. So
-        is a file that can't be read at all; it is left out.
-        """
-        names = {name for name in os.listdir(self.path) if name.endswith(".games")} - self._seen
-        self._seen |= names
-        for path in sort_by_number(self.path / name for name in names):
-            try:
-                records, problem = read_records(path)
-            except (OSError, ValueError) as error:
-                tqdm.write(f"{error}; left out", file=sys.stderr)
-                continue
-            if problem:
-                tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
-            self.num_games += len(records)
-            self.window.add(records)
-            self.window.trim(window_positions(self.window.num_positions, self.recipe))
-
-
-def window_positions(total: int, recipe: Recipe) -> int:
-    """Return how many of `total` positions to sample from (KataGo, 2.2.2).
-
-    c (1 + b ((total / c)^a - 1) / a), with c = window_min, a = WINDOW_EXPONENT, b = WINDOW_SCALE.
-    """
-    c, a, b = recipe.window_min, WINDOW_EXPONENT, WINDOW_SCALE
-    return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))

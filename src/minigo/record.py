@@ -23,7 +23,7 @@ from .coords import BLACK, EMPTY, WHITE
 
 PART = ".part"  # suffix of a file that is still written to, or whose writer was killed
 LOCK = ".lock"  # suffix of one that is locked for as long as the writer lives
-_MAGIC = b"mGo2"
+MAGIC = b"mGo2"
 _FRAME = struct.Struct("<4sII")  # magic, bytes of the compressed game, their CRC-32
 
 
@@ -85,7 +85,7 @@ class RecordWriter:
     def write(self, record: GameRecord) -> None:
         """Append a game."""
         data = zlib.compress(_ENCODER.encode(record), 6)
-        frame = _FRAME.pack(_MAGIC, len(data), zlib.crc32(data)) + data
+        frame = _FRAME.pack(MAGIC, len(data), zlib.crc32(data)) + data
         try:
             if self._file.write(frame) != len(frame):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -127,16 +127,16 @@ def read_records(path: str | Path) -> tuple[list[GameRecord], str | None]:
     Games after a corrupt one are lost. Raises ValueError for a file that isn't a record file.
     """
     data = Path(path).read_bytes()
-    if not data.startswith(_MAGIC[: len(data)]):
+    if not data.startswith(MAGIC[: len(data)]):
         raise ValueError(f"{path}: not a file of game records that this minigo reads")
     records, offset = [], 0
     while offset < len(data):
         try:
             magic, length, crc = _FRAME.unpack_from(data, offset)
             start, end = offset + _FRAME.size, offset + _FRAME.size + length
-            if magic == _MAGIC and end > len(data):
+            if magic == MAGIC and end > len(data):
                 raise EOFError
-            if magic != _MAGIC or zlib.crc32(data[start:end]) != crc:
+            if magic != MAGIC or zlib.crc32(data[start:end]) != crc:
                 raise ValueError("its checksum is wrong")
             record = _DECODER.decode(zlib.decompress(data[start:end]))
             _check(record)

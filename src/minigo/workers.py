@@ -7,6 +7,8 @@ import contextlib
 import functools
 import itertools
 import math
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,20 +17,24 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from .checkpoint import Checkpoint, cycle_path, load_checkpoint, load_network, newest_cycle
 from .config import Recipe
 from .crew import LOW_PRIORITY, Crew
+from .distributed import gather, world
 from .evaluator import make_evaluator
-from .machine import choose_device, list_cores
-from .record import PART, RecordWriter, adopt_parts
+from .machine import choose_device, list_cores, sort_by_number
+from .record import PART, RecordWriter, adopt_parts, read_records
 from .selfplay import SelfPlay
 from .server import Slots, serve
+from .window import Window
 
 FILE_S = 10.0  # after which a file of games is closed at the latest, so that they count
 GLANCE_S = 0.2  # between an idle learner's looks for games
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, leave no gap for long
 LEARN_S = 2.0  # of learning between two looks
+WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
 
 
 def share_done(recipe: Recipe, cycle: int, elapsed_s: float) -> float:
@@ -90,7 +96,7 @@ class Worker:
         if size not in self.players:
             recipe = msgspec.structs.replace(self.recipe, size=size, shares=())
             if self.slots:
-                evaluators = self.slots.evaluators(self.number, size)
+                evaluators = self.slots.evaluators(self.number % self.slots.num_players, size)
             else:
                 net = load_network(checkpoint)
                 rows = recipe.selfplay.games_at_once * recipe.search.leaves
@@ -129,23 +135,25 @@ def needs_server(recipe: Recipe) -> bool:
 
 @contextlib.contextmanager
 def playing(
-    recipe: Recipe, networks: Path, records: Path, sitting: int
+    recipe: Recipe, networks: Path, records: Path, sitting: int, numbers: range | None = None
 ) -> Iterator[tuple[Callable[[int, bool], object], float]]:
     """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
 
     They play all the time, and make room for the learner, which has a thread for each core without
     a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
-    single one plays the missing games in this process, in `play`: a run then repeats exactly. Those
-    of a GPU share a server, which has a core, as the learner has. Raises ValueError, at the next
-    call, where a process died. sitting: another number each time, for other games.
+    single one plays the missing games, or a rank's share, in this process, in `play`: a run then
+    repeats exactly. Those of a GPU share a server, which has a core, as the learner has. `play`
+    raises ValueError where one died. sitting: another each time; numbers: of whom no learner is by.
     """
-    cores = len(list_cores())
+    cores, num_ranks = len(list_cores()), world()[1]
     has_server = needs_server(recipe)
-    num_workers = recipe.selfplay.workers or (max(2, cores - 2) if has_server else cores)
-    orders = [(w, recipe, networks, records, [recipe.seed, sitting]) for w in range(num_workers)]
-    if num_workers == 1:
+    least = 2 if has_server or num_ranks > 1 else 1  # ranks play in turn together or not at all
+    workers = numbers or range(recipe.selfplay.workers or max(least, cores - 2 * has_server))
+    orders = [(w, recipe, networks, records, [recipe.seed, sitting]) for w in workers]
+    num_workers = len(orders)
+    if num_workers == 1 and not numbers:
         worker = Worker(*orders[0])
-        yield lambda missing, is_idle: missing and worker.play(missing), math.inf
+        yield lambda missing, is_idle: missing and worker.play(-(-missing // num_ranks)), math.inf
         return
     torch.set_num_threads(max(1, cores - num_workers))
     with contextlib.ExitStack() as stack:
@@ -157,7 +165,8 @@ def playing(
             crews.append(stack.enter_context(Crew(functools.partial(serve, slots), 1)))
             crews[0].give(recipe, networks)
         play = functools.partial(work, slots, -(-recipe.games_per_cycle // num_workers))
-        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, len(crews))))
+        first_core = workers.start + len(crews)
+        crews.append(stack.enter_context(Crew(play, num_workers, LOW_PRIORITY, first_core)))
         for order in orders:
             crews[-1].give(*order)
 
@@ -166,3 +175,50 @@ def playing(
                 crew.wait(GLANCE_S if is_idle and crew is crews[-1] else 0.0)
 
         yield look_after, LEARN_S
+
+
+class GameFolder:
+    """The games of a run on disk, each file read once, and the window of them to learn from."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        """Read what is there, and what killed workers left."""
+        path.mkdir(parents=True, exist_ok=True)
+        adopt_parts(path)
+        self.path, self.recipe, self._num_read = path, recipe, 0
+        rng, device = np.random.default_rng(recipe.seed), choose_device(recipe.device)
+        self.window = Window(recipe.sizes, rng, device)
+        self._seen: set[str] = set()  # names; to glob takes ten times as long
+        self.read_new()
+
+    def read_new(self) -> None:
+        """Take the games of new files into the window, the oldest first.
+
+        A torn tail, from a run that was killed, is named on stderr; the games before it count. So
+        is a file that can't be read at all; it is left out.
+        """
+        names = {name for name in os.listdir(self.path) if name.endswith(".games")} - self._seen
+        self._seen |= names
+        for path in sort_by_number(self.path / name for name in names):
+            try:
+                records, problem = read_records(path)
+            except (OSError, ValueError) as error:
+                tqdm.write(f"{error}; left out", file=sys.stderr)
+                continue
+            if problem:
+                tqdm.write(f"{problem}: the games before it are used", file=sys.stderr)
+            self._num_read += len(records)
+            self.window.add(records)
+            self.window.trim(window_positions(self.window.num_positions, self.recipe))
+        counts = gather(self._num_read, self.window.num_positions, len(self.window))  # by rank
+        self.num_games, self.num_positions, self.num_in_window = counts.sum(0).tolist()
+        self.is_ready = bool(counts[:, 2].all())  # does each rank have what to learn from?
+        self.of_ranks = {"rank_games": counts[:, 0].tolist()} if len(counts) > 1 else {}
+
+
+def window_positions(total: int, recipe: Recipe) -> int:
+    """Return how many of `total` positions to sample from (KataGo, 2.2.2).
+
+    c (1 + b ((total / c)^a - 1) / a), with c = window_min, a = WINDOW_EXPONENT, b = WINDOW_SCALE.
+    """
+    c, a, b = recipe.window_min / world()[1], WINDOW_EXPONENT, WINDOW_SCALE  # a rank has its share
+    return int(max(c, c * (1 + b * ((total / c) ** a - 1) / a)))

@@ -14,10 +14,10 @@ from minigo.config import Recipe, SearchConfig, TrainConfig, change
 from minigo.evaluator import make_evaluator
 from minigo.imitation import IMITATION
 from minigo.learner import Learner
-from minigo.loop import window_positions
 from minigo.network import PolicyValueNet, as_module
 from minigo.selfplay import SelfPlay
 from minigo.window import Window
+from minigo.workers import window_positions
 
 GAMES = 64  # that each network plays, on average
 ZERO = Recipe(

@@ -144,11 +144,13 @@ def test_a_file_comes_back_whole_and_its_result_stays_with_its_end(server):
 
 
 def test_numbers_are_those_of_gtp(page):
-    page.evaluate("Object.assign(state.seats.W, {who: 'you', step: 99, thinking: 6})")
+    page.evaluate("Object.assign(state.seats.W, {who: 'you', step: 99})")
     page.evaluate("state.how.size = 9; begin()")
     wait(page, "view.size === 9")
     click(page, "E5")
-    wait(page, "thought.visits >= 64 && state.at === 1")
+    wait(page, "state.at === 1")
+    page.evaluate("state.seats.W.thinking = 6; follow()")  # with a tree that begins here
+    wait(page, "thought.visits >= 64")
     session, thought = Session(PlayConfig("9x9", 64)), page.evaluate("thought")
     for line in ("boardsize 9", "kata-set-rules chinese", "play b E5"):
         assert "".join(session.answer(line)).startswith("=")

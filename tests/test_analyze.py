@@ -1,5 +1,6 @@
 """The move 37 lab: priors, surprises and blunders, and what Sabaki reads."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,9 @@ def test_surprises_and_blunders_are_told_apart():
     judged = lab._judge(moves)
     assert judged == {"surprises": [2, 1], "blunders": [6, 5]}
     report = {"checkpoint": "a", "human": "b", "simulations": 1, "moves": moves} | judged
+    added = lab.annotate(report, list(pairwise(range(8)))).items()
+    marked = [{number for number, node in added if mark in node} for mark in ("TE", "BM")]
+    assert marked == [{1, 2}, {5, 6}]
     table = format_table(report, only_judged=True).split("\n")
     assert [line[:5] for line in table[2:5]] == ["! peo", "!   2", "!   1"]
     assert [line[:5] for line in table[5:]] == ["? peo", "?   6", "?   5"]

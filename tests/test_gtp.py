@@ -671,6 +671,20 @@ def follow(player: Session, shares: dict[int, float]) -> None:
     player.engine.network = lambda is_human=False: (people, {}) if is_human else own()
 
 
+def test_where_positions_go_on_so_does_the_tree(player):
+    engine, first = player.engine, from_diagram(". . . . . " * 5)
+    after = {move: first.copy() for move in (7, 12)}
+    for move, board in after.items():
+        board.play(move)
+    engine.take([(0, "", first)], engine.rules)
+    *_, search = engine.think(BLACK, math.inf)
+    visits = search.forest.moves(0)["visits"].tolist()
+    engine.take([(0, "", first.copy()), (1, "B", after[12])], engine.rules)
+    assert engine.search_at(3 - BLACK).forest.num_visits(0) == visits[12] > 0
+    engine.take([(0, "", first.copy()), (1, "B", after[7])], engine.rules)
+    assert engine.board is after[7] and engine.search_at(3 - BLACK).forest.num_visits(0) == 0
+
+
 def test_a_level_draws_its_moves_from_what_people_play(player, network, monkeypatch):
     monkeypatch.setattr("minigo.play.shipped.choose_network", lambda size, human: network)
     follow(player, {6: 0.6, 18: 0.4})  # B4 and D2
@@ -703,7 +717,7 @@ def prefer(player: Session, moves: list[int]) -> None:
         return lambda: SimpleNamespace(logits=priors, value=even, score=even)
 
     network = SimpleNamespace(begin=begin)
-    player.engine._networks[player.engine.config.checkpoint, 5, 1, None] = network, {}
+    player.engine.networks[player.engine.config.checkpoint, 5, 1, None] = network, {}
     player.engine.owner = lambda color: np.zeros(25)
 
 
@@ -736,7 +750,7 @@ def test_a_size_that_the_network_does_not_know_is_said_on_stderr(player, capsys)
 
 def test_a_clock_loads_the_network_and_no_move_is_late(player):
     tell(player, "time_settings 0 1 1")
-    assert player.engine._networks
+    assert player.engine.networks
     tell(player, "boardsize 6")
     for color in "bwbw":
         started = time.monotonic()

@@ -16,7 +16,7 @@ WINGS = {
     "openvino_backend checkpoint distributed network accelerate torch_backend evaluator "
     "export server search window train learner prediction selfplay workers imitation loop nodes",
     "play.": "play program shipped match endgame engine gtp",
-    "lab.": "lab elo ladder progress accuracy analyze lessons bench",
+    "lab.": "lab elo ladder progress accuracy analyze lessons page bench",
 }
 MAY_IMPORT = {"": ("",), "play.": ("", "play."), "lab.": ("", "play.", "lab.")}
 COMMAND_LINE = ("cli", "__main__")  # above all
@@ -24,7 +24,7 @@ ORDER = [wing + name for wing, names in WINGS.items() for name in names.split()]
 # What a reader has to understand: from an empty board to a stronger checkpoint.
 CORE = "coords _board _tree architecture network checkpoint evaluator search record window train "
 CORE = (CORE + "learner selfplay loop imitation").split()
-CORE_LINES, PACKAGE_LINES = 3_489, 9_365  # at most, everything counted
+CORE_LINES, PACKAGE_LINES = 3_499, 10_265  # at most, everything counted
 SUFFIXES = (".py", ".pyx", ".pxd")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 
@@ -100,7 +100,8 @@ def num_lines(path: Path) -> int:
 
 
 def test_the_package_stays_small():
-    paths = [path for path in PACKAGE.rglob("*") if path.suffix in (*SUFFIXES, ".pxi", ".html")]
+    suffixes = (*SUFFIXES, ".pxi", ".html", ".js", ".css")
+    paths = [path for path in PACKAGE.rglob("*") if path.suffix in suffixes]
     sizes = {name_of(path) + path.suffix: num_lines(path) for path in paths}
     longest = sorted(sizes.items(), key=lambda item: -item[1])[:10]
     assert sum(sizes.values()) <= PACKAGE_LINES, f"the longest: {longest}"

@@ -21,7 +21,15 @@ from minigo.config import RULES, PlayConfig, Rules
 from minigo.coords import BLACK, WHITE
 from minigo.play.engine import Engine
 from minigo.record import GameRecord
-from minigo.sgf import Skipped, format_game, format_sgf, load_game, load_games, parse_result
+from minigo.sgf import (
+    GameTree,
+    Skipped,
+    format_game,
+    format_sgf,
+    load_game,
+    load_games,
+    parse_result,
+)
 from test_record import assert_same
 
 GAME = "(;FF[4]GM[1]SZ[9]KM[7]RE[B+3.5]RU[Chinese]BR[2d]WR[1d]SO[test];B[cc];W[gg];B[];W[dd])"
@@ -579,4 +587,5 @@ def test_a_game_is_written_with_all_that_was_in_its_file(tmp_path):
     assert len(pairs) == 8 and after.get_root().get("CA") == "UTF-8"
     comments = [new.get("C") for _, new in pairs if new.has_property("C")]
     assert comments == ["one: ] two", "a ] \\ b", "three\n\nmore", "what if"]
-    assert sgf.read_names(path)[0] == "十段" and load_game(path)[1][-1][2].num_moves == 3
+    game = GameTree(path.read_bytes())
+    assert game.text(game.root, "PB") == "十段" and load_game(path)[1][-1][2].num_moves == 3

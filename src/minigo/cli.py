@@ -67,6 +67,8 @@ class Options(Struct, kw_only=True):
     surprises: Annotated[bool, "only moves that people would hardly play, and blunders"] = False
     quick: Annotated[bool, "within ten minutes on two cores"] = False
     run: Annotated[list[str], "folder of a run's networks, checkpoints/RECIPE, to compare"] = ()
+    play_run: Annotated[str, "folder of a run's networks, checkpoints/RECIPE, to watch"] = None
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)], "of the page's address"] = 8361
     track: Annotated[Literal["imitation", "zero"], "what to learn from"]
     race_paths: Annotated[list[str], "imitation: archives of games"] = ()
     folder: Annotated[str, "of the race"] = "race"
@@ -292,6 +294,13 @@ def _gtp(
     run(config, change(rules, komi=komi))
 
 
+def _play(*, run, port) -> None:
+    """Play in the browser, see networks think, watch a run."""
+    from .lab.page import serve
+
+    serve(run, port)
+
+
 def _analyze(game, *, checkpoint, human, move, visits=64, surprises, sgf, threads, device) -> Found:
     """Look at the moves of a game with a network."""
     from .lab.analyze import analyze, format_table
@@ -350,5 +359,5 @@ def _info(checkpoint) -> Found:
     return describe_run(checkpoint) if is_run else describe(checkpoint)
 
 
-COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _analyze, _lessons, _race, _bench)
-COMMANDS += (_export, _info)
+COMMANDS = (_train, _imitate, _evaluate, _match, _rate, _gtp, _play, _analyze, _lessons, _race)
+COMMANDS += (_bench, _export, _info)

@@ -23,10 +23,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from sgfmill import sgf_grammar
+from sgfmill.sgf import Sgf_game, Tree_node
 from sgfmill.sgf_grammar import Coarse_game_tree
 
 from ._board import Board, IllegalMove
-from .config import Rules, change
+from .config import RULES, Rules, change
 from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point, parse_color
 from .record import GameRecord
 
@@ -109,15 +110,65 @@ def load_game(path: str | Path) -> tuple[Coarse_game_tree, list[tuple[int, str, 
         if isinstance(data, str):
             raise ValueError(data or "no file with a game")
         tree = next(_parse_collection(data), None)
-        return tree, list(_play(tree, _read_header(tree)[1]))
+        board = _read_header(tree)[1]
+        return tree, list(_play(sgf_grammar.main_sequence_iter(tree), board))
     except ValueError as error:
         raise ValueError(f"cannot load file {str(path)!r}: {error}") from None
 
 
-def read_names(path: str | Path) -> list[str]:
-    """Return Black's name, White's, the result and the event of a file's first game, or ""."""
-    root = load_game(path)[0].sequence[0]
-    return [_text(root, name) for name in ("PB", "PW", "RE", "EV")]
+class GameTree:
+    """A game that grows: sgfmill's tree of nodes, and our rules. Raises ValueError for bad SGF."""
+
+    def __init__(self, data: bytes) -> None:
+        game = next(_parse_collection(data), None)
+        root, self.board, _ = _read_header(game)  # empty
+        game.sequence[0]["SZ"] = [str(self.board.size).encode()]
+        self.tree = Sgf_game.from_coarse_game_tree(game, "UTF-8")
+        self.root, name = self.tree.root, _text(root, "RU").lower()
+        default = "japanese" if self.board.rules.scoring == "territory" else "chinese"
+        self.rules_name = {"nz": "new-zealand"}.get(name, name if name in RULES else default)
+
+    def __str__(self) -> str:
+        return self.tree.serialise().decode()
+
+    @property
+    def last(self) -> Tree_node:
+        """Return the end of the main line."""
+        return self.tree.get_last_node()
+
+    def nodes(self) -> list[Tree_node]:
+        """Return all nodes, each before those that follow it, and its variations in order."""
+        found, ahead = [], [self.root]
+        while ahead:
+            found.append(ahead.pop())
+            ahead += reversed(found[-1])
+        return found
+
+    def line(self, node: Tree_node) -> list[Tree_node]:
+        """Return the nodes from the root to one."""
+        return [*self.tree.get_sequence_above(node), node]
+
+    def positions(self, node: Tree_node) -> list[tuple[int, str, Board]]:
+        """Return the positions of the line to a node, as `load_game` does."""
+        return list(_play((n.get_raw_property_map() for n in self.line(node)), self.board))
+
+    def add(self, node: Tree_node, color: int, move: int) -> Tree_node:
+        """Return the node after a move, a new one where nobody has played it yet."""
+        name, point = format_color(color), format_point(move, self.board.size).encode()
+        child = next((n for n in node if n.get_raw_move() == (name.lower(), point)), None)
+        if child is None:
+            child = node.new_child()
+            child.set_raw(name, point)
+        return child
+
+    def describe(self, node: Tree_node) -> tuple[str, str, str]:
+        """Return who moved there ("B", "W", ""), Black's win rate, and a judge's "!" or "?"."""
+        mark = "!" * node.has_property("TE") or "?" * node.has_property("BM")
+        return (node.get_raw_move()[0] or "").upper(), self.text(node, "SBKV"), mark
+
+    def text(self, node: Tree_node, name: str) -> str:
+        """Return a property of a node as plain text, "" where it has none."""
+        return _text(node.get_raw_property_map(), name)
 
 
 def _open(path: Path) -> Iterator[tuple[str, bytes | str]]:
@@ -253,10 +304,10 @@ def _read_header(tree: Coarse_game_tree | None) -> tuple[dict[str, list[bytes]],
     return root, Board(size, rules), handicap
 
 
-def _play(tree: Coarse_game_tree, board: Board) -> Iterator[tuple[int, str, Board]]:
-    """Yield the positions of the main line as `load_game` does, one by one."""
+def _play(nodes: Iterable[dict], board: Board) -> Iterator[tuple[int, str, Board]]:
+    """Yield the positions of a line of nodes as `load_game` does, one by one."""
     yield 0, "", board
-    for number, node in enumerate(sgf_grammar.main_sequence_iter(tree)):
+    for number, node in enumerate(nodes):
         if (edited := _set_up(board, node)) is not board:
             board = edited
             yield number, "", board
@@ -299,7 +350,7 @@ def _set_up(board: Board, node: dict[str, list[bytes]]) -> Board:
 def _read_game(tree: Coarse_game_tree | None) -> Iterator[GameRecord]:
     """Yield the game, if it can be used; what can't raises ValueError(reason), after it, too."""
     root, board, handicap = _read_header(tree)
-    positions, boards = _play(tree, board), []
+    positions, boards = _play(sgf_grammar.main_sequence_iter(tree), board), []
     for _, color, board in positions:
         if board.num_moves == 0 and len(boards) > 1:
             raise ValueError("set-up after the first move")

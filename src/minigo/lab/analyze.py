@@ -5,7 +5,7 @@ Leaves out variations. Every position of the game is a tree of one search: they 
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import compress, pairwise
+from itertools import compress, count, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ VERDICTS = {  # mark and meaning
     "surprises": ("!", f"people would hardly play it (under {HARDLY:.0%}), and the search would"),
     "blunders": ("?", f"people may play it, and it costs {BLUNDER:g} or more of the value"),
 }
+MOVE_MARKS = {"surprises": "TE", "blunders": "BM"}  # SGF's good and bad moves
 HEADER = "people: {human}; network, and search of {simulations} simulations: {checkpoint}\n"
 HEADER += "  move       people rank  bits network  search | prefers people network  search"
 HEADER += " | value before -> after"
@@ -93,15 +94,21 @@ def analyze(
     size, shown = positions[0][2].size, positions[ends[first - 1] - 1 : ends[last - 1] + 1]
     checkpoint = checkpoint or choose_network(size, human=False)
     human = human or choose_network(size, human=True)
-    looks = look_at([board for *_, board in shown], checkpoint, human, simulations, **options)
-    pairs = compress(pairwise(looks), [color for _, color, _ in shown[1:]])
-    moves = list(map(_describe, range(first, last + 1), pairs))
     report = {"game": str(path), "checkpoint": checkpoint, "human": human}
-    report |= {"simulations": simulations, "moves": moves} | _judge(moves)
+    report |= {"simulations": simulations}
+    report |= judge(shown, first, checkpoint, human, simulations, **options)
     if sgf:
         nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
-        write_whole(Path(sgf), format_game(tree, _annotate(report, nodes)))
+        write_whole(Path(sgf), format_game(tree, annotate(report, nodes)))
     return report
+
+
+def judge(positions: Sequence[tuple], first: int, *who: str | int, **options) -> dict:
+    """Say what `look_at` thinks of the moves, from number `first`, that led to positions."""
+    looks = look_at([board for *_, board in positions], *who, **options)
+    pairs = compress(pairwise(looks), [color for _, color, _ in positions[1:]])
+    moves = list(map(_describe, count(first), pairs))
+    return {"moves": moves} | _judge(moves)
 
 
 def _describe(number: int, looks: tuple[Look, Look]) -> dict:
@@ -147,14 +154,15 @@ def format_table(report: dict, only_judged: bool = False) -> str:
     return "\n".join(lines if only_judged else [*lines, *rows.values()])
 
 
-def _annotate(report: dict, nodes: list[tuple[int, int]]) -> dict[int, dict[str, str]]:
+def annotate(report: dict, nodes: list[tuple[int, int]]) -> dict[int, dict[str, str]]:
     """Return what to add to nodes, those before and of each move: comments, Black's win rates."""
     added = {}
     for m in report["moves"]:
         number, half = m["number"], 50 * sign_of(parse_color(m["color"]))
-        verdicts = [f"\nA {verdict[:-1]}." for verdict in VERDICTS if number in report[verdict]]
+        verdicts = [verdict for verdict in VERDICTS if number in report[verdict]]
         before, after = nodes[number - 1]
         added.setdefault(before, {})["SBKV"] = f"{50 + half * m['value_before']:.2f}"
-        added[after] = {"C": COMMENT.format(**m) + "".join(verdicts)}
+        added[after] = {MOVE_MARKS[verdict]: "1" for verdict in verdicts}
+        added[after]["C"] = COMMENT.format(**m) + "".join(f"\nA {v[:-1]}." for v in verdicts)
         added[after]["SBKV"] = f"{50 + half * m['value_after']:.2f}"
     return added

@@ -22,7 +22,7 @@ from ..checkpoint import SUFFIX, load_checkpoint
 from ..coords import sign_of
 from ..machine import list_cores, sort_by_number, write_whole
 from ..play.match import MatchConfig, find_gnugo, parse_player
-from ..sgf import load_games, read_names
+from ..sgf import GameTree
 from .analyze import Look, look_at
 from .elo import CONFIDENCE
 from .ladder import ELO, ELOS, GNUGO_LEVELS, VISITS, format_ladder, rate, read_results, shipped_for
@@ -54,15 +54,26 @@ class Network:
 
 def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
     """Return the networks that ship for a size, and some of the cycles of each run's folder."""
-    names, networks = shipped_for(size), []
+    names = shipped_for(size)
     for run in runs:
-        paths = sort_by_number(Path(run).glob(f"cycle-[0-9]*{SUFFIX}"))[1:]  # 0: nothing learned
-        if not paths:
+        if not (cycles := pick_cycles(run)):
             raise ValueError(f"{run}: no folder of a run with at least one cycle")
-        steps = np.geomspace(1, len(paths), RUN_NETWORKS).round().astype(int)
-        names += [str(paths[step - 1]) for step in np.unique(steps)]
+        names += cycles
     if not names:
         raise ValueError(f"no network ships for {size}x{size}; name a run's folder with --run")
+    return describe_networks(names)
+
+
+def pick_cycles(run: str | Path) -> list[str]:
+    """Return some of the networks of a run's folder, spread over its time."""
+    paths = sort_by_number(Path(run).glob(f"cycle-[0-9]*{SUFFIX}"))[1:]  # 0: nothing learned
+    steps = np.geomspace(1, max(1, len(paths)), RUN_NETWORKS).round().astype(int)
+    return [str(paths[step - 1]) for step in np.unique(steps) if paths]
+
+
+def describe_networks(names: Sequence[str]) -> list[Network]:
+    """Say of each network how it learned, and for how long."""
+    networks = []
     infos = {name: load_checkpoint(name).info for name in names}
     for name, info in infos.items():
         recipe = info.get("recipe", {})
@@ -105,11 +116,18 @@ def lessons(
     report |= {"made": time.strftime("%Y-%m-%d"), "cores": cores}
     figures = {name: draw(out / f"{name}.png", s) for name, s in sections.items() if s["lines"]}
     page = report | {"figures": figures, "games": embed_games(out / "ladder", study)}
-    text = json.dumps(page, separators=(",", ":")).replace("</", "<\\/")
-    template = Path(__file__).with_name("lessons.html").read_text(encoding="utf-8")
     write_whole(out / "lessons.json", json.dumps(report, indent=1))
-    write_whole(out / "lessons.html", template.replace("/*DATA*/", text))
+    write_whole(out / "lessons.html", fill_page("lessons.html", page))
     return report
+
+
+def fill_page(name: str, data: dict) -> str:
+    """Return a page of this folder as one file: with its data, and what all boards share."""
+    folder = Path(__file__).parent
+    page, style, code = ((folder / n).read_text("utf-8") for n in (name, "board.css", "board.js"))
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # ends no script
+    page = page.replace("/*STYLE*/", style).replace("/*BOARD*/", code)
+    return page.replace("/*DATA*/", text)
 
 
 class Study:
@@ -314,13 +332,13 @@ def embed_games(folder: Path, study: Study) -> list[dict]:
         found = [row for row, one, other in pairs if one.startswith(a) and other.startswith(b)]
         if found:
             rows.remove(row := max(found, key=rank))
-            record = next(load_games([folder / row["sgf"]], strict=True))
-            boards = [record.board(ply) for ply in range(len(record.moves) + 1)]
+            tree = GameTree((folder / row["sgf"]).read_bytes())
+            boards = [board for *_, board in tree.positions(tree.last)]
             positions = [_encode(look) for look in look_at(boards, main, human, MEASURED)]
-            black, white, result, _ = read_names(folder / row["sgf"])
-            game = {"title": title, "black": black, "white": white, "result": result}
-            game |= {"size": record.size, "moves": record.moves.tolist(), "positions": positions}
-            games.append(game)
+            names = {"black": "PB", "white": "PW", "result": "RE"}
+            game = {key: tree.text(tree.root, name) for key, name in names.items()}
+            game |= {"size": boards[0].size, "moves": [board.last_move for board in boards[1:]]}
+            games.append(game | {"title": title, "positions": positions})
     return games
 
 
@@ -328,12 +346,17 @@ def _encode(look: Look) -> dict:
     """Write a position for the page: Black's chance in percent, policies in thousandths by move."""
     sign = sign_of(look.board.to_play)
     position = {"black": round(50 + 50 * sign * float(look.result.root["win"]))}
-    position["stones"] = "".join(".XO"[stone] for stone in look.board.stones().ravel())
+    position["stones"] = "".join(str(look.board).split())
     position["owners"] = np.rint(10 * sign * look.ownership.ravel()).astype(int).tolist()
     for name, policy in zip(("people", "network", "search"), look.policies.values(), strict=True):
-        shares = enumerate(np.rint(1000 * policy).astype(int).tolist())
-        position[name] = {move: share for move, share in shares if share >= SHOWN_POLICY}
+        position[name] = list_shares(policy, SHOWN_POLICY)
     return position
+
+
+def list_shares(policy: np.ndarray, least: int = 1) -> dict[int, int]:
+    """Return the thousandths of each move that has at least so many."""
+    shares = enumerate(np.rint(1000 * policy).astype(int).tolist())
+    return {move: share for move, share in shares if share >= least}
 
 
 def format_lessons(report: dict) -> str:

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +78,7 @@ class Engine:
         self.own: Board | None = None  # the position that its last move made
         self.avoided = np.zeros((3, MAX_SIZE**2 + 1), np.int32)  # in a search: `Forest.avoid`
         self._num_lost: Counter[int] = Counter()  # by colour: own moves in a row that looked lost
-        self._networks: dict[tuple, tuple[Evaluator, dict]] = {}
+        self.networks: dict[tuple, tuple[Evaluator, dict]] = {}  # engines may share
         self._search: Search | None = None
         self._root: Board | None = None  # where in the game it is
         self._rng = np.random.default_rng(self.config.seed)
@@ -132,16 +133,31 @@ class Engine:
         """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
         from ..sgf import load_game
 
-        boards, num_played, rules = [], 0, self.rules
-        for _, color, board in load_game(path)[1]:
+        positions = load_game(path)[1]
+        self.start(positions[0][2].size)
+        self.take(positions, self.rules, num_moves)
+
+    def take(self, positions: Iterable, rules: Rules, num_moves: int | None = None) -> None:
+        """Take the positions of `load_game`, and their komi; if it goes on, so may the tree."""
+        boards, num_played = [], 0
+        for _, color, board in positions:
             if color and num_played == num_moves:
                 break
             num_played += bool(color)
             if color or board.num_moves == 0:
                 boards = [*boards, board] if color else [board]  # set-up begins anew
-        self.start(board.size)
-        self.boards = boards
-        self.change_rules(rules, komi=board.rules.komi)
+        keys = [
+            [(b.size, b.hash, b.to_play, b.num_moves, b.last_move) for b in game]
+            for game in (self.boards, boards)
+        ]
+        num_known = len([*takewhile(lambda pair: pair[0] == pair[1], zip(*keys, strict=False))])
+        if num_known < len(self.boards):
+            self._num_lost.clear()
+        rules = change(rules, komi=board.rules.komi)
+        root = self._root if rules == self.rules else None
+        self.boards = self.boards[:num_known] + boards[num_known:]
+        self.change_rules(rules)
+        self._root = root
 
     def record(self) -> GameRecord:
         """Return the game so far; a pass stands between two moves of one colour."""
@@ -171,11 +187,11 @@ class Engine:
         name = choose_network(size, human=True) if is_human else config.checkpoint
         rank = config.rank if is_human else None
         key = name, size, config.threads, rank
-        if key not in self._networks:
+        if key not in self.networks:
             net, info = load_for(size, name)
             options = {"device": config.device, "max_batch": LEAVES, "threads": config.threads}
-            self._networks[key] = make_evaluator(at_rank(net, rank), size, **options), info
-        return self._networks[key]
+            self.networks[key] = make_evaluator(at_rank(net, rank), size, **options), info
+        return self.networks[key]
 
     def start_clock(self, *settings: float) -> None:
         """Play with the time settings of a `Clock`, or with those of before, from the start."""

@@ -261,7 +261,7 @@ def _captures(engine: Engine, color: int) -> str:
     return str(engine.board.prisoners[WHITE - color])  # Black lost, White lost
 
 
-def _handicap(engine: Engine, number: int, is_free: bool = False) -> str:
+def place_handicap(engine: Engine, number: int, is_free: bool = False) -> str:
     """Put a fixed handicap, or as many stones of a free one as there is room for (GTP, 4.1.1)."""
     size = engine.board.size
     most = 0 if size < 7 else 4 if size % 2 == 0 or size == 7 else 9
@@ -478,8 +478,8 @@ ENGINE_COMMANDS: Commands = {
     "showboard": (_showboard, "draw the board"),
     "list_stones": (_list_stones, "COLOR: its stones"),
     "captures": (_captures, "COLOR: how many stones it has captured"),
-    "fixed_handicap": (_handicap, "STONES: so many on the star points"),
-    "place_free_handicap": (partial(_handicap, is_free=True), "STONES: so many, or fewer"),
+    "fixed_handicap": (place_handicap, "STONES: so many on the star points"),
+    "place_free_handicap": (partial(place_handicap, is_free=True), "STONES: so many, or fewer"),
     "set_free_handicap": (_set_handicap, "VERTEX...: put handicap stones"),
     "time_settings": (lambda engine, *told: engine.start_clock(*told), "MAIN PERIOD STONES: clock"),
     "kgs-time_settings": (

@@ -1,0 +1,269 @@
+"""`minigo play`: its page in a real browser, its routes, and its numbers beside GTP's."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino")
+
+import minigo
+from minigo.config import PlayConfig, Rules
+from minigo.coords import parse_vertex
+from minigo.lab.page import Server
+from minigo.play.gtp import Session
+from minigo.play.shipped import Turned
+from minigo.record import GameRecord, RecordWriter
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+TOKEN, EMPTY = "t" * 32, "(;GM[1]SZ[5]KM[7])"
+# Variations, a comment, set-up in mid-game, text in GB 18030, and a ")" that is missing.
+EDITED = "(;SZ[9]KM[7]PB[柯洁]PW[李]RE[B+R];B[ee]C[weiqi];W[cc](;B[gg];AB[aa];W[gc])(;B[gc];W[gg])"
+EDITED = EDITED.encode("gb18030")
+OPPONENTS = [("from zero", "9x9-zero-2min"), ("imitation", "9x9-human-b4c32")]
+FAST = "const real = setTimeout; window.setTimeout = (f, ms, ...rest) => real(f, ms / 20, ...rest);"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Return a server that watches a run of three cycles and one game, and turns no position."""
+    root = tmp_path_factory.mktemp("run")
+    networks, games = root / "checkpoints" / "5x5", root / "selfplay" / "5x5"
+    for folder in (networks, games):
+        folder.mkdir(parents=True)
+    rows = [{"cycle": i, "games": 9 * i, "elapsed_s": 60.0 * i} for i in (1, 2, 3)]
+    rows = [json.dumps(row | {"losses": {"policy": 3.0 / row["cycle"]}}) for row in rows]
+    (networks / "log.jsonl").write_text("\n".join(rows))
+    with RecordWriter(games / "cycle-0003-0-0.games") as writer:
+        moves = np.array([12, 7, 25, 25], np.int16)
+        writer.write(GameRecord(5, Rules(), moves, result=1.0, score=3.0))
+    with pytest.MonkeyPatch.context() as patch, Server(0, TOKEN, networks) as server:
+        patch.setattr(Turned, "begin", lambda self, positions: self.evaluator.begin(positions))
+        server.address = f"http://127.0.0.1:{server.server_port}/{TOKEN}/"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium")
+    with api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def page(browser, server):
+    """Return the page on a phone, on 5x5; an error in its code fails the test."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    context.add_init_script(FAST)
+    page, problems = context.new_page(), []
+    page.on("pageerror", lambda error: problems.append(error))
+    page.goto(server.address)
+    page.select_option("[name=size]", "5")
+    page.click("text=Begin")
+    wait(page, "view.size === 5 && thought.visits >= 16")
+    yield page
+    assert not problems
+    context.close()
+
+
+def wait(page, condition: str) -> None:
+    page.wait_for_function(f"() => {condition}", timeout=20_000)
+
+
+def click(page, vertex: str) -> None:
+    size, width = page.evaluate("[view.size, $('board').getBoundingClientRect().width]")
+    row, column = divmod(parse_vertex(vertex, size), size)
+    places = [(number + 1) * width / (size + 0.7) for number in (column, row)]
+    page.click("#board", position=dict(zip("xy", places, strict=True)))
+
+
+def ask(server, route: str, body: bytes | dict, token=TOKEN, **headers) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+    body = json.dumps(body).encode() if isinstance(body, dict) else body
+    connection.request("POST", f"/{token}/{route}", body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+GARBAGE = [
+    ("follow", b"\xff\x00"),
+    ("follow", b"[" * 100_000),
+    ("follow", {"sgf": "no game"}),
+    ("follow", {"sgf": EMPTY, "at": 7}),
+    ("follow", {"sgf": EMPTY, "move": 99}),
+    ("follow", {"sgf": "(;SZ[5];B[cc])", "at": 1, "move": 12}),
+    ("follow", {"sgf": EMPTY, "minds": {"B": {"network": "/etc/passwd"}}}),
+    ("new", {"size": 99, "rules": "chinese", "komi": 7, "handicap": 0}),
+    ("new", {"size": 5, "rules": "chinese", "komi": 7, "handicap": 4}),
+    ("load", b"(;SZ[5];B[cc];W[cc])"),
+    ("surprises", {"sgf": EMPTY}),
+    ("run", b"garbage"),
+]
+
+
+@pytest.mark.parametrize("route, body", GARBAGE)
+def test_garbage_is_refused_in_one_line(server, capfd, route, body):
+    status, text = ask(server, route, body)
+    assert status == 400 and re.fullmatch(r"[^\n]+\n", text), text
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_who_has_no_token_or_comes_from_elsewhere_gets_nothing(server, browser):
+    assert ask(server, "run", {})[0] == 200
+    assert [ask(server, "run", {}, token)[0] for token in ("", "u" * 32)] == [403, 403]
+    for name, value in (("Host", "a.example"), ("Origin", "http://a.example"), ("Origin", "null")):
+        assert ask(server, "run", {}, **{name: value})[0] == 403
+    page = browser.new_page()  # of another origin
+    reach = "fetch(url + 'run', {method: 'POST', body: '{}'}).then(() => 'in', () => 'out')"
+    assert page.evaluate(f"url => {reach}", server.address) == "out"
+    page.close()
+
+
+def test_a_file_comes_back_whole_and_its_result_stays_with_its_end(server):
+    sgf = json.loads(ask(server, "load", EDITED)[1])["sgf"]
+    assert "PB[柯洁]" in sgf and "C[weiqi]" in sgf and "CA[UTF-8]" in sgf
+    asks = [{"sgf": sgf, "at": 5} | more for more in ({}, {"at": 7, "move": 0}, {"move": 80})]
+    end, variation, longer = (json.loads(ask(server, "follow", body)[1]) for body in asks)
+    assert [node[0] for node in end["nodes"]] == [-1, 0, 1, 2, 3, 4, 2, 6]
+    assert end["stones"].count("X") == 3 and end["result"] == "B+R" and end["over"]
+    assert variation["result"] == "" and "RE[B+R]" in variation["sgf"]
+    assert longer["result"] == "" and "RE[?]" in longer["sgf"] and longer["at"] == 6
+
+
+def test_numbers_are_those_of_gtp(page):
+    page.evaluate("Object.assign(state.seats.W, {who: 'you', step: 99, thinking: 6})")
+    page.evaluate("state.how.size = 9; begin()")
+    wait(page, "view.size === 9")
+    click(page, "E5")
+    wait(page, "thought.visits >= 64 && state.at === 1")
+    session, thought = Session(PlayConfig("9x9", 64)), page.evaluate("thought")
+    for line in ("boardsize 9", "kata-set-rules chinese", "play b E5"):
+        assert "".join(session.answer(line)).startswith("=")
+    engine = session.engine
+    engine.is_interrupted = lambda: engine._search.forest.num_visits(0) >= 64
+    answer = next(session.answer("kata-analyze w 6000 ownership true rootInfo true"))
+    infos = re.findall(r"move (\S+) visits (\d+) winrate (\S+) prior (\S+) .*?Lead (\S+)", answer)
+    total = sum(int(visits) for _, visits, *_ in infos)
+    assert total > 60 and infos[0][0] == page.inner_text("#table tr:nth-child(2) td:first-child")
+    for vertex, visits, *numbers in infos:
+        move, share = str(parse_vertex(vertex, 9)), 1000 * int(visits) / total
+        shown = [thought["wins"][move], thought["network"].get(move, 0) / 1000]
+        assert [*shown, thought["points"][move]] == pytest.approx([*map(float, numbers)], abs=1e-3)
+        assert abs(thought["search"].get(move, 0) - share) < 1
+    owners = np.array([float(x) for x in answer.split("ownership ")[1].split()[:81]])
+    assert np.abs(np.array(thought["owners"]) + 10 * owners).max() <= 0.51  # Black's, White's
+    win = float(re.search(rf"rootInfo visits {thought['visits']} winrate (\S+)", answer)[1])
+    assert thought["black"] == pytest.approx(1 - win, abs=1e-5)
+    for name in ("search", "people", "network", "owners", "line", "points"):
+        page.click(f"[value={name}]")  # the search is off now
+    assert page.locator("#board rect").count() == 81 and page.locator("#board .search").count() == 0
+    assert all(page.locator(f"#board .{name}").count() > 1 for name in ("people", "network"))
+
+
+@pytest.mark.parametrize("kind, name", OPPONENTS)
+def test_a_whole_game_by_clicks(page, kind, name):
+    page.select_option("#Wwho", kind)
+    page.locator("#Wthinking").press("Home")
+    page.locator("#Wstep").press("Home")
+    wait(page, "thought.visits === 1")
+    assert page.evaluate("mindOf(state.seats.W)") == {"network": name, "visits": 0}
+    click(page, "C3")
+    wait(page, "state.at === 2 && thought.visits")
+    page.click("#undo")
+    wait(page, "state.at === 0 && view.stones === '.'.repeat(25)")
+    click(page, "C2")
+    wait(page, "state.at > 2 && view.color === 'B' && view.nodes.length === 5")  # a variation
+    while not page.evaluate("view.over"):
+        number = page.evaluate("line.length")
+        page.click("#pass")
+        wait(page, f"view.over || view.color === 'B' && line.length > {number} && thought.visits")
+    assert re.search("won|draw", page.inner_text("#said"))
+    assert re.search(r"RE\[([BW]\+.*|0)\]", page.evaluate("state.sgf"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_reload_loses_nothing_and_two_tabs_are_two_games(page, server):
+    click(page, "C3")
+    wait(page, "state.at === 2 && thought.visits")
+    game = "[state.sgf.replace(/\\s|SBKV.*?]/g, ''), view.stones]"
+    before, other = page.evaluate(game), page.context.new_page()
+    other.goto(server.address)
+    wait(other, "view.size === 9 && thought.visits")
+    page.reload()
+    wait(page, "view.nodes && thought.visits")
+    assert page.evaluate(game) == before
+    page.click("#resign")
+    wait(page, "$('said').textContent.includes('White won by resignation')")
+    assert not other.evaluate("view.over")
+
+
+def test_files_keys_and_a_move_37(page):
+    page.set_input_files("#file", {"name": "a.sgf", "mimeType": "", "buffer": EDITED})
+    wait(page, "view.nodes.length === 8 && thought.visits")
+    assert "柯洁" in page.inner_text("#comment")
+    page.click("#surprises")
+    wait(page, "$('message').textContent.includes('would hardly')")
+    assert page.evaluate("line.every(node => view.nodes[node][2])")  # the graph is whole
+    for key in ("Home", "ArrowRight"):
+        page.keyboard.press(key)
+    wait(page, "state.at === 1")
+    for key in ("ArrowUp", "Enter"):
+        page.locator("#board").press(key)  # E6 is above the middle
+    wait(page, "view.last === 31 && view.color === 'B'")
+    with page.expect_download() as download:
+        page.click("#save")
+    assert "W[ed]" in Path(download.value.path()).read_text("utf-8")
+    drop = "file = new DataTransfer(); file.items.add(new File(['no game'], 'a.sgf'));"
+    drop += "document.dispatchEvent(new DragEvent('drop', {dataTransfer: file}))"
+    page.evaluate(drop)
+    wait(page, "$('message').textContent.includes('broken SGF')")
+
+
+def test_two_networks_play_and_a_run_is_watched(page):
+    page.select_option("#Bwho", "from zero")
+    page.select_option("#Wwho", "level")
+    page.locator("#Bthinking").press("Home")
+    page.click("#ten")
+    wait(page, "state.match.played === 1 && view.nodes.length < 4")
+    assert "1 of 10 games" in page.inner_text("#score")
+    page.click("#pause")
+    assert page.locator("#curves svg").count() == 2 and "27 games" in page.inner_text("#progress")
+    page.select_option("#games", label="cycle-0003-0-0: 4 moves, B+3")
+    wait(page, "view.nodes.length === 5")
+    page.keyboard.press("End")
+    wait(page, "view.over")
+
+
+def test_a_server_killed_in_mid_thought(browser, tmp_path):
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "BROWSER": "true"}
+    env["PYTHONPATH"] = str(Path(minigo.__file__).parents[1])
+    with Server(0, TOKEN, None) as free:
+        command = [sys.executable, "-m", "minigo", "play", "--port", str(free.server_port)]
+    start = partial(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, env=env)
+    page = browser.new_page()
+    with start() as server:
+        page.goto(server.stdout.readline().strip())
+        wait(page, "thought.visits >= 16")
+        page.locator("#Wthinking").press("End")
+        click(page, "E5")
+        wait(page, "state.at === 1")
+        server.kill()
+    wait(page, "$('message').textContent.includes('minigo play')")
+    with start() as server:
+        wait(page, "state.at === 2 && $('message').textContent === ''")
+        page.close()
+        server.kill()
+    assert oct((tmp_path / "minigo" / "token").stat().st_mode)[-3:] == "600"

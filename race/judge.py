@@ -296,9 +296,14 @@ def describe_attempt(track: str, most: dict[str, float], judged_by: str, note: s
 
 def find_best(row: dict) -> dict | None:
     """Return the row that an attempt is compared with: the last one kept under equal conditions."""
-    keys = "track", "budget", "judge", "machine"
-    rows = [old for old in read_results() if all(old[key] == row[key] for key in keys)]
+    rows = select_like(row, "track", "budget", "judge", "machine")
     return next((old for old in reversed(rows) if old["status"] in KEPT), None)
+
+
+def select_like(row: dict, *columns: str) -> list[dict]:
+    """Return the results that are equal to a row in some columns, the oldest first."""
+    rows = read_results()
+    return [old for old in rows if all(old[name] == row[name] for name in columns)]
 
 
 def parse_budget(text: str) -> dict[str, float]:
@@ -339,8 +344,7 @@ def draw(row: dict) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         return
-    keys = "track", "budget", "machine"
-    rows = [old for old in read_results() if all(old[key] == row[key] for key in keys)]
+    rows = select_like(row, "track", "budget", "machine")
     points = [(i, float(old["metric"]), old) for i, old in enumerate(rows) if old["metric"]]
     if not points:
         return

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .coords import symmetry_table
-from .machine import write_whole
+from .machine import cache_folder, write_whole
 from .ranks import parse_rank
 from .record import PART, GameRecord, RecordWriter, read_records
 from .sgf import Skipped, list_files, load_games
@@ -37,8 +37,7 @@ def read_games(paths: Iterable[str | Path], strict: bool = False) -> Iterator[Ga
             continue
         stamp = repr([VERSION, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)])
         name = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=12).hexdigest()
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        packed = Path(cache, "minigo", f"{name}.games")
+        packed = cache_folder() / f"{name}.games"
         yield from _load(packed, stamp) or _pack(path, packed, stamp)
 
 

@@ -89,8 +89,7 @@ def imitate(
     games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:
-        texts = ", ".join(map(str, paths))
-        raise ValueError(f"no game of size {sizes} to learn from in {texts}")
+        raise ValueError(f"no game of size {sizes} to learn from in {', '.join(map(str, paths))}")
     about |= {"games": len(games.training), "held_out_games": len(games.held_out)}
     config = msgspec.structs.replace(config, compile=config.compile or minutes >= COMPILE_MINUTES)
     run = _Run(Learner(net, config, device), games, about, out, state)

@@ -76,6 +76,11 @@ def keep_big_buffers() -> None:
             mallopt(option, num_bytes)
 
 
+def cache_folder() -> Path:
+    """Return where the user's programs keep what they could make again; it may be missing."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "minigo")
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all, whatever ends the process; an OSError has its name."""
     temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.tmp")

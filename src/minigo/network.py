@@ -17,10 +17,9 @@ from torch.nn import functional as F
 
 from ._board import KOMI_PLANE, NUM_PLANES
 from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, parse_network
-from .ranks import rank_features
+from .ranks import UNRANKED, rank_features
 
 POOLED = 3  # numbers that `pool` makes of a channel
-RANK_FEATURES = 3
 
 
 def pool(x: Tensor) -> Tensor:
@@ -92,7 +91,7 @@ class PolicyValueNet(nn.Module):
         num_blocks, channels = parse_network(name)
         self.name = name
         self.stem = nn.Conv2d(NUM_PLANES, channels, 3, padding=1, bias=False)
-        self.rank = nn.Linear(RANK_FEATURES, channels, bias=False) if ranked else None
+        self.rank = nn.Linear(len(rank_features(UNRANKED)), channels, False) if ranked else None
         if ranked:
             nn.init.zeros_(self.rank.weight)
         # Every second block pools, the last one at the latest.

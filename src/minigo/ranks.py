@@ -30,7 +30,7 @@ def parse_rank(text: str) -> float | None:
 
 
 def rank_features(ranks) -> list:
-    """Return RANK_FEATURES numbers, smooth in ranks, of any kind of these; UNRANKED: zeros."""
+    """Return three numbers, smooth in ranks, of any kind of these; UNRANKED: zeros."""
     known, steps = ranks > UNRANKED, (ranks - 18) / 10
     return [known, known * steps, known * steps * steps]
 

@@ -73,8 +73,7 @@ def pick_cycles(run: str | Path) -> list[str]:
 
 def describe_networks(names: Sequence[str]) -> list[Network]:
     """Say of each network how it learned, and for how long."""
-    networks = []
-    infos = {name: load_checkpoint(name).info for name in names}
+    networks, infos = [], {name: load_checkpoint(name).info for name in names}
     for name, info in infos.items():
         recipe = info.get("recipe", {})
         is_human, start = info.get("made_by") == "imitation", recipe.get("start", "zero")
@@ -126,8 +125,7 @@ def fill_page(name: str, data: dict) -> str:
     folder = Path(__file__).parent
     page, style, code = ((folder / n).read_text("utf-8") for n in (name, "board.css", "board.js"))
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # ends no script
-    page = page.replace("/*STYLE*/", style).replace("/*BOARD*/", code)
-    return page.replace("/*DATA*/", text)
+    return page.replace("/*STYLE*/", style).replace("/*BOARD*/", code).replace("/*DATA*/", text)
 
 
 class Study:

@@ -27,7 +27,7 @@ from ..checkpoint import list_shipped
 from ..config import RULES, Count, Komi, PlayConfig, Size, change
 from ..coords import BLACK, format_color, sign_of
 from ..evaluator import legal_policy
-from ..machine import format_error, sort_by_number
+from ..machine import cache_folder, format_error, sort_by_number
 from ..play.engine import LEVEL_VISITS, Engine
 from ..play.gtp import PV_LENGTH, place_handicap
 from ..play.shipped import choose_network, trained_sizes
@@ -351,7 +351,7 @@ ROUTES = {  # what is sent, and who answers
 
 def read_token() -> str:
     """Return the secret in the page's address, kept for the page to find the next server."""
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "minigo", "token")
+    path = cache_folder() / "token"
     path.parent.mkdir(parents=True, exist_ok=True)
     token = path.read_text() if path.exists() else ""
     if len(token) < 32:  # none yet, or not whole

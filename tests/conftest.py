@@ -82,7 +82,7 @@ def side_by_side(text: str) -> list[str]:
 def check_forest(forest: Forest) -> None:
     """Assert that the visits, values and priors of every node are the sums that they should be."""
     fresh, waiting, expanded, terminal = range(4)  # NodeState in _tree.pxd
-    for tree in range(len(forest)):
+    for tree in range(len(forest.boards)):
         nodes, edges = forest.arrays(tree)
         visits, values, parents = nodes["visits"], nodes["value_sum"], nodes["parent"]
         assert (nodes["state"] != waiting).all() and (nodes["pending"] == 0).all()

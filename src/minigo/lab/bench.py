@@ -56,8 +56,6 @@ TRAIN_STEPS = {"b4c32": 8, "b6c64": 4, "b6c96": 2}  # each repeat
 GAMES = 16  # of self-play, to learn from
 RUN_MINUTES = 0.5
 GTP_VISITS = 256
-
-
 Figures = dict[str, float]  # by their keys: what was measured, the unit, and what with
 
 
@@ -106,7 +104,7 @@ def _repeat(work: Callable[[], object], duration_s: float) -> float:
 class Bench:
     """The sections, each of which yields figures; those of networks on a device."""
 
-    def __init__(self, device: torch.device, compile: bool):
+    def __init__(self, device: torch.device, compile: bool) -> None:
         self.device, self.compile = device, compile
         self.number_types = ["f32", *(["bf16"] if is_bfloat16_fast(device) else [])]
         width = MATRIX[device.type]
@@ -340,7 +338,7 @@ class ConstantEvaluator:
 class CountingEvaluator:
     """Counts what it is asked."""
 
-    def __init__(self, evaluator: Evaluator):
+    def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator, self.num_positions = evaluator, 0
 
     def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:

@@ -135,7 +135,7 @@ class Study:
     and points, the rows of a table: x, y, low, high, games, player. "x" and "y" say what these are.
     """
 
-    def __init__(self, networks: list[Network], size: int, quick: bool):
+    def __init__(self, networks: list[Network], size: int, quick: bool) -> None:
         self.networks, self.quick = networks, quick
         self.simulations = QUICK_VISITS if quick else VISITS
         self.human = next((n for n in networks if n.kind == "imitation"), None)

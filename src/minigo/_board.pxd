@@ -61,7 +61,7 @@ cdef struct Position:
     float komi
     Point points[MAX_POINTS]
 
-# Keys of all positions since the set-up, the present one included: stones and player to move. Grown by `append_key` only.
+# Keys, of stones and player to move, of all positions since the set-up, the present one included.
 cdef struct History:
     uint64_t* keys
     int count

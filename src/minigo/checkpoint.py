@@ -105,7 +105,7 @@ def cycle_path(networks: Path, cycle: int) -> Path:
 
 
 def newest_cycle(networks: Path, cycle: int) -> int:
-    """Return the newest cycle that has a network: from `cycle` on, which has one; -1: of all."""
+    """Return the newest cycle with a network, gone to from `cycle`, which has one; -1: of all."""
     if cycle < 0:
         cycle = max((int(path.stem[6:]) for path in networks.glob(f"cycle-*{SUFFIX}")), default=0)
     while cycle_path(networks, cycle + 1).exists():

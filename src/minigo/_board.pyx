@@ -5,7 +5,6 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 `mark_pass_alive`. Top down: `Board`, which checks, converts and calls.
 """
 
-from libc.stddef cimport size_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 

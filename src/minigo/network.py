@@ -94,10 +94,8 @@ class PolicyValueNet(nn.Module):
         self.rank = nn.Linear(len(rank_features(UNRANKED)), channels, False) if ranked else None
         if ranked:
             nn.init.zeros_(self.rank.weight)
-        # Every second block pools, the last one at the latest.
-        self.blocks = nn.ModuleList(
-            Block(channels, pooled=(num_blocks - i) % 2 == 1) for i in range(num_blocks)
-        )
+        pooled = [(num_blocks - i) % 2 == 1 for i in range(num_blocks)]  # the last one, too
+        self.blocks = nn.ModuleList(Block(channels, is_pooled) for is_pooled in pooled)
         self.norm = nn.BatchNorm2d(channels)
         self.heads = ConvNorm(channels, 3 * HEAD_CHANNELS, 1)
         self.pooled = nn.Linear(POOLED * 2 * HEAD_CHANNELS, HEAD_CHANNELS + HIDDEN)

@@ -139,11 +139,11 @@ def playing(
 ) -> Iterator[tuple[Callable[[int, bool], object], float]]:
     """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
 
-    They play all the time, and make room for the learner, which has a thread for each core without
-    a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
-    single one plays the missing games, or a rank's share, in this process, in `play`: a run then
-    repeats exactly. Those of a GPU share a server, which has a core, as the learner has. `play`
-    raises ValueError where one died. sitting: another each time; numbers: of players elsewhere.
+    They make room for the learner, which has a thread for each core without a worker, one at least;
+    `play` looks after them, waits a moment if the learner is idle, and raises ValueError where one
+    died. A single one plays the missing games, or a rank's share, in `play` itself: a run then
+    repeats exactly. Those of a GPU share a server, which has a core, as the learner has. sitting:
+    another each time; numbers: of players elsewhere.
     """
     cores, num_ranks = len(list_cores()), world()[1]
     has_server = needs_server(recipe)

@@ -48,12 +48,13 @@ def one_thread():
 def save_network(path: Path, name: str = "b1c8", **info) -> Path:
     """Save a network with random weights, the same each time, and return its path."""
     torch = pytest.importorskip("torch")
+    from minigo.architecture import Network
     from minigo.checkpoint import save_checkpoint
     from minigo.network import PolicyValueNet, as_arrays
 
     torch.manual_seed(1)
-    weights = as_arrays(PolicyValueNet(name).state_dict())
-    save_checkpoint(path, network=name, weights=weights, info=info)
+    network = Network(name, as_arrays(PolicyValueNet(name).state_dict()))
+    save_checkpoint(path, network, info)
     return path
 
 

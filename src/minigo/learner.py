@@ -152,9 +152,7 @@ class Learner:
             for part in _PARTS:
                 arrays = as_arrays(getattr(self, part).state_dict())
                 state |= {f"{part}.{name}": array for name, array in arrays.items()}
-        name, weights = self.network()
-        options = {"network": name, "weights": weights, "info": info, "state": state}
-        save_checkpoint(path, half=state is None, **options)
+        save_checkpoint(path, self.network(), info, state, half=state is None)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of a network of this name that was written with a state.

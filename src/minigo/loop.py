@@ -58,10 +58,8 @@ def run(
             games = GameFolder(root / "selfplay" / name, recipe)
             if num_ranks > 1 or games.num_games < run.progress.games:  # there may have been more
                 run.progress.games, run.progress.positions = games.num_games, games.num_positions
-            with (
-                remembered_interrupts() as interrupts,
-                players(recipe, networks, games.path, games.num_games * num_ranks + rank) as play,
-            ):
+            order = recipe, networks, games.path, games.num_games * num_ranks + rank
+            with remembered_interrupts() as interrupts, players(*order) as play:
                 while not run.is_done():
                     run.do_cycle(games, *play)
                     after_cycle(run.log[-1])

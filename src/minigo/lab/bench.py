@@ -59,8 +59,6 @@ TRAIN_STEPS = {"b4c32": 8, "b6c64": 4, "b6c96": 2}  # each repeat
 GAMES = 16  # of self-play, to learn from
 RUN_MINUTES = 0.5
 GTP_VISITS = 256
-
-
 Figures = dict[str, float]  # by their keys: what was measured, the unit, and what with
 
 
@@ -109,7 +107,7 @@ def _repeat(work: Callable[[], object], duration_s: float) -> float:
 class Bench:
     """The sections, each of which yields figures; those of networks on a device."""
 
-    def __init__(self, device: torch.device, compile: bool):
+    def __init__(self, device: torch.device, compile: bool) -> None:
         self.device, self.compile = device, compile
         self.number_types = ["f32", *(["bf16"] if is_bfloat16_fast(device) else [])]
         width = MATRIX[device.type]
@@ -166,10 +164,8 @@ class Bench:
             arrays = [search.forest.arrays(tree) for tree in range(TREES)]
             num_bytes = sum(nodes.nbytes + edges.nbytes for nodes, edges in arrays)
             num_nodes = sum(len(nodes) for nodes, _ in arrays)
-            yield {
-                f"tree_simulations_per_s_{size}x{size}": TREES * SIMULATIONS * rate,
-                f"tree_bytes_per_node_{size}x{size}": num_bytes / max(num_nodes, 1),
-            }
+            yield {f"tree_simulations_per_s_{size}x{size}": TREES * SIMULATIONS * rate}
+            yield {f"tree_bytes_per_node_{size}x{size}": num_bytes / max(num_nodes, 1)}
 
     def net(self) -> Iterator[Figures]:
         """evaluations by the default back end, by PyTorch and by eager PyTorch; matrix products"""
@@ -193,10 +189,8 @@ class Bench:
     def _compare_backends(self, name: str, size: int, batch: int) -> Figures:
         positions = _random_positions(batch, size)
         planes = planes_of(torch.from_numpy(positions)).to(self.device)
-        works = [
-            functools.partial(self._evaluator(name, size, batch, backend).evaluate, positions)
-            for backend in ("auto", "torch")
-        ]
+        both = [self._evaluator(name, size, batch, backend) for backend in ("auto", "torch")]
+        works = [functools.partial(evaluator.evaluate, positions) for evaluator in both]
         works.append(self._whole(PolicyValueNet(name).eval().to(self.device), planes))
         with torch.no_grad():
             rates = measure(*works, self.matmuls[-1], repeats=SHORT_REPEATS)
@@ -277,14 +271,10 @@ class Bench:
             window = Window([size], np.random.default_rng(1), self.device)
             window.add(records)
             num_positions, sample = len(window), functools.partial(window.sample, 128)
-            renders, samples = measure(
-                functools.partial(window.add, records),
-                self._whole(lambda sample=sample: planes_of(sample().positions)),
-            )
-            yield {
-                f"render_positions_per_s_{size}x{size}": num_positions * renders,
-                f"window_samples_per_s_{size}x{size}": 128 * samples,
-            }
+            draw = self._whole(lambda sample=sample: planes_of(sample().positions))
+            renders, samples = measure(functools.partial(window.add, records), draw)
+            yield {f"render_positions_per_s_{size}x{size}": num_positions * renders}
+            yield {f"window_samples_per_s_{size}x{size}": 128 * samples}
         num_cores, waits = len(list_cores()), []
         variants = {"train": (False, num_cores), "train_one_thread": (False, 1)}
         if self.compile:  # the last variant is on one thread: it is compared with a matrix product
@@ -335,9 +325,8 @@ class Bench:
                 search = Search(evaluator, config, [Board(size)], rng)
                 (rate,) = measure(functools.partial(_search_anew, search))
                 yield {f"{key}_simulations_per_s_b6c64_{size}x{size}": GTP_VISITS * rate}
-        first_answer_s, first_move_s = np.median(
-            [_time_gtp() for _ in range(SHORT_REPEATS)], axis=0
-        )
+        times = [_time_gtp() for _ in range(SHORT_REPEATS)]
+        first_answer_s, first_move_s = np.median(times, axis=0)
         yield {"gtp_first_answer_s": first_answer_s, "gtp_first_move_s": first_move_s}
 
 
@@ -369,7 +358,7 @@ class ConstantEvaluator:
 class CountingEvaluator:
     """Counts what it is asked."""
 
-    def __init__(self, evaluator: Evaluator):
+    def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator, self.num_positions = evaluator, 0
 
     def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:

@@ -379,9 +379,10 @@ def test_where_the_disk_is_full_the_game_of_before_stays(session, tmp_path, monk
 
 def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
     path = tmp_path / "broken.sgf"
-    path.write_text("(;SZ[9];B[aa];W[aa])")
+    path.write_text("(;SZ[9];B[aa];W[jj])")
     session.respond("play b C3")
-    assert session.respond(f"loadsgf {path}") == f"? cannot load file '{path}': illegal move\n\n"
+    reason = "point off the board"
+    assert session.respond(f"loadsgf {path}") == f"? cannot load file '{path}': {reason}\n\n"
     assert session.respond(f"loadsgf {tmp_path}").startswith("? cannot load file")
     assert session.respond("loadsgf").startswith("? cannot load file")
     assert session.respond("printsgf /no/such/folder/file").startswith("? ")

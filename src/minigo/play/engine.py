@@ -144,8 +144,10 @@ class Engine:
             if color and num_played == num_moves:
                 break
             num_played += bool(color)
-            if color or board.num_moves == 0:
-                boards = [*boards, board] if color else [board]  # set-up begins anew
+            if not color and board.num_moves == 0:  # set-up begins anew
+                boards = []
+            if color or not boards:
+                boards.append(board)
         keys = [
             [(b.size, b.hash, b.to_play, b.num_moves, b.last_move) for b in game]
             for game in (self.boards, boards)

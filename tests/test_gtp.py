@@ -237,6 +237,8 @@ def test_komi_is_any_number(session, komi):
     assert session.respond("get_komi") == f"= {komi}\n\n"
     assert session.respond("final_score") == f"= B+{25 - float(komi):g}\n\n"
     assert f"KM[{komi}]" in session.respond("printsgf")
+    tell(session, "komi -0")
+    assert session.respond("get_komi") == "= 0\n\n"
 
 
 @pytest.mark.parametrize(

@@ -392,12 +392,12 @@ def test_a_set_up_position_needs_no_moves(tmp_path):
 
 KOMI = {
     0.5: ".5|0,5|½|半目|1/2",
-    0: "0|none|None|no komi|无|なし|0.00|不贴目",
+    0: "0|none|None|no komi|无|なし|0.00|不贴目|-0",
     5.5: "5.5|5 1/2|5½|275|550|2.75|2又3/4子",
     6.5: "6.5|6,5|６．５|6½|6目半|6.5目|黑贴6.5目|コミ6目半|덤 6집반|650|+6.5"
-    "|6.5 points|komi: 6.5|3.25|黑贴3又1/4子",
+    "|六目半コミ出し|互先 コミ6目半|공제 6집반|6.5 points|komi: 6.5|3.25|黑贴3又1/4子",
     7: "7|7.0|350|3.5子||?|700",
-    7.5: "375|3.75|7.50|750|3 3/4|3又3/4子|3¾|贴3.75子|黑贴3又3/4子",
+    7.5: "375|3.75|7.50|750|3 3/4|3又3/4子|3¾|贴3.75子|3 3/4 zi|黑棋贴7.5目|komi=7.5|黑贴3又3/4子",
     3.5: "3.5|3目半",
     -5: "-5|−5|Reverse, 5|reverse komi 5|逆コミ5目|反贴5目|白贴5目|-500",
     50: "50",
@@ -430,7 +430,7 @@ RESULTS = {
     "|黒3目半勝|黒3目半勝ち|White lost by 3.5|흑 3집반승|黑＋3.5|黑方胜3.5目|黑胜1又3/4子|白负3目半"
     "|White loses by 3.5 points|B+3½",
     (-1.0, -0.5): "W+0.5|W+1/2|W+½|white won by 0.5|白胜0.5目",
-    (-1.0, -3.5): "Black lost by 3.5|白3目半勝|W+3.5|백 3집반승",
+    (-1.0, -3.5): "Black lost by 3.5|白3目半勝|白三目半勝|W+3.5|백 3집반승",
     (-1.0, None): "W+R|W+Resign|White wins by resignation|W+|白中盘胜|W|W+T|White wins on time|W+F"
     "|Black resigns|B resigned|Black forfeits|黑负|黑中盘负|黒投了|백 불계승|흑 기권|黒番投了"
     "|흑 불계패|黒中押し負け|黑认输|黑棋认输|W wins|Black gives up|black has resigned|白不计胜"
@@ -439,7 +439,7 @@ RESULTS = {
     "|W resigned|White resigned.|white gave up|White concedes|黑胜|B+R (White resigns)|白敗"
     "|白方认输|黑中盤勝|흑 승|White timed out",
     (0.0, 0.0): "0|Jigo|B+0|持碁",
-    (0.0, None): "Draw|drawn|和棋|무승부",
+    (0.0, None): "Draw|drawn|和棋|平局|ジゴ|Jigo (B 40, W 40)|무승부|빅",
     (None, None): "|?|Void|unfinished|won by Black|B-R|B: ?|Both lost|胜负未知|黑胜负|無勝負"
     "|White did not resign|Black won the nigiri, White won|両負け|Black is to play|White's clock"
     "|白胜? 黑胜?|black and white lost",

@@ -80,9 +80,12 @@ _RESULT = re.compile(
 )
 _TIME_OR_FORFEIT = re.compile(r"(\+|by |on )\s*[tf]|time|forfeit|[超时時][时時间間]")
 _SIGNS = str.maketrans({"＋": "+", "−": "-", "．": ".", "½": " 1/2", "¼": " 1/4", "¾": " 3/4"})
+_SIGNS |= str.maketrans("一二三四五六七八九", "123456789")
 _NO_KOMI = re.compile(r"(?:none|no(?: komi)?|[无無]|なし|不[贴貼]目?|없음)\Z")
-_KOMI_WORDS = re.compile(r"(?:(revers\w*|[逆反倒]|白(?=[贴貼]))|komi|コミ|[黑黒]?[贴貼덤])[\s,:]*")
-_UNITS = re.compile(r"by|and|points?|pts?|moku|[目子点點집호又]")
+_KOMI_WORDS = re.compile(
+    r"(?:(revers\w*|[逆反倒]|白(?=[贴貼]))|komi|コミ(?:出し)?|공제|互先|[黑黒]?[棋方]?[贴貼出덤])[\s,:=]*"
+)
+_UNITS = re.compile(r"by|and|points?|pts?|moku|zi|[目子点點집호又]")
 _NUMBER = re.compile(r"(\d+[.,]?\d*|[.,]\d+)?(?:\s*(?<!\d)([13])/([24]))?\s*([半반])?")
 
 
@@ -453,7 +456,7 @@ def _parse_rules(name: str, komi: str, has_stones: bool, is_fox: bool) -> Rules:
         if points >= 100 or (points >= 50 and is_fox):  # hundredths
             points = points / 50 if 250 <= points < 400 else points / 100  # of stones, of points
         sign = -1 if text.startswith("-") or any(_KOMI_WORDS.findall(text)) else 1
-        return change(Rules("simple", True, scoring), komi=sign * points)
+        return change(Rules("simple", True, scoring), komi=sign * points + 0)  # not -0
     except (TypeError, ValueError):  # no number, or one out of bounds
         raise ValueError("unusable komi") from None
 
@@ -478,7 +481,7 @@ def parse_result(text: str) -> tuple[float | None, float | None]:
     text = text.translate(_SIGNS).strip().lower()
     if text in ("0", "0.0", "jigo", "持碁"):
         return 0.0, 0.0
-    if text.startswith(("draw", "tie", "和", "무승부")):
+    if text.startswith(("draw", "tie", "jigo", "和", "平", "ジゴ", "무승부", "빅")):
         return 0.0, None
     if not (words := _RESULT.fullmatch(text)):
         return None, None

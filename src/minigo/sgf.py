@@ -266,7 +266,7 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
     ends = [(root.start(), root["info"]) for root in roots] + [(len(data), None)]
     for (start, _), (end, is_info) in pairwise([(0, None), *ends]):
         texts.append(_to_utf8(data[start:end]))
-        depth += _depth(texts[-1])
+        depth += _depth(texts[-1]) if is_info else 0
         if is_info and depth > 0 and texts[-1].rstrip().endswith((b"]", b")")):  # a variation's
             continue
         if len(texts) > 1 and None not in (trees := _parse(_to_utf8(data[first:end]))):

@@ -151,6 +151,7 @@ TRAPS = [
     ("hz", "", "围棋 古力九段 十 表"),
     ("latin-1", "|ISO-8859-1|windows-1252", "José] Müller, André"),
     ("utf-8-sig", "|GBK|UTF-8|nonsense|hex", "表 百"),
+    *(("utf-8", "", "Nguye\u0302\u0303n"), ("utf-8", "", "Hawaiʻi"), ("utf-8", "", "Հայ")),
     *((codec, "", "表 백") for codec in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
     ("cp932", "UTF-8|ISO-8859-1|Big5|rot13", "二十段 井山裕太"),
     ("gbk", "UTF-8|ISO-8859-1|Shift_JIS|Big5", "古力王誠九段"),

@@ -57,7 +57,7 @@ _RUSSIAN = re.compile(
 )
 _KANA, _HALF_WIDTH = re.compile("[ぁ-ヶー]"), re.compile("[｡-ﾟ]")
 # Signs of ISO-2022, of HZ, of GBK or EUC-JP that happens to be UTF-8.
-_DOUBTFUL = re.compile(r"\x1b|~\{|[ɐ-˿Ԁ-֏]|(?<!\w)[\u0300-\u036f]")
+_DOUBTFUL = re.compile(r"\x1b|~\{|(?<![\w\u0300-\u036f])[ɐ-˿\u0300-\u036fԀ-֏]")
 _CHARSET = re.compile(rb"CA\s*\[\s*(?:x-|windows-(?=9))?([\w-]+)\s*\]", re.IGNORECASE)
 _VALUE = r"\s*+\[(?:[^\\\]]++|\\.)*+\]"
 _PROPERTY = re.compile("[A-Za-z]" + _VALUE, re.DOTALL)

@@ -27,7 +27,7 @@ def files(tmp_path_factory) -> dict[str, str]:
     texts = {
         "game.sgf": SGF,
         "garbage.sgf": "all work and no play",
-        "illegal.sgf": "(;FF[4]GM[1]SZ[5];B[cc];W[cc])",
+        "chess.sgf": "(;FF[4]GM[3]SZ[5];B[cc];W[dd])",
         "garbage.safetensors": "this is no checkpoint" * 99,
         "unknown.toml": "sise = 9",
         "network.toml": 'network = "c3po"',
@@ -105,7 +105,7 @@ WRONG = [  # what is typed, and what the one line has to name
     ("analyze {missing} --checkpoint {network}", "{missing}"),
     ("analyze {folder} --checkpoint {network}", "{folder}"),
     ("analyze {garbage_sgf} --checkpoint {network}", "{garbage_sgf}"),
-    ("analyze {illegal_sgf} --checkpoint {network}", "illegal move"),
+    ("analyze {chess_sgf} --checkpoint {network}", "not Go"),
     ("analyze {game_sgf} --checkpoint no-such-network", "no-such-network"),
     *((ANALYZE + "--move 7", "7"), (ANALYZE + "--move 0", "'0'"), (ANALYZE + "--visits -4", "-4")),
     ("analyze {game_sgf} --human {missing}", "{missing}"),

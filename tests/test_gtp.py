@@ -237,6 +237,8 @@ def test_komi_is_any_number(session, komi):
     assert session.respond("get_komi") == f"= {komi}\n\n"
     assert session.respond("final_score") == f"= B+{25 - float(komi):g}\n\n"
     assert f"KM[{komi}]" in session.respond("printsgf")
+    tell(session, "komi -0")
+    assert session.respond("get_komi") == "= 0\n\n"
 
 
 @pytest.mark.parametrize(
@@ -379,9 +381,10 @@ def test_where_the_disk_is_full_the_game_of_before_stays(session, tmp_path, monk
 
 def test_a_broken_sgf_leaves_the_game_as_it_was(session, tmp_path):
     path = tmp_path / "broken.sgf"
-    path.write_text("(;SZ[9];B[aa];W[aa])")
+    path.write_text("(;SZ[9];B[aa];W[jj])")
     session.respond("play b C3")
-    assert session.respond(f"loadsgf {path}") == f"? cannot load file '{path}': illegal move\n\n"
+    reason = "point off the board"
+    assert session.respond(f"loadsgf {path}") == f"? cannot load file '{path}': {reason}\n\n"
     assert session.respond(f"loadsgf {tmp_path}").startswith("? cannot load file")
     assert session.respond("loadsgf").startswith("? cannot load file")
     assert session.respond("printsgf /no/such/folder/file").startswith("? ")
@@ -717,7 +720,7 @@ def prefer(player: Session, moves: list[int]) -> None:
         return lambda: SimpleNamespace(logits=priors, value=even, score=even)
 
     network = SimpleNamespace(begin=begin)
-    player.engine.networks[player.engine.config.checkpoint, 5, 1, None] = network, {}
+    player.engine.network = lambda: (network, {})
     player.engine.owner = lambda color: np.zeros(25)
 
 

@@ -108,7 +108,7 @@ GARBAGE = [
     ("follow", {"sgf": EMPTY, "minds": {"B": {"network": "/etc/passwd"}}}),
     ("new", {"size": 99, "rules": "chinese", "komi": 7, "handicap": 0}),
     ("new", {"size": 5, "rules": "chinese", "komi": 7, "handicap": 4}),
-    ("load", b"(;SZ[5];B[cc];W[cc])"),
+    ("load", b"(;SZ[5];B[cc];W[jj])"),
     ("surprises", {"sgf": EMPTY}),
     ("run", b"garbage"),
 ]

@@ -41,7 +41,8 @@ class Evaluator:
     def __init__(self, backend: OpenVinoBackend, size: int, max_batch: int) -> None:
         self.backend, self.size = backend, size  # or a `TorchBackend`, which is used alike
         self.name = backend.name  # such as "OpenVINO f32"
-        smaller = BATCH_SIZES[backend.device.partition(":")[0]]
+        # 8 rows take four times as long as one, and a program as long as hundreds of them.
+        smaller = BATCH_SIZES[backend.device.partition(":")[0]] if max_batch > 8 else ()
         self.batch_sizes = (*(b for b in smaller if b < max_batch), max_batch)
         self._programs: dict[int, Program] = {}  # by batch size
 

@@ -17,7 +17,7 @@ from .architecture import HEAD_CHANNELS, HIDDEN, SCORE_SCALE, Network, affine_of
 
 # Its converter, which nobody here needs, reports each import to its makers over the network.
 sys.modules.setdefault("openvino.tools.ovc", None)
-GAMES = 8  # of random moves, 8 positions each: how large the numbers become
+POSITIONS = 8  # of a random game: how large the numbers become; more make no answer better
 MARGIN = 1.25  # room for what larger numbers real games may hold
 
 
@@ -40,27 +40,19 @@ class OpenVinoBackend:
             "ENABLE_CPU_PINNING": False,  # who starts the process pins it
         }
         self._compile = lambda model: core.compile_model(model, "CPU", options)
-        self.size, self._network = size, None
-        self._calibration: np.ndarray | None = None  # planes
-        if is_int8:
-            positions = calibration_positions(size)
-            self._calibration = np.empty((len(positions), NUM_PLANES, size, size), np.float32)
-            unpack(positions, self._calibration)
-        self._ranges: list[np.float32] = []  # of the inputs of the convolutions in int8
+        self.size, self._is_int8, self._model = size, is_int8, None
 
     def load(self, network: Network) -> bool:
         """Take the weights of a folded network; programs must be made anew: True."""
-        self._network = network
-        if self._calibration is not None:
-            model = make_model(network, self.size, len(self._calibration))
-            self._ranges = find_ranges(model, self._compile, self._calibration)
+        self._model = make_model(network, self.size, POSITIONS)
+        if self._is_int8:
+            quantize(self._model, find_ranges(self._model, self._compile, self.size))
         return True
 
     def make_program(self, batch_size: int) -> tuple[np.ndarray, Callable]:
         """Return a buffer for positions, and what evaluates them at once; see `Program`."""
-        model = make_model(self._network, self.size, batch_size)
-        if self._ranges:
-            quantize(model, self._ranges)
+        model = self._model.clone()
+        model.reshape([batch_size, NUM_PLANES, self.size, self.size])
         request = self._compile(model).create_infer_request()
         # Views once, since asking for them costs more than a small network's evaluation.
         outputs = [request.get_output_tensor(i).data for i in range(4)]
@@ -141,13 +133,15 @@ def make_model(network: Network, size: int, batch_size: int):
     return openvino.Model(list(outputs.values()), [planes], network.name)
 
 
-def find_ranges(model, compile_model: Callable, planes: np.ndarray) -> list[np.float32]:
+def find_ranges(model, compile_model: Callable, size: int) -> list[np.float32]:
     """Return the largest input of each of the tower's convolutions, and some more.
 
-    model: of OpenVINO, for as many rows as `planes` has; compile_model makes it callable.
+    model: of OpenVINO, for POSITIONS rows; compile_model makes it callable.
     """
     import openvino
 
+    planes = np.empty((POSITIONS, NUM_PLANES, size, size), np.float32)
+    unpack(calibration_positions(size), planes)
     inputs = [node.input_value(0) for node in tower_convolutions(model)]
     results = compile_model(openvino.Model(inputs, model.get_parameters(), "ranges"))(planes)
     most = np.array([results[i].max() for i in range(len(inputs))], np.float32)
@@ -174,13 +168,10 @@ def tower_convolutions(model) -> list:
 
 
 def calibration_positions(size: int) -> np.ndarray:
-    """Return (B, A) positions from all stages of random games, always the same."""
-    rng, rows = np.random.default_rng(0), []
-    steps = np.linspace(1, size * size, 8).astype(int)
-    for _ in range(GAMES):
-        board = Board(size)
-        while board.num_moves < steps[-1] and not board.is_over:
+    """Return (POSITIONS, A) positions from all stages of a random game, always the same."""
+    rng, board, rows = np.random.default_rng(0), Board(size), []
+    for step in np.linspace(1, size * size, POSITIONS).astype(int):
+        while board.num_moves < step:
             board.play(int(rng.choice(np.flatnonzero(board.legal_moves()))))
-            if board.num_moves in steps:
-                rows.append(board.encode())
+        rows.append(board.encode())
     return np.stack(rows)

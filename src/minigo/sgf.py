@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -26,7 +26,7 @@ from sgfmill import sgf_grammar
 from sgfmill.sgf import Sgf_game, Tree_node
 from sgfmill.sgf_grammar import Coarse_game_tree
 
-from ._board import Board, IllegalMove
+from ._board import Board
 from .config import RULES, Rules, change
 from .coords import BLACK, EMPTY, MAX_SIZE, MIN_SIZE, WHITE, format_color, format_point, parse_color
 from .record import GameRecord
@@ -39,22 +39,34 @@ _ARCHIVE_ERRORS += (EOFError, OSError, RuntimeError, ValueError, IndexError, str
 # Standards, and the encodings in which games come that extend them by rare characters.
 _CODECS = {"utf-8": "utf-8", "gb2312": "gb18030", "big5": "cp950", "shift_jis": "cp932"}
 _CODECS |= {"euc_kr": "cp949", "euc_jp": "euc_jp", "ascii": "cp1252"}
+_CODECS |= {"koi8_r": "koi8_r", "cp1251": "cp1251"}
 _USUAL = re.compile(  # in names, results and events
-    "[王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩曹彭曾古柯聂常时江芮方石金黑白中盘胜"
-    "负子目半段级届第杯赛战局围棋名人天元大小三九本国华文明建平伟军东海新張劉陳楊黃趙吳孫馬羅鄭謝"
-    "許韓葉蔡蘇盤勝負級屆賽戰圍國東偉田山井村上川木野崎藤原島佐橋渡辺依武宮治勲裕太加光期因坊戦聖"
-    "敗黒番碁院김이박최정강조윤장임한오서신권황안송류전홍백흑불계승집반국배단급기대회창호현진영수민준성지훈환]"
+    "[王李张刘陈杨黄赵吴周徐孙马朱胡郭何高林罗郑梁谢宋唐许韩曹彭曾古柯聂常时江芮方石金黑白中盘胜负子"
+    "目半段级届第杯赛战局围棋名人天元大小三九本国华文明建平伟军东海新張劉陳楊黃趙吳孫馬羅鄭謝許韓葉"
+    "蔡蘇盤勝負級屆賽戰圍國東偉田山井村上川木野崎藤原島佐橋渡辺依武宮治勲裕太加光期因坊戦聖敗黒番碁"
+    "院一二不下是我的手心老风云龙飞月雪剑客清志波强君春秋生好这在有来到独求狼快乐星恒浩宇晓形势两分"
+    "优次郎夫男之助美香恵真理和彦隆司修秀行栄吉博史哲俊英健朗直樹根羽良沢内松竹池河岡浜西北南長尾鈴"
+    "今安岩竜押能力対回成德福義信仁宏家詩銘嘉皓김이박최정강조윤장임한오서신권황안송류전홍백흑불계승"
+    "집반국배단급기대회창호현진영수민준성지훈환가나다라마바사아자하고구도로리무미부비선세소스여연용"
+    "우유은의일재제주태해형화희순식동병규근남두둑람만면문범보복삼석]"
 )
-_UNUSUAL = re.compile("[\x80-\x9f\ue000-\uf8ff｡-ﾟ\ufffd]")
+_UNUSUAL = re.compile("[\x80-\x9f\ue000-\uf8ff\ufffdЀ-ӿ─-▟]")
 _ACCENTED = re.compile(r"(?<=[A-Za-z])[À-ÿ’”…]|[À-ÿ“](?=[A-Za-z])")
+_RUSSIAN = re.compile(
+    r"(?<![^\0-@\[-`{-\x7f])[А-Я][а-яё]{2,}(?:[ ,.-]+[а-яё]+)*(?![^\0-@\[-`{-\x7f])"
+)
+_KANA, _HALF_WIDTH = re.compile("[ぁ-ヶー]"), re.compile("[｡-ﾟ]")
+# Signs of ISO-2022, of HZ, of GBK or EUC-JP that happens to be UTF-8.
+_DOUBTFUL = re.compile(r"\x1b|~\{|(?<![\w\u0300-\u036f])[ɐ-˿\u0300-\u036fԀ-֏]")
 _CHARSET = re.compile(rb"CA\s*\[\s*(?:x-|windows-(?=9))?([\w-]+)\s*\]", re.IGNORECASE)
 _VALUE = r"\s*+\[(?:[^\\\]]++|\\.)*+\]"
 _PROPERTY = re.compile("[A-Za-z]" + _VALUE, re.DOTALL)
 _TREE = re.compile(rf"\(\s*;(?:\s*+[A-Za-z;()]|{_VALUE})*+", re.DOTALL)
-# Where a game begins for certain; "(;" alone may also begin a variation, and a comment that quotes
-# a game has "\]" for "]".
-_ROOT = rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|EV|PB|PW|DT|RU|KM|US)\s*\[(?![^\\\]]{0,99}\\\])"
-_ROOT = re.compile(_ROOT)
+# Where a game begins; a variation, too, may begin with `info`. A comment that quotes a game has
+# "\]" for "]".
+_ROOT = rb"\(\s*;\s*(?:FF|GM|SZ|CA|AP|(?P<info>EV|PB|PW|DT|RU|KM|US))\s*\["
+_ROOT = re.compile(_ROOT + rb"(?![^\\\]]{0,99}\\\])")
+_BRACKET = re.compile(rb"\[(?:[^\\\]]++|\\.)*+(?:\]|\Z)|([()])", re.DOTALL)
 _START = re.compile(rb"\(\s*;")
 _SETUP = {"AB": BLACK, "AW": WHITE, "AE": EMPTY}
 _RULES = {("positional", True): "Tromp-Taylor", ("situational", False): "AGA"}
@@ -68,9 +80,12 @@ _RESULT = re.compile(
 )
 _TIME_OR_FORFEIT = re.compile(r"(\+|by |on )\s*[tf]|time|forfeit|[超时時][时時间間]")
 _SIGNS = str.maketrans({"＋": "+", "−": "-", "．": ".", "½": " 1/2", "¼": " 1/4", "¾": " 3/4"})
+_SIGNS |= str.maketrans("一二三四五六七八九", "123456789")
 _NO_KOMI = re.compile(r"(?:none|no(?: komi)?|[无無]|なし|不[贴貼]目?|없음)\Z")
-_KOMI_WORDS = re.compile(r"(?:(revers\w*|[逆反倒]|白(?=[贴貼]))|komi|コミ|[黑黒]?[贴貼덤])[\s,:]*")
-_UNITS = re.compile(r"by|and|points?|pts?|moku|[目子点點집호又]")
+_KOMI_WORDS = re.compile(
+    r"(?:(revers\w*|[逆反倒]|白(?=[贴貼]))|komi|コミ(?:出し)?|공제|互先|[黑黒]?[棋方]?[贴貼出덤])[\s,:=]*"
+)
+_UNITS = re.compile(r"by|and|points?|pts?|moku|zi|[目子点點집호又]")
 _NUMBER = re.compile(r"(\d+[.,]?\d*|[.,]\d+)?(?:\s*(?<!\d)([13])/([24]))?\s*([半반])?")
 
 
@@ -247,24 +262,42 @@ def _parse_collection(data: bytes) -> Iterator[Coarse_game_tree | None]:
         data = data.decode(codec, "replace").encode()
     if not (start := _START.search(data)) or b"\0" in data[: start.start()]:
         return  # a picture, a program: no text at all
-    starts = [match.start() for match in _ROOT.finditer(data)]
-    for start, end in pairwise([0, *starts, len(data)]):
-        text = _to_utf8(data[start:end])
-        try:
-            yield from sgf_grammar.parse_sgf_collection(text)
-        except ValueError:
-            if _START.search(text):
-                marks = [token for kind, token in sgf_grammar.tokenise(text)[0] if kind == "D"]
-                missing = marks.count(b"(") - marks.count(b")")
-                with suppress(ValueError):  # what follows a game may be what is broken, or its end
-                    yield sgf_grammar.parse_sgf_game(text + b")" * missing)
-                yield None
+    roots, texts, depth, first = [*_ROOT.finditer(data)], [], 0, 0
+    ends = [(root.start(), root["info"]) for root in roots] + [(len(data), None)]
+    for (start, _), (end, is_info) in pairwise([(0, None), *ends]):
+        texts.append(_to_utf8(data[start:end]))
+        depth += _depth(texts[-1]) if is_info else 0
+        if is_info and depth > 0 and texts[-1].rstrip().endswith((b"]", b")")):  # a variation's
+            continue
+        if len(texts) > 1 and None not in (trees := _parse(_to_utf8(data[first:end]))):
+            yield from trees
+        else:
+            yield from chain.from_iterable(map(_parse, texts))
+        texts, depth, first = [], 0, end
+
+
+def _parse(text: bytes) -> list[Coarse_game_tree | None]:
+    """Return the games of a text, at its end None if it is broken."""
+    try:
+        return sgf_grammar.parse_sgf_collection(text)
+    except ValueError:
+        if not _START.search(text):
+            return []
+    with suppress(ValueError):  # what follows a game may be what is broken, or its end
+        return [sgf_grammar.parse_sgf_game(text + b")" * _depth(text)), None]
+    return [None]
+
+
+def _depth(text: bytes) -> int:
+    """Return how many trees are open at the end."""
+    brackets = _BRACKET.findall(text)
+    return brackets.count(b"(") - brackets.count(b")")
 
 
 def _to_utf8(data: bytes) -> bytes:
     """Return a game in UTF-8, read so that most properties are found, and the likeliest text."""
     with suppress(UnicodeDecodeError):
-        if not (data.decode() and re.search(rb"\x1b|~\{", data)):  # signs of ISO-2022, of HZ
+        if not _DOUBTFUL.search(data.decode()):
             return data
     enough = data[: (1 << 18) + re.search(rb"[\x80-\xff]|\x1b|~\{", data).start()]  # to tell
     choices, declared = [("iso2022_jp_2",) * 2, ("hz", "hz"), *_CODECS.items()], None
@@ -278,7 +311,12 @@ def _to_utf8(data: bytes) -> bytes:
         foreign = re.sub(r"[\0-\x7f]", "", text)
         score = len(foreign.encode(standard, "ignore").decode(standard, "ignore"))
         score += 2 * len(_USUAL.findall(text)) + 2 * len(_ACCENTED.findall(text))
-        score -= 3 * len(_UNUSUAL.findall(text))
+        rest = _RUSSIAN.sub("", text)
+        score += 2 * (len(text) - len(rest))
+        likely = standard == "euc_jp" or choice == declared  # else they are others' letters
+        rest = _HALF_WIDTH.sub("の" * (standard == "euc_jp") if likely else "\x80", rest)
+        score += (2 if standard in ("shift_jis", "euc_jp") else -1) * len(_KANA.findall(rest))
+        score -= 3 * len(_UNUSUAL.findall(rest))
         count = sum(len(_PROPERTY.findall(tree)) for tree in _TREE.findall(text))
         return count, score / max(1, len(foreign)) + (choice == declared)
 
@@ -300,12 +338,15 @@ def _read_header(tree: Coarse_game_tree | None) -> tuple[dict[str, list[bytes]],
     size, handicap = _parse_size(_text(root, "SZ")), _text(root, "HA")
     handicap = int(handicap) if re.fullmatch("[2-9]|[1-9][0-9]{1,2}", handicap) else 0
     has_stones = handicap > 0 or any(map(bytes.strip, root.get("AB", [])))
-    rules = _parse_rules(_text(root, "RU"), _text(root, "KM"), has_stones, _text(root, "AP")[:3])
+    is_fox = any(name.lower().startswith(b"fox") for name in root.get("AP", ()))
+    rules = _parse_rules(_text(root, "RU"), _text(root, "KM"), has_stones, is_fox)
     return root, Board(size, rules), handicap
 
 
-def _play(nodes: Iterable[dict], board: Board) -> Iterator[tuple[int, str, Board]]:
-    """Yield the positions of a line of nodes as `load_game` does, one by one."""
+def _play(
+    nodes: Iterable[dict], board: Board, is_strict: bool = False
+) -> Iterator[tuple[int, str, Board]]:
+    """Yield the positions of a line of nodes as `load_game` does; `is_strict`: if all are legal."""
     yield 0, "", board
     for number, node in enumerate(nodes):
         if (edited := _set_up(board, node)) is not board:
@@ -316,11 +357,13 @@ def _play(nodes: Iterable[dict], board: Board) -> Iterator[tuple[int, str, Board
                 board = board.copy()
                 board.to_play = parse_color(color)
                 yield number, "", board
+            if not board.is_legal(move := _parse_point(point, board.size)):
+                if is_strict:
+                    raise ValueError("illegal move")
+                place = {"AE": [point]}  # it is executed all the same (FF[4], "Move vs. Place")
+                yield number, "", (board := _set_up(board, place))
             board = board.copy()
-            try:
-                board.play(_parse_point(point, board.size))
-            except IllegalMove:
-                raise ValueError("illegal move") from None
+            board.play(move)
             yield number, color, board
 
 
@@ -350,7 +393,7 @@ def _set_up(board: Board, node: dict[str, list[bytes]]) -> Board:
 def _read_game(tree: Coarse_game_tree | None) -> Iterator[GameRecord]:
     """Yield the game, if it can be used; what can't raises ValueError(reason), after it, too."""
     root, board, handicap = _read_header(tree)
-    positions, boards = _play(sgf_grammar.main_sequence_iter(tree), board), []
+    positions, boards = _play(sgf_grammar.main_sequence_iter(tree), board, is_strict=True), []
     for _, color, board in positions:
         if board.num_moves == 0 and len(boards) > 1:
             raise ValueError("set-up after the first move")
@@ -403,17 +446,17 @@ def _parse_point(value: bytes, size: int) -> int:
 
 
 @lru_cache(4096)
-def _parse_rules(name: str, komi: str, has_stones: bool, program: str) -> Rules:
+def _parse_rules(name: str, komi: str, has_stones: bool, is_fox: bool) -> Rules:
     """Read RU, and KM in its many spellings, negative where Black gets it."""
     scoring = "territory" if name.lower().startswith(("jap", "kor", "日", "韩", "韓")) else "area"
     text, points = komi.translate(_SIGNS).strip("? ").lower(), 0.5 if has_stones else Rules().komi
     try:
         if text:
             points = _parse_points(_KOMI_WORDS.sub(" ", _NO_KOMI.sub("0", text.lstrip("+-"))))
-        if points >= 100 or (points >= 50 and program.lower() == "fox"):  # hundredths
+        if points >= 100 or (points >= 50 and is_fox):  # hundredths
             points = points / 50 if 250 <= points < 400 else points / 100  # of stones, of points
         sign = -1 if text.startswith("-") or any(_KOMI_WORDS.findall(text)) else 1
-        return change(Rules("simple", True, scoring), komi=sign * points)
+        return change(Rules("simple", True, scoring), komi=sign * points + 0)  # not -0
     except (TypeError, ValueError):  # no number, or one out of bounds
         raise ValueError("unusable komi") from None
 
@@ -438,7 +481,7 @@ def parse_result(text: str) -> tuple[float | None, float | None]:
     text = text.translate(_SIGNS).strip().lower()
     if text in ("0", "0.0", "jigo", "持碁"):
         return 0.0, 0.0
-    if text.startswith(("draw", "tie", "和", "무승부")):
+    if text.startswith(("draw", "tie", "jigo", "和", "平", "ジゴ", "무승부", "빅")):
         return 0.0, None
     if not (words := _RESULT.fullmatch(text)):
         return None, None

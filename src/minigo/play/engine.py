@@ -144,8 +144,10 @@ class Engine:
             if color and num_played == num_moves:
                 break
             num_played += bool(color)
-            if color or board.num_moves == 0:
-                boards = [*boards, board] if color else [board]  # set-up begins anew
+            if not color and board.num_moves == 0:  # set-up begins anew
+                boards = []
+            if color or not boards:
+                boards.append(board)
         keys = [
             [(b.size, b.hash, b.to_play, b.num_moves, b.last_move) for b in game]
             for game in (self.boards, boards)
@@ -186,10 +188,12 @@ class Engine:
         config, size = self.config, self.board.size
         name = choose_network(size, human=True) if is_human else config.checkpoint
         rank = config.rank if is_human else None
-        key = name, size, config.threads, rank
+        is_batched = not is_human and self._limits(self.board.to_play)[0] >= 2 * VISITS_PER_LEAF
+        key = name, size, config.threads, rank, is_batched
         if key not in self.networks:
             net, info = load_for(size, name)
-            options = {"device": config.device, "max_batch": LEAVES, "threads": config.threads}
+            options = {"device": config.device, "threads": config.threads}
+            options["max_batch"] = LEAVES if is_batched else 1
             self.networks[key] = make_evaluator(at_rank(net, rank), size, **options), info
         return self.networks[key]
 
@@ -199,7 +203,7 @@ class Engine:
         if self.clock.main_s < math.inf:  # load the network, so that no move pays for it
             with contextlib.suppress(ValueError, OSError):  # a move will say what is wrong
                 for is_human in {False, self.level > 0}:
-                    self.network(is_human)[0].evaluate_boards([self.board] * (LEAVES + 1))
+                    self.network(is_human)[0].evaluate_boards([self.board])
 
     def owner(self, color: int) -> np.ndarray:
         """Return (N * N,) whose the points will be with `color` to move, +1 = Black's."""

@@ -175,7 +175,7 @@ def _seconds(text: str) -> float:
 
 KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {  # of words: in the help, in an error
     "COLOR": ("colour", parse_color),
-    "POINTS": ("komi", float),
+    "POINTS": ("komi", lambda word: float(word) + 0),  # not -0
     "STONES": ("number of stones", int),
     **dict.fromkeys(("MAIN", "PERIOD", "SECONDS"), ("seconds", _seconds)),
 }

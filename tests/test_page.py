@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ pytest.importorskip("openvino")
 import minigo
 from minigo.config import PlayConfig, Rules
 from minigo.coords import parse_vertex
-from minigo.lab.page import Server
+from minigo.lab.page import Handler, Server
 from minigo.play.gtp import Session
 from minigo.play.shipped import Turned
 from minigo.record import GameRecord, RecordWriter
@@ -60,7 +61,8 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("needs a Chromium")
     with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        args = ["--no-sandbox", "--host-resolver-rules=MAP a.example 127.0.0.1"]
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=args)
 
 
 @pytest.fixture
@@ -121,14 +123,39 @@ def test_garbage_is_refused_in_one_line(server, capfd, route, body):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_who_has_no_token_or_comes_from_elsewhere_gets_nothing(server, browser):
+def test_who_has_no_token_or_another_name_gets_nothing(server):
     assert ask(server, "run", {})[0] == 200
     assert [ask(server, "run", {}, token)[0] for token in ("", "u" * 32)] == [403, 403]
     for name, value in (("Host", "a.example"), ("Origin", "http://a.example"), ("Origin", "null")):
         assert ask(server, "run", {}, **{name: value})[0] == 403
-    page = browser.new_page()  # of another origin
-    reach = "fetch(url + 'run', {method: 'POST', body: '{}'}).then(() => 'in', () => 'out')"
-    assert page.evaluate(f"url => {reach}", server.address) == "out"
+
+
+REACH = """url => {
+  document.body.innerHTML = `<iframe src="${url}"></iframe><iframe name="frame"></iframe>
+    <form method="POST" target="frame" action="${url}run"></form>`;
+  document.forms[0].submit();
+  const post = {method: "POST", body: "{}"}, mode = "no-cors", source = new EventSource(url);
+  const opened = new Promise((open, fail) => Object.assign(source, {onopen: open, onerror: fail}));
+  const tries = [["", {}], ["", {mode}], ["run", post], ["run", {...post, mode}]]
+    .map(([route, how]) => fetch(url + route, how));
+  return Promise.all([opened, ...tries].map(reach => reach.then(() => "in", () => "out")));
+}"""
+
+
+def test_a_page_of_another_origin_reaches_nothing(server, browser, monkeypatch):
+    page, seen = browser.new_page(), []
+    note = lambda self, code, *_: seen.append((self.command, int(code)))  # noqa: E731
+    monkeypatch.setattr(Handler, "log_request", note)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        for host in ("127.0.0.1", "localhost", "a.example"):
+            page.goto(f"http://{host}:{elsewhere.server_port}/")
+            assert page.evaluate(REACH, server.address) == ["out"] * 5
+            page.wait_for_load_state("networkidle")
+            assert not any(frame.query_selector("#board") for frame in page.frames)
+        elsewhere.shutdown()
+    assert [code for command, code in seen if command == "POST"] == [403] * 9
+    assert page.goto(server.address.replace("127.0.0.1", "a.example")).status == 403
     page.close()
 
 

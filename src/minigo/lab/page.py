@@ -184,17 +184,15 @@ class Table:
 
     def play(self, move: int) -> None:
         """Play a move, or -1: resign, and note in the game how it ended."""
-        color, root, num_known = self.engine.board.to_play, self.game.root, len(self.node)
+        color, is_last = self.engine.board.to_play, self.node is self.game.last
         if move < 0:
             self.result = f"{format_color(3 - color)}+R"
         else:
             self.engine.play(color, move)
-            node = self.node = self.game.add(self.node, color, move)
+            self.node = self.game.add(self.node, color, move)
             self.result = self.count()
-            if not self.result and node is self.game.last and len(node.parent) > num_known:
-                root.set("RE", "?")  # the game goes on
-        if self.result:
-            root.set("RE", self.result)
+        if self.result or is_last:
+            self.game.root.set("RE", self.result or "?")  # the game goes on
 
     def count(self) -> str:
         """Return the result by the rules, "" if nobody has ended the game."""

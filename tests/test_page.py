@@ -25,7 +25,7 @@ from minigo.record import GameRecord, RecordWriter
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN, EMPTY = "t" * 32, "(;GM[1]SZ[5]KM[7])"
 # Variations, a comment, set-up in mid-game, text in GB 18030, and a ")" that is missing.
-EDITED = "(;SZ[9]KM[7]PB[柯洁]PW[李]RE[B+R];B[ee]C[weiqi];W[cc](;B[gg];AB[aa];W[gc])(;B[gc];W[gg])"
+EDITED = "(;SZ[9]KM[7]PB[柯洁]PW[李]RE[B+R];B[ee]C[a\nb];W[cc](;B[gg];AB[aa];W[gc])(;B[gc];W[gg])"
 EDITED = EDITED.encode("gb18030")
 OPPONENTS = [("from zero", "9x9-zero-2min"), ("imitation", "9x9-human-b4c32")]
 FAST = "const real = setTimeout; window.setTimeout = (f, ms, ...rest) => real(f, ms / 20, ...rest);"
@@ -143,7 +143,7 @@ def test_who_has_no_token_or_comes_from_elsewhere_gets_nothing(server, browser, 
 
 def test_a_file_comes_back_whole_and_its_result_stays_with_its_end(server):
     sgf = json.loads(ask(server, "load", EDITED)[1])["sgf"]
-    assert "PB[柯洁]" in sgf and "C[weiqi]" in sgf and "CA[UTF-8]" in sgf
+    assert "PB[柯洁]" in sgf and "C[a\nb]" in sgf and "CA[UTF-8]" in sgf
     asks = [{"sgf": sgf, "at": 5} | more for more in ({}, {"at": 7, "move": 0}, {"move": 80})]
     asks += [{"sgf": "(;SZ[5]KM[7];B[cc];W[];B[])", "at": 3}]
     end, variation, longer, passed = (json.loads(ask(server, "follow", body)[1]) for body in asks)
@@ -157,12 +157,9 @@ def test_a_file_comes_back_whole_and_its_result_stays_with_its_end(server):
 
 
 def test_numbers_are_those_of_gtp(page):
-    page.evaluate("state.how.size = 9; state.seats.W.who = 'you'; state.seats.W.step = 99; begin()")
-    wait(page, "view.size === 9")
-    click(page, "E5")
-    wait(page, "state.at === 1")
-    page.evaluate("state.seats.W.thinking = 6; follow()")  # with a tree that begins here
-    wait(page, "thought.visits >= 64")
+    page.evaluate("Object.assign(state.seats.W, {who: 'you', step: 99, thinking: 6})")
+    page.evaluate("goTo(1, {sgf: '(;SZ[9]KM[7];B[ee])'})")  # with a tree that begins there
+    wait(page, "view.size === 9 && thought.visits >= 64")
     session, thought = Session(PlayConfig("9x9", 64)), page.evaluate("thought")
     for line in ("boardsize 9", "kata-set-rules chinese", "play b E5"):
         assert "".join(session.answer(line)).startswith("=")
@@ -239,7 +236,8 @@ def test_files_keys_and_a_move_37(page):
     assert page.evaluate("line.every(node => view.nodes[node][2])")  # the graph is whole
     for key, at in (("ArrowDown", 6), ("End", 7), ("ArrowUp", 6), ("Home", 0), ("ArrowRight", 1)):
         page.locator("#tree").press(key)
-        wait(page, f"state.at === {at}")
+        wait(page, f"view.at === {at}")
+    assert "a\nb" in page.inner_text("#comment")
     page.locator("#board").press("ArrowUp")
     assert page.inner_text("#said") == "E6, empty"  # above the middle
     page.keyboard.press("Enter")
@@ -266,6 +264,8 @@ def test_two_networks_play_and_a_run_is_watched(page):
     wait(page, "view.nodes.length === 5")
     page.keyboard.press("End")
     wait(page, "view.over")
+    name = page.evaluate("state.sgf = '(;SZ[19])', networkOf({who: 'imitation', step: 9}).name")
+    assert name == "19x19-human"
 
 
 def test_a_server_killed_in_mid_thought(browser, tmp_path):

@@ -210,7 +210,7 @@ class Table:
             "at": nodes[self.node],
             "nodes": [(nodes.get(node.parent, -1), *game.describe(node)) for node in nodes],
             "names": [black, white],
-            "comment": game.text(self.node, "C"),
+            "comment": self.node.get("C") if self.node.has_property("C") else "",
             "about": f"komi {self.engine.rules.komi:g}, {game.rules_name} rules",
             "result": result,
             "over": board.is_over or bool(result),

@@ -73,9 +73,10 @@ function makeViewer(element, overlays, shown, go, play = null) {
     shown[shown.has(button.value) ? "delete" : "add"](button.value);
     draw();
   };
-  document.addEventListener("keydown", ({key, target, altKey}) => {
-    const number = {ArrowLeft: ply - 1, ArrowRight: ply + 1, Home: 0, End: lastPly}[key];
-    if (number !== undefined && !altKey && !["SELECT", "INPUT"].includes(target.tagName) && !(play && target === board)) step(number);
+  document.addEventListener("keydown", event => {
+    const number = {ArrowLeft: ply - 1, ArrowRight: ply + 1, Home: 0, End: lastPly}[event.key], {target} = event;
+    const isMine = number !== undefined && !event.altKey && !["SELECT", "INPUT"].includes(target.tagName) && !(play && target === board);
+    if (isMine) { play && event.preventDefault(); step(number); }  // the lessons scroll, too
   });
   const choose = point => {
     cursor = point;

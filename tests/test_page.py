@@ -8,18 +8,16 @@ import shutil
 import subprocess
 import sys
 import threading
-from functools import partial
-from pathlib import Path
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 pytest.importorskip("openvino")
 
-import minigo
 from minigo.config import PlayConfig, Rules
 from minigo.coords import parse_vertex
-from minigo.lab.page import Server
+from minigo.lab.page import Handler, Server
 from minigo.play.gtp import Session
 from minigo.play.shipped import Turned
 from minigo.record import GameRecord, RecordWriter
@@ -27,24 +25,39 @@ from minigo.record import GameRecord, RecordWriter
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 TOKEN, EMPTY = "t" * 32, "(;GM[1]SZ[5]KM[7])"
 # Variations, a comment, set-up in mid-game, text in GB 18030, and a ")" that is missing.
-EDITED = "(;SZ[9]KM[7]PB[柯洁]PW[李]RE[B+R];B[ee]C[weiqi];W[cc](;B[gg];AB[aa];W[gc])(;B[gc];W[gg])"
+EDITED = "(;SZ[9]KM[7]PB[柯洁]PW[李]RE[B+R];B[ee]C[a\nb];W[cc](;B[gg];AB[aa];W[gc])(;B[gc];W[gg])"
 EDITED = EDITED.encode("gb18030")
 OPPONENTS = [("from zero", "9x9-zero-2min"), ("imitation", "9x9-human-b4c32")]
 FAST = "const real = setTimeout; window.setTimeout = (f, ms, ...rest) => real(f, ms / 20, ...rest);"
+FOLLOW = [b"\xff\x00", b"[" * 100_000, "9" * 15, {"sgf": "no game"}, {"sgf": EMPTY, "at": 7}]
+FOLLOW += [{"sgf": EMPTY, "move": 99}, {"sgf": "(;SZ[5];B[cc])", "at": 1, "move": 12}]
+FOLLOW += [{"sgf": EMPTY, "minds": {"B": {"network": "/etc/passwd"}}}]
+GAME = {"size": 5, "rules": "chinese", "komi": 7, "handicap": 4}
+GARBAGE = [("follow", body) for body in FOLLOW] + [("new", GAME), ("new", GAME | {"size": 99})]
+GARBAGE += [("load", b"(;SZ[5];B[cc];W[jj])"), ("surprises", {"sgf": EMPTY}), ("run", b"garbage")]
+REACH = """url => {
+  document.body.innerHTML = `<iframe src="${url}"></iframe><iframe name="frame"></iframe>
+    <form method="POST" target="frame" action="${url}run"></form>`;
+  document.forms[0].submit();
+  const post = {method: "POST", body: "{}"}, mode = "no-cors", source = new EventSource(url);
+  const opened = new Promise((open, fail) => Object.assign(source, {onopen: open, onerror: fail}));
+  const tries = [["", {}], ["", {mode}], ["run", post], ["run", {...post, mode}]]
+    .map(([route, how]) => fetch(url + route, how));
+  return Promise.all([opened, ...tries].map(reach => reach.then(() => "in", () => "out")));
+}"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Return a server that watches a run of three cycles and one game, and turns no position."""
+    """Return a server that watches a run of two cycles and one game, and turns no position."""
     root = tmp_path_factory.mktemp("run")
     networks, games = root / "checkpoints" / "5x5", root / "selfplay" / "5x5"
     for folder in (networks, games):
         folder.mkdir(parents=True)
-    rows = [{"cycle": i, "games": 9 * i, "elapsed_s": 60.0 * i} for i in (1, 2, 3)]
-    rows = [json.dumps(row | {"losses": {"policy": 3.0 / row["cycle"]}}) for row in rows]
-    (networks / "log.jsonl").write_text("\n".join(rows))
+    rows = [{"cycle": i, "games": 9, "elapsed_s": i, "losses": {"policy": 1 / i}} for i in (1, 2)]
+    (networks / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    moves = np.array([12, 7, 25, 25], np.int16)
     with RecordWriter(games / "cycle-0003-0-0.games") as writer:
-        moves = np.array([12, 7, 25, 25], np.int16)
         writer.write(GameRecord(5, Rules(), moves, result=1.0, score=3.0))
     with pytest.MonkeyPatch.context() as patch, Server(0, TOKEN, networks) as server:
         patch.setattr(Turned, "begin", lambda self, positions: self.evaluator.begin(positions))
@@ -60,7 +73,8 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("needs a Chromium")
     with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        args = ["--no-sandbox", "--host-resolver-rules=MAP a.example 127.0.0.1"]
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=args)
 
 
 @pytest.fixture
@@ -85,33 +99,18 @@ def wait(page, condition: str) -> None:
 
 def click(page, vertex: str) -> None:
     size, width = page.evaluate("[view.size, $('board').getBoundingClientRect().width]")
-    row, column = divmod(parse_vertex(vertex, size), size)
-    places = [(number + 1) * width / (size + 0.7) for number in (column, row)]
-    page.click("#board", position=dict(zip("xy", places, strict=True)))
+    places = [(n + 1) * width / (size + 0.7) for n in divmod(parse_vertex(vertex, size), size)]
+    page.click("#board", position=dict(zip("yx", places, strict=True)))
 
 
-def ask(server, route: str, body: bytes | dict, token=TOKEN, **headers) -> tuple[int, str]:
+def ask(server, route: str, body: bytes | dict | str, token=TOKEN, **headers) -> tuple[int, str]:
+    """Return the answer's status and text; a body that is a str is a lie about its length."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     body = json.dumps(body).encode() if isinstance(body, dict) else body
+    headers |= {"Content-Length": body} if isinstance(body, str) else {}
     connection.request("POST", f"/{token}/{route}", body, headers)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
-
-
-GARBAGE = [
-    ("follow", b"\xff\x00"),
-    ("follow", b"[" * 100_000),
-    ("follow", {"sgf": "no game"}),
-    ("follow", {"sgf": EMPTY, "at": 7}),
-    ("follow", {"sgf": EMPTY, "move": 99}),
-    ("follow", {"sgf": "(;SZ[5];B[cc])", "at": 1, "move": 12}),
-    ("follow", {"sgf": EMPTY, "minds": {"B": {"network": "/etc/passwd"}}}),
-    ("new", {"size": 99, "rules": "chinese", "komi": 7, "handicap": 0}),
-    ("new", {"size": 5, "rules": "chinese", "komi": 7, "handicap": 4}),
-    ("load", b"(;SZ[5];B[cc];W[jj])"),
-    ("surprises", {"sgf": EMPTY}),
-    ("run", b"garbage"),
-]
 
 
 @pytest.mark.parametrize("route, body", GARBAGE)
@@ -121,36 +120,46 @@ def test_garbage_is_refused_in_one_line(server, capfd, route, body):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_who_has_no_token_or_comes_from_elsewhere_gets_nothing(server, browser):
+def test_who_has_no_token_or_comes_from_elsewhere_gets_nothing(server, browser, monkeypatch):
     assert ask(server, "run", {})[0] == 200
-    assert [ask(server, "run", {}, token)[0] for token in ("", "u" * 32)] == [403, 403]
-    for name, value in (("Host", "a.example"), ("Origin", "http://a.example"), ("Origin", "null")):
-        assert ask(server, "run", {}, **{name: value})[0] == 403
-    page = browser.new_page()  # of another origin
-    reach = "fetch(url + 'run', {method: 'POST', body: '{}'}).then(() => 'in', () => 'out')"
-    assert page.evaluate(f"url => {reach}", server.address) == "out"
+    elsewhere = [{"Host": "a.example"}, {"Origin": "http://a.example"}, {"Origin": "null"}]
+    for how in [{"token": ""}, {"token": "u" * 32}, *elsewhere]:
+        assert ask(server, "run", {}, **how)[0] == 403
+    page, seen = browser.new_page(), []
+    note = lambda self, code, *_: seen.append((self.command, int(code)))  # noqa: E731
+    monkeypatch.setattr(Handler, "log_request", note)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as elsewhere:
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+        for host in ("127.0.0.1", "localhost", "a.example"):
+            page.goto(f"http://{host}:{elsewhere.server_port}/")
+            assert page.evaluate(REACH, server.address) == ["out"] * 5
+            page.wait_for_load_state("networkidle")
+            assert not any(frame.query_selector("#board") for frame in page.frames)
+        elsewhere.shutdown()
+    assert [code for command, code in seen if command == "POST"] == [403] * 9
+    assert page.goto(server.address.replace("127.0.0.1", "a.example")).status == 403
     page.close()
 
 
 def test_a_file_comes_back_whole_and_its_result_stays_with_its_end(server):
     sgf = json.loads(ask(server, "load", EDITED)[1])["sgf"]
-    assert "PB[柯洁]" in sgf and "C[weiqi]" in sgf and "CA[UTF-8]" in sgf
+    assert "PB[柯洁]" in sgf and "C[a\nb]" in sgf and "CA[UTF-8]" in sgf
     asks = [{"sgf": sgf, "at": 5} | more for more in ({}, {"at": 7, "move": 0}, {"move": 80})]
-    end, variation, longer = (json.loads(ask(server, "follow", body)[1]) for body in asks)
+    asks += [{"sgf": "(;SZ[5]KM[7];B[cc];W[];B[])", "at": 3}]
+    end, variation, longer, passed = (json.loads(ask(server, "follow", body)[1]) for body in asks)
     assert [node[0] for node in end["nodes"]] == [-1, 0, 1, 2, 3, 4, 2, 6]
     assert end["stones"].count("X") == 3 and end["result"] == "B+R" and end["over"]
     assert variation["result"] == "" and "RE[B+R]" in variation["sgf"]
     assert longer["result"] == "" and "RE[?]" in longer["sgf"] and longer["at"] == 6
+    assert passed["result"] == "B+18"
+    told = ask(server, "surprises", {"sgf": sgf})[1].split("\n")
+    assert json.loads(told[0]) == {"looked": 1, "of": 6}
 
 
 def test_numbers_are_those_of_gtp(page):
-    page.evaluate("Object.assign(state.seats.W, {who: 'you', step: 99})")
-    page.evaluate("state.how.size = 9; begin()")
-    wait(page, "view.size === 9")
-    click(page, "E5")
-    wait(page, "state.at === 1")
-    page.evaluate("state.seats.W.thinking = 6; follow()")  # with a tree that begins here
-    wait(page, "thought.visits >= 64")
+    page.evaluate("Object.assign(state.seats.W, {who: 'you', step: 99, thinking: 6})")
+    page.evaluate("goTo(1, {sgf: '(;SZ[9]KM[7];B[ee])'})")  # with a tree that begins there
+    wait(page, "view.size === 9 && thought.visits >= 64")
     session, thought = Session(PlayConfig("9x9", 64)), page.evaluate("thought")
     for line in ("boardsize 9", "kata-set-rules chinese", "play b E5"):
         assert "".join(session.answer(line)).startswith("=")
@@ -158,17 +167,18 @@ def test_numbers_are_those_of_gtp(page):
     engine.is_interrupted = lambda: engine._search.forest.num_visits(0) >= 64
     answer = next(session.answer("kata-analyze w 6000 ownership true rootInfo true"))
     infos = re.findall(r"move (\S+) visits (\d+) winrate (\S+) prior (\S+) .*?Lead (\S+)", answer)
-    total = sum(int(visits) for _, visits, *_ in infos)
-    assert total > 60 and infos[0][0] == page.inner_text("#table tr:nth-child(2) td:first-child")
-    for vertex, visits, *numbers in infos:
-        move, share = str(parse_vertex(vertex, 9)), 1000 * int(visits) / total
-        shown = [thought["wins"][move], thought["network"].get(move, 0) / 1000]
-        assert [*shown, thought["points"][move]] == pytest.approx([*map(float, numbers)], abs=1e-3)
-        assert abs(thought["search"].get(move, 0) - share) < 1
-    owners = np.array([float(x) for x in answer.split("ownership ")[1].split()[:81]])
-    assert np.abs(np.array(thought["owners"]) + 10 * owners).max() <= 0.51  # Black's, White's
-    win = float(re.search(rf"rootInfo visits {thought['visits']} winrate (\S+)", answer)[1])
-    assert thought["black"] == pytest.approx(1 - win, abs=1e-5)
+    vertices, *told = zip(*infos, strict=True)
+    visits, wins, priors, leads = np.array(told, float)
+    assert sum(visits) > 60 and vertices[0] == page.inner_text("#table tr:nth-child(2) td >> nth=0")
+    told = [("search", 1000 * visits / sum(visits), 1), ("network", 1000 * priors, 1)]
+    for name, values, most in [*told, ("wins", wins, 1e-3), ("points", leads, 1e-3)]:
+        shown = [thought[name].get(str(parse_vertex(vertex, 9)), 0) for vertex in vertices]
+        assert shown == pytest.approx(values, abs=most)
+    root = rf"rootInfo visits {thought['visits']} winrate (\S+) .*ownership (.*)"
+    win, owners = re.search(root, answer).groups()
+    assert thought["black"] == pytest.approx(1 - float(win), abs=1e-5)
+    owners = -10 * np.array(owners.split(), float)  # Black's, not White's
+    assert thought["owners"] == pytest.approx(owners, abs=0.51)
     for name in ("search", "people", "network", "owners", "line", "points"):
         page.click(f"[value={name}]")  # the search is off now
     assert page.locator("#board rect").count() == 81 and page.locator("#board .search").count() == 0
@@ -178,8 +188,8 @@ def test_numbers_are_those_of_gtp(page):
 @pytest.mark.parametrize("kind, name", OPPONENTS)
 def test_a_whole_game_by_clicks(page, kind, name):
     page.select_option("#Wwho", kind)
-    page.locator("#Wthinking").press("Home")
-    page.locator("#Wstep").press("Home")
+    page.get_by_role("slider", name="Thinking").press("Home")
+    page.get_by_role("slider", name="Training").press("Home")
     wait(page, "thought.visits === 1")
     assert page.evaluate("mindOf(state.seats.W)") == {"network": name, "visits": 0}
     click(page, "C3")
@@ -215,19 +225,26 @@ def test_a_reload_loses_nothing_and_two_tabs_are_two_games(page, server):
 def test_files_keys_and_a_move_37(page):
     page.set_input_files("#file", {"name": "a.sgf", "mimeType": "", "buffer": EDITED})
     wait(page, "view.nodes.length === 8 && thought.visits")
+    page.keyboard.press("End")
+    wait(page, "view.over && view.at === 5 && scrollY === 0")
+    page.dblclick("#undo")  # the second takes set-up back
+    wait(page, "view.at === 3")
     assert "柯洁" in page.inner_text("#comment")
-    page.click("#surprises")
+    for button in ("Find a move 37", "Stop", "Find a move 37"):
+        page.click(f"text={button}")
     wait(page, "$('message').textContent.includes('would hardly')")
     assert page.evaluate("line.every(node => view.nodes[node][2])")  # the graph is whole
-    for key in ("Home", "ArrowRight"):
-        page.keyboard.press(key)
-    wait(page, "state.at === 1")
-    for key in ("ArrowUp", "Enter"):
-        page.locator("#board").press(key)  # E6 is above the middle
+    for key, at in (("ArrowDown", 6), ("End", 7), ("ArrowUp", 6), ("Home", 0), ("ArrowRight", 1)):
+        page.locator("#tree").press(key)
+        wait(page, f"view.at === {at}")
+    assert "a\nb" in page.inner_text("#comment")
+    page.locator("#board").press("ArrowUp")
+    assert page.inner_text("#said") == "E6, empty"  # above the middle
+    page.keyboard.press("Enter")
     wait(page, "view.last === 31 && view.color === 'B'")
     with page.expect_download() as download:
         page.click("#save")
-    assert "W[ed]" in Path(download.value.path()).read_text("utf-8")
+    assert "W[ed]" in download.value.path().read_text("utf-8")
     drop = "file = new DataTransfer(); file.items.add(new File(['no game'], 'a.sgf'));"
     drop += "document.dispatchEvent(new DragEvent('drop', {dataTransfer: file}))"
     page.evaluate(drop)
@@ -242,21 +259,21 @@ def test_two_networks_play_and_a_run_is_watched(page):
     wait(page, "state.match.played === 1 && view.nodes.length < 4")
     assert "1 of 10 games" in page.inner_text("#score")
     page.click("#pause")
-    assert page.locator("#curves svg").count() == 2 and "27 games" in page.inner_text("#progress")
+    assert page.locator("#curves svg").count() == 2 and "9 games" in page.inner_text("#progress")
     page.select_option("#games", label="cycle-0003-0-0: 4 moves, B+3")
     wait(page, "view.nodes.length === 5")
     page.keyboard.press("End")
     wait(page, "view.over")
+    name = page.evaluate("state.sgf = '(;SZ[19])', networkOf({who: 'imitation', step: 9}).name")
+    assert name == "19x19-human"
 
 
 def test_a_server_killed_in_mid_thought(browser, tmp_path):
     env = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "BROWSER": "true"}
-    env["PYTHONPATH"] = str(Path(minigo.__file__).parents[1])
     with Server(0, TOKEN, None) as free:
         command = [sys.executable, "-m", "minigo", "play", "--port", str(free.server_port)]
-    start = partial(subprocess.Popen, command, stdout=subprocess.PIPE, text=True, env=env)
-    page = browser.new_page()
-    with start() as server:
+    page, how = browser.new_page(), {"stdout": subprocess.PIPE, "text": True, "env": env}
+    with subprocess.Popen(command, **how) as server:
         page.goto(server.stdout.readline().strip())
         wait(page, "thought.visits >= 16")
         page.locator("#Wthinking").press("End")
@@ -264,7 +281,7 @@ def test_a_server_killed_in_mid_thought(browser, tmp_path):
         wait(page, "state.at === 1")
         server.kill()
     wait(page, "$('message').textContent.includes('minigo play')")
-    with start() as server:
+    with subprocess.Popen(command, **how) as server:
         wait(page, "state.at === 2 && $('message').textContent === ''")
         page.close()
         server.kill()

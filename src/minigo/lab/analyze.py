@@ -4,7 +4,7 @@ Leaves out variations. Every position of the game is a tree of one search: they 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from ..play.shipped import choose_network
 from ..search import Search, SearchResult
 from ..sgf import format_game, load_game
 
-TREES_AT_ONCE = 64
+TREES_AT_ONCE = 16  # few enough to tell how far it is
 HARDLY = 0.05  # the human network's prior below which people would hardly play a move
 BLUNDER = 0.2  # a fall of the value from which on a move is one: 10 % of the chance to win
 VERDICTS = {  # mark and meaning
@@ -96,16 +96,16 @@ def analyze(
     human = human or choose_network(size, human=True)
     report = {"game": str(path), "checkpoint": checkpoint, "human": human}
     report |= {"simulations": simulations}
-    report |= judge(shown, first, checkpoint, human, simulations, **options)
+    boards = [board for *_, board in shown]
+    report |= judge(shown, first, look_at(boards, checkpoint, human, simulations, **options))
     if sgf:
         nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
         write_whole(Path(sgf), format_game(tree, annotate(report, nodes)))
     return report
 
 
-def judge(positions: Sequence[tuple], first: int, *who: str | int, **options) -> dict:
-    """Say what `look_at` thinks of the moves, from number `first`, that led to positions."""
-    looks = look_at([board for *_, board in positions], *who, **options)
+def judge(positions: Sequence[tuple], first: int, looks: Iterable[Look]) -> dict:
+    """Say what looks at positions tell of the moves, from number `first`, that led to them."""
     pairs = compress(pairwise(looks), [color for _, color, _ in positions[1:]])
     moves = list(map(_describe, count(first), pairs))
     return {"moves": moves} | _judge(moves)

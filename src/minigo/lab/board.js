@@ -43,7 +43,7 @@ function drawBoard(svg, {size: n, stones, last, toPlay, line = [], ...thoughts},
 }
 
 // The board and what is around it; `go(ply)` is called to step, `play(move)`, if given, to play. Returns what shows a
-// position with words about it, and the graph of Black's chances (percent or null, by ply).
+// position with words about it, and the graph of Black's chances (percent, else null or NaN, by ply).
 function makeViewer(element, overlays, shown, go, play = null) {
   element.innerHTML = `<svg id="board" ${play ? 'role="application" tabindex="0"' : 'role="img"'}
       aria-label="Board${play ? ": arrow keys choose a point, Enter plays there" : ""}"></svg>
@@ -56,7 +56,7 @@ function makeViewer(element, overlays, shown, go, play = null) {
       ${each(overlays, ([name, label]) => `<button value="${name}">${label}</button>`)}</p>
     <svg id="graph" role="img" aria-label="Black's chance to win, move by move" preserveAspectRatio="none"></svg>
     <p class="soft">Black's chance to win, move by move: 100 % at the top. Arrow keys step through the game.</p>`;
-  let position = {size: 9, stones: ""}, ply = 0, lastPly = 0, cursor = -1;  // until there is one
+  let position = {size: 9, stones: ""}, ply = 0, lastPly = 0, cursor = -1, said;  // until there is one
   const board = $("board"), graph = $("graph"), step = number => go(Math.min(Math.max(0, number), lastPly));
   const draw = () => {
     for (const button of $("overlays").children) button.setAttribute("aria-pressed", shown.has(button.value));
@@ -73,13 +73,14 @@ function makeViewer(element, overlays, shown, go, play = null) {
     shown[shown.has(button.value) ? "delete" : "add"](button.value);
     draw();
   };
-  document.addEventListener("keydown", ({key, target}) => {
-    const number = {ArrowLeft: ply - 1, ArrowRight: ply + 1, Home: 0, End: lastPly}[key];
-    if (number !== undefined && !["SELECT", "INPUT"].includes(target.tagName) && !(play && target === board)) step(number);
+  document.addEventListener("keydown", event => {
+    const number = {ArrowLeft: ply - 1, ArrowRight: ply + 1, Home: 0, End: lastPly}[event.key], {target} = event;
+    const isMine = number !== undefined && !event.altKey && !["SELECT", "INPUT"].includes(target.tagName) && !(play && target === board);
+    if (isMine) { play && event.preventDefault(); step(number); }  // the lessons scroll, too
   });
   const choose = point => {
     cursor = point;
-    board.ariaLabel = `${vertexOf(point, position.size)}, ${{".": "empty", X: "black", O: "white"}[position.stones[point]]}`;
+    $("said").textContent = `${vertexOf(point, position.size)}, ${{".": "empty", X: "black", O: "white"}[position.stones[point]]}`;
     draw();
   };
   const playAt = point => { cursor = -1; play(point); };
@@ -102,10 +103,10 @@ function makeViewer(element, overlays, shown, go, play = null) {
   return (next, values, number, words) => {
     [position, ply, lastPly] = [next, number, values.length - 1];
     Object.assign($("ply"), {max: lastPly, value: ply});
-    $("said").textContent = words;
+    if (said !== words) $("said").textContent = said = words;  // once, for who hears it
     graph.setAttribute("viewBox", `0 0 ${Math.max(1, lastPly)} 100`);
     graph.innerHTML = `<path d="M0 50H${lastPly}"/><path class="now" d="M${ply} 0V100"/>
-      <polyline points="${each(values, (black, i) => black === null ? "" : `${i},${100 - black} `)}"/>`;
+      <polyline points="${each(values, (black, i) => Number.isFinite(black) ? `${i},${100 - black} ` : "")}"/>`;
     draw();
   };
 }

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Meta, MsgspecError, Struct
 
 from ..checkpoint import list_shipped
 from ..config import RULES, Count, Komi, PlayConfig, Size, change
@@ -34,7 +34,7 @@ from ..play.shipped import choose_network, trained_sizes
 from ..record import read_records
 from ..search import Search
 from ..sgf import GameTree, format_result, format_sgf
-from .analyze import HARDLY, annotate, judge
+from .analyze import HARDLY, annotate, judge, look_at
 from .lessons import describe_networks, fill_page, list_shares, pick_cycles
 from .progress import describe_run, read_ratings
 
@@ -44,6 +44,7 @@ JUDGED = 64  # simulations at least, where a game's moves are judged
 RUN_GAMES = 10  # of a run, the newest
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{}'; connect-src 'self';"
 POLICY += "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+EXPECTED = ValueError | OSError | MemoryError | OverflowError | MsgspecError  # of garbage
 _lock = threading.Lock()  # of networks and trees: one thinks at a time, a slice each
 _networks: dict = {}  # of all engines
 
@@ -91,8 +92,8 @@ class Server(ThreadingHTTPServer):
             {"name": n.name, "kind": n.kind, "minutes": n.minutes, "sizes": trained_sizes(n.info)}
             for n in sorted(found, key=lambda network: network.minutes)
         ]
-        about = {"hardly": 1000 * HARDLY, "run": bool(self.run)}
-        return fill_page("page.html", about | {"networks": networks})
+        data = {"networks": networks, "hardly": 1000 * HARDLY, "run": bool(self.run)}
+        return fill_page("page.html", data)
 
     @functools.lru_cache(maxsize=KEPT)  # noqa: B019 - there is one server
     def engine(self, tab: str, mind: Mind, size: int) -> Engine:
@@ -156,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(max(0, int(self.headers.get("Content-Length", 0))))
             yield from answer(self, body if kind is bytes else msgspec.json.decode(body, type=kind))
         except Exception as error:
-            if not isinstance(error, ValueError | OSError | msgspec.MsgspecError):
+            if not isinstance(error, EXPECTED):
                 traceback.print_exc()
             yield {"error": format_error(error)}
 
@@ -183,32 +184,33 @@ class Table:
 
     def play(self, move: int) -> None:
         """Play a move, or -1: resign, and note in the game how it ended."""
-        color, root, num_known = self.engine.board.to_play, self.game.root, len(self.node)
+        color, is_last = self.engine.board.to_play, self.node is self.game.last
         if move < 0:
             self.result = f"{format_color(3 - color)}+R"
         else:
             self.engine.play(color, move)
             self.node = self.game.add(self.node, color, move)
-            if self.engine.board.is_over:
-                score = self.engine.score()
-                self.result = format_result(float(np.sign(score)), score)
-            elif self.node is self.game.last and len(self.node.parent) > num_known:
-                root.set("RE", "?")  # the game goes on
-        if self.result:
-            root.set("RE", self.result)
+            self.result = self.count()
+        if self.result or is_last:
+            self.game.root.set("RE", self.result or "?")  # the game goes on
+
+    def count(self) -> str:
+        """Return the result by the rules, "" if nobody has ended the game."""
+        score = self.engine.score() if self.engine.board.is_over else None
+        return "" if score is None else format_result(float(np.sign(score)), score)
 
     def show(self) -> dict:
         """Return the position for the page, and the game around it."""
         board, game = self.engine.board, self.game
         names, nodes = ("PB", "PW", "RE"), {node: i for i, node in enumerate(game.nodes())}
         black, white, result = (game.text(game.root, name) for name in names)
-        result = self.result or result.strip("?") * (self.node is game.last)
+        result = self.result or result.strip("?") * (self.node is game.last) or self.count()
         return {
             "sgf": str(game),
             "at": nodes[self.node],
             "nodes": [(nodes.get(node.parent, -1), *game.describe(node)) for node in nodes],
             "names": [black, white],
-            "comment": game.text(self.node, "C"),
+            "comment": self.node.get("C") if self.node.has_property("C") else "",
             "about": f"komi {self.engine.rules.komi:g}, {game.rules_name} rules",
             "result": result,
             "over": board.is_over or bool(result),
@@ -224,7 +226,7 @@ def begin(_: Handler, ask: NewGame) -> Iterator[dict]:
     """Begin a game."""
     engine = Engine(PlayConfig(), change(RULES[ask.rules], komi=ask.komi))
     engine.start(ask.size)
-    if ask.handicap:
+    if ask.handicap > 1:  # of one stone: komi alone
         place_handicap(engine, ask.handicap)
     yield {"sgf": format_sgf(engine.record())}
 
@@ -253,6 +255,8 @@ def think(handler: Handler, table: Table, engine: Engine, plays: bool) -> Iterat
     """Yield an engine's thoughts while it thinks about a position; then let it move."""
     color, config = table.engine.board.to_play, engine.config
     with _lock:
+        if handler.is_gone():
+            return
         while len(_networks) > KEPT:
             del _networks[next(iter(_networks))]
         search = table.seat(engine).search_at(color)
@@ -315,7 +319,11 @@ def find_surprises(handler: Handler, ask: Ask) -> Iterator[dict]:
         raise ValueError("there is no move in the game yet")
     name = handler.server.engine(ask.tab, mind, game.board.size).config.checkpoint
     people, simulations = choose_network(game.board.size, human=True), max(JUDGED, mind.visits)
-    report = judge(positions[ends[0] - 1 :], 1, name, people, simulations)
+    shown, looks = positions[ends[0] - 1 :], []
+    for look in look_at([board for *_, board in shown], name, people, simulations):
+        looks.append(look)
+        yield {"looked": len(looks), "of": len(shown)}
+    report = judge(shown, 1, looks)
     nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
     for number, properties in annotate(report, nodes).items():
         for name in properties.keys() - {"C"}:
@@ -327,7 +335,7 @@ def show_run(handler: Handler, _: dict) -> Iterator[dict]:
     """Return what a run's log says, and its newest games."""
     if (run := handler.server.run) is None:
         raise ValueError("no run is watched: minigo play --run FOLDER")
-    log, games = (run / "log.jsonl").read_text("utf-8").splitlines(), []
+    log, games = map(msgspec.json.decode, (run / "log.jsonl").read_bytes().splitlines()), []
     paths = (run.parent.parent / "selfplay" / run.name).glob("cycle-*")
     for path in reversed(sort_by_number(paths)):
         if len(games) < RUN_GAMES and path.suffix in (".games", ".part"):
@@ -336,8 +344,7 @@ def show_run(handler: Handler, _: dict) -> Iterator[dict]:
                     result = format_result(record.result, record.score)
                     title = f"{path.stem}: {len(record.moves)} moves, {result}"
                     games.append({"title": title, "sgf": format_sgf(record)})
-    log = [msgspec.json.decode(row) for row in log]
-    yield {"log": log, "ratings": read_ratings(run), "games": games[:RUN_GAMES]}
+    yield {"log": [*log], "ratings": read_ratings(run), "games": games[:RUN_GAMES]}
 
 
 ROUTES = {  # what is sent, and who answers

@@ -36,7 +36,7 @@ from ..search import Search
 from ..sgf import GameTree, format_result, format_sgf
 from .analyze import HARDLY, annotate, judge
 from .lessons import describe_networks, fill_page, list_shares, pick_cycles
-from .progress import describe_run, read_ratings
+from .progress import describe_run, format_row, read_ratings
 
 SLICE_S = 0.1  # of a search, between looks at it
 KEPT = 8  # trees, one for each tab and player, and networks
@@ -337,7 +337,8 @@ def show_run(handler: Handler, _: dict) -> Iterator[dict]:
                     title = f"{path.stem}: {len(record.moves)} moves, {result}"
                     games.append({"title": title, "sgf": format_sgf(record)})
     log = [msgspec.json.decode(row) for row in log]
-    yield {"log": log, "ratings": read_ratings(run), "games": games[:RUN_GAMES]}
+    text = format_row(log[-1]) if log else "no cycle is done yet"
+    yield {"text": text, "log": log, "ratings": read_ratings(run), "games": games[:RUN_GAMES]}
 
 
 ROUTES = {  # what is sent, and who answers

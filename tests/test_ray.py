@@ -34,6 +34,7 @@ def cluster(tmp_path_factory):
     """Two nodes with a core each; the head plays no part."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else whoever else is at work comes first
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("nodes")))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         for _ in range(2):
@@ -142,19 +143,19 @@ def test_a_match_has_each_game_once_whoever_is_killed(cluster, network, monkeypa
     jobs, give = [], Tasks.give
 
     def note(tasks, a, b, numbers, config):
-        jobs.append(([*numbers], config))
+        jobs.append((numbers, config))
         give(tasks, a, b, numbers, config)
 
     monkeypatch.setattr(Tasks, "give", note)
     players = list_players([f"{network}@60", f"{network}@40"], (), 5)
     games, num_killed = [], 0
-    for game in play_on_nodes(cluster.address, *players, range(16), MatchConfig(size=5)):
+    for game in play_on_nodes(cluster.address, *players, range(24), MatchConfig(size=5)):
         games.append((game.number, game.moves))
         if num_killed < len(games) // 3 < 3:
             num_killed += kill_a_task(cluster)
-    assert sorted(number for number, _ in games) == [*range(16)]
-    here = [(g.number, g.moves) for job in jobs for g in play_games(*players, *job)]
-    assert num_killed == 2 and len(here) > 16 and all(game in here for game in games)
+    assert num_killed == 2 and len(jobs) == 8
+    here = [(game.number, game.moves) for job in jobs for game in play_games(*players, *job)]
+    assert sorted(games) == sorted(here)
 
 
 def test_a_ladder_is_played_by_the_nodes(cluster, network, tmp_path):

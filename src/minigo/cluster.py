@@ -41,16 +41,16 @@ def room(version: str) -> Iterator[Path]:
 
 
 class Tasks:
-    """The cores of a cluster as a `crew.Crew`: `work(version, networks, *item)` yields answers.
+    """The cores of a cluster as a `crew.Crew`, for `work(version, networks, *item)`.
 
-    It is told all networks, as bytes by the names given here.
+    networks: bytes by the names given here. What is lost with a node is done again.
     """
 
     def __init__(self, address: str, work: Callable, names: set[str]) -> None:
         networks = {name: name and find_checkpoint(name).read_bytes() for name in names}
         connect(address)
-        self._work, self._networks = ray.remote(num_cpus=1, max_retries=0)(work), ray.put(networks)
-        self.busy: dict[ray.ObjectRefGenerator, tuple] = {}  # with the item
+        self._work, self._networks = ray.remote(num_cpus=1, max_retries=-1)(work), ray.put(networks)
+        self.busy: dict[ray.ObjectRef, tuple] = {}  # with the item
 
     def __enter__(self) -> "Tasks":
         return self
@@ -68,17 +68,9 @@ class Tasks:
         self.busy[self._work.remote(__version__, self._networks, *item)] = item
 
     def wait(self, timeout_s: float | None = None) -> list[tuple[tuple, object]]:
-        """Return items with their next answer; None after the last, or where a node is lost.
-
-        Raises ValueError, in one line, for what went wrong in one.
-        """
-        answers, streams = [], [*self.busy]
-        ray.wait(streams, timeout=timeout_s)
-        for stream in ray.wait(streams, num_returns=len(streams), timeout=0)[0]:
-            try:
-                answers.append((self.busy[stream], ray.get(next(stream))))
-            except ray.exceptions.RayTaskError as error:
-                raise ValueError(str(error).strip().splitlines()[-1]) from None
-            except (StopIteration, ray.exceptions.RayError):
-                answers.append((self.busy.pop(stream), None))
-        return answers
+        """Return the items that are done, each with what `work` returned. Raises ValueError."""
+        try:
+            done = ray.wait([*self.busy], timeout=timeout_s)[0]
+            return [(self.busy.pop(answer), ray.get(answer)) for answer in done]
+        except ray.exceptions.RayError as error:
+            raise ValueError(str(error).strip().splitlines()[-1]) from None

@@ -246,11 +246,10 @@ def rate(
                 crew.give(*ladder.planned[-1])
             if not ladder.planned:
                 break
-            for job, game in crew.wait(GLANCE_S):
-                if game:  # from a node, which goes on
-                    play_job(*job, game)
-                else:
-                    ladder.planned.remove(job)
+            for job, games in crew.wait(GLANCE_S):
+                ladder.planned.remove(job)
+                if games:
+                    play_job(*job, *games)
             ladder.read()
     ladder.read()
     return ladder.save()

@@ -14,7 +14,6 @@ program's own illegal move, crash or silence loses the game.
 """
 
 import functools
-import itertools
 import math
 import os
 import re
@@ -52,6 +51,7 @@ MAX_MOVES_PER_POINT = 3.0  # the move cap is this times N * N; superko alone end
 GAMES_AT_ONCE = 64  # between networks: the evaluator's batch,
 MAX_NODES = 100_000  # fewer where visits would make the trees larger (0.1 GB on 9x9)
 CLEANUP = "kgs-genmove_cleanup"
+SHARE_GAMES = 32  # of a match on a cluster that are played together, at most
 
 
 class Player(Struct, frozen=True):
@@ -212,7 +212,7 @@ def play_games(a: Player, b: Player, numbers: Sequence[int], config: MatchConfig
                 yield game
 
 
-def play_there(version: str, networks: dict, a: Player, b: Player, *how) -> Iterator[Game]:
+def play_there(version: str, networks: dict, a: Player, b: Player, *how) -> list[Game]:
     """Do as `play_games` does, as a task on a node, which has no file of this machine."""
     from ..cluster import room  # not above: Ray is an extra
 
@@ -222,28 +222,25 @@ def play_there(version: str, networks: dict, a: Player, b: Player, *how) -> Iter
             path = folder / str(len(players))
             path.write_bytes(networks[player.checkpoint] or b"")
             players.append(replace(player, checkpoint=str(path)))
-        for game in play_games(*players, *how):
-            game.board = None  # it can't travel
-            yield game
+        games = list(play_games(*players, *how))
+    for game in games:
+        game.board = None  # it can't travel
+    return games
 
 
-def play_on_nodes(address: str, a: Player, b: Player, numbers: range, config: MatchConfig):
-    """Do as `play_games` does, on a Ray cluster; what is lost with a node is played again."""
+def play_on_nodes(
+    address: str, a: Player, b: Player, numbers: range, config: MatchConfig
+) -> Iterator[Game]:
+    """Do as `play_games` does, on all cores of a Ray cluster, a share of the games in each task."""
     from ..cluster import Tasks
 
-    missing, seeds = [*numbers], itertools.count(config.seed << 20)
     with Tasks(address, play_there, {a.checkpoint, b.checkpoint}) as tasks:
-        most = max(2, len(missing) // (4 * tasks.idle))
-        while missing or tasks.busy:
-            while missing and tasks.idle:
-                share, missing = missing[:most], missing[most:]
-                tasks.give(a, b, share, replace(config, seed=next(seeds)))
-            for (_, _, share, _), game in tasks.wait():
-                if game:
-                    share.remove(game.number)
-                    yield game
-                else:
-                    missing += share
+        most = max(2, min(SHARE_GAMES, len(numbers) // (4 * tasks.idle)))
+        for seed, first in enumerate(numbers[::most], config.seed << 20):
+            tasks.give(a, b, numbers[first : first + most], replace(config, seed=seed))
+        while tasks.busy:
+            for _, games in tasks.wait():
+                yield from games
 
 
 def _default_width(a: Player, b: Player) -> int:

@@ -60,7 +60,7 @@ class Tasks:
 
     @property
     def idle(self) -> int:
-        """Count cores that have nothing to do; one is always expected."""
+        """Count cores that have nothing to do; one may come yet where nothing is under way."""
         return max(not self.busy, int(ray.cluster_resources().get("CPU", 0)) - len(self.busy))
 
     def give(self, *item) -> None:

@@ -158,7 +158,6 @@ class Game:
 
     def write(self, folder: Path) -> str:
         """Write its SGF; return the name of the file."""
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(path := folder / f"{self.number + 1:04d}.sgf", self.sgf)
         return path.name
 
@@ -167,6 +166,8 @@ def match(a: Player, b: Player, num_games: int, config: MatchConfig, ray: str = 
     """Play a match, by a Ray cluster if told its address; return what `summarize` says, as A."""
     games, bar = [], tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game")
     play = functools.partial(play_on_nodes, ray) if ray else play_games
+    if config.sgf:
+        Path(config.sgf).mkdir(parents=True, exist_ok=True)
     with bar:
         for game in play(a, b, range(num_games), config):
             games.append(game)
@@ -190,7 +191,7 @@ def play_games(a: Player, b: Player, numbers: Sequence[int], config: MatchConfig
     """
     if a.command or b.command:
         config = replace(config, rules=replace(config.rules, suicide=False))
-    width = min(len(numbers), config.games_at_once or _default_width(a, b))
+    width = min(len(numbers), config.games_at_once or _default_width(a, b, len(list_cores())))
     in_flight, numbers, slots = [], iter(numbers), range(width)
     with ExitStack() as stack:
         sides = list(_make_sides((a, b), width, config, stack))
@@ -212,17 +213,22 @@ def play_games(a: Player, b: Player, numbers: Sequence[int], config: MatchConfig
                 yield game
 
 
-def play_there(version: str, networks: dict, a: Player, b: Player, *how) -> list[Game]:
-    """Do as `play_games` does, as a task on a node, which has no file of this machine."""
+def play_there(
+    version: str, networks: dict, a: Player, b: Player, numbers: range, config: MatchConfig
+) -> list[Game]:
+    """Do as `play_games` does, on a core of a node, which has no file of this machine."""
     from ..cluster import room  # not above: Ray is an extra
 
+    device = "cpu" if config.device == "auto" else config.device  # a card isn't the task's
+    width = config.games_at_once or _default_width(a, b, 1)
+    config = replace(config, device=device, games_at_once=width)
     with room(version) as folder:
         players = []
         for player in (a, b):
             path = folder / str(len(players))
             path.write_bytes(networks[player.checkpoint] or b"")
             players.append(replace(player, checkpoint=str(path)))
-        games = list(play_games(*players, *how))
+        games = list(play_games(*players, numbers, config))
     for game in games:
         game.board = None  # it can't travel
     return games
@@ -243,11 +249,11 @@ def play_on_nodes(
                 yield from games
 
 
-def _default_width(a: Player, b: Player) -> int:
+def _default_width(a: Player, b: Player, num_cores: int) -> int:
     if a.time_s or b.time_s:
         return 1
     if a.command or b.command:
-        return 2 * len(list_cores())  # in half of the games the program waits for its opponent
+        return 2 * num_cores  # in half of the games the program waits for its opponent
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, a.visits, b.visits)))
 
 

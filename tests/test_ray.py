@@ -148,12 +148,11 @@ def test_a_match_has_each_game_once_whoever_is_killed(cluster, network, monkeypa
 
     monkeypatch.setattr(Tasks, "give", note)
     players = list_players([f"{network}@60", f"{network}@40"], (), 5)
-    games, num_killed = [], 0
-    for game in play_on_nodes(cluster.address, *players, range(24), MatchConfig(size=5)):
+    games, was_killed = [], False
+    for game in play_on_nodes(cluster.address, *players, range(12), MatchConfig(size=5)):
         games.append((game.number, game.moves))
-        if num_killed < len(games) // 3 < 3:
-            num_killed += kill_a_task(cluster)
-    assert num_killed == 2 and len(jobs) == 8
+        was_killed = was_killed or kill_a_task(cluster)
+    assert was_killed and len(jobs) == 6
     here = [(game.number, game.moves) for job in jobs for game in play_games(*players, *job)]
     assert sorted(games) == sorted(here)
 

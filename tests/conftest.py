@@ -48,12 +48,13 @@ def one_thread():
 def save_network(path: Path, name: str = "b1c8", **info) -> Path:
     """Save a network with random weights, the same each time, and return its path."""
     torch = pytest.importorskip("torch")
+    from minigo.architecture import Network
     from minigo.checkpoint import save_checkpoint
     from minigo.network import PolicyValueNet, as_arrays
 
     torch.manual_seed(1)
-    weights = as_arrays(PolicyValueNet(name).state_dict())
-    save_checkpoint(path, network=name, weights=weights, info=info)
+    network = Network(name, as_arrays(PolicyValueNet(name).state_dict()))
+    save_checkpoint(path, network, info)
     return path
 
 
@@ -82,7 +83,7 @@ def side_by_side(text: str) -> list[str]:
 def check_forest(forest: Forest) -> None:
     """Assert that the visits, values and priors of every node are the sums that they should be."""
     fresh, waiting, expanded, terminal = range(4)  # NodeState in _tree.pxd
-    for tree in range(len(forest)):
+    for tree in range(len(forest.boards)):
         nodes, edges = forest.arrays(tree)
         visits, values, parents = nodes["visits"], nodes["value_sum"], nodes["parent"]
         assert (nodes["state"] != waiting).all() and (nodes["pending"] == 0).all()

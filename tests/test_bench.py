@@ -4,13 +4,15 @@ import contextlib
 import io
 import json
 import math
+import os
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 from minigo.cli import main  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig  # noqa: E402
 from minigo.lab import bench  # noqa: E402
@@ -86,3 +88,18 @@ def test_an_unknown_section_is_named_before_anything_is_measured(capsys):
     with pytest.raises(ValueError, match="'speed' is not one of board, tree, net"):
         bench.run(["board", "speed"])
     assert capsys.readouterr().out == ""
+
+
+def test_a_card_is_watched_while_players_share_it(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    load = 'while true; do echo "90, 512.5, 2044"; echo "92, [N/A], 2044"; sleep 0.01; done'
+    program.write_text(f'#!/bin/sh\ncase "$*" in *-lms*) {load};; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    card = SimpleNamespace(uuid="0")
+    monkeypatch.setattr(bench.torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(bench, "RUN_MINUTES", 0.002)
+    figures = bench.Bench(torch.device("cpu"), False)._play_with_server(TINY, 2)
+    assert 0.9 <= figures["gpu_busy_share"] <= 0.92 and figures["gpu_memory_mib"] == 2044
+    rate = figures["selfplay_simulations_per_s_b1c8_9x9"]
+    assert figures["evals_per_joule"] == pytest.approx(rate / 512.5)

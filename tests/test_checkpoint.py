@@ -11,6 +11,7 @@ import safetensors.numpy
 
 torch = pytest.importorskip("torch")
 from minigo import checkpoint as module  # noqa: E402
+from minigo.architecture import Network  # noqa: E402
 from minigo.checkpoint import load_checkpoint, load_network, save_checkpoint  # noqa: E402
 from minigo.network import as_module  # noqa: E402
 from minigo.play.shipped import choose_network, describe, trained_sizes  # noqa: E402
@@ -19,9 +20,8 @@ from test_network import make_network, make_planes, network_of  # noqa: E402
 INFO = {"step": 7, "recipe": {"size": 9, "network": "b2c16"}, "rates": [0.5, None]}
 
 
-def save(path, **kwargs):
-    usual = {"network": "b2c16", "weights": network_of(make_network()).weights, "info": INFO}
-    save_checkpoint(path, **usual | kwargs)
+def save(path, network=None, info=INFO, **options):
+    save_checkpoint(path, network or network_of(make_network()), info, **options)
     return path
 
 
@@ -39,9 +39,9 @@ def test_what_goes_in_comes_out(tmp_path):
 
 
 def test_half_is_half_the_size_and_nearly_the_same_network(tmp_path):
-    options = {"network": "b4c64", "weights": network_of(make_network("b4c64")).weights}
-    whole = save(tmp_path / "whole.safetensors", **options)
-    half = save(tmp_path / "half.safetensors", **options, half=True)
+    network = network_of(make_network("b4c64"))
+    whole = save(tmp_path / "whole.safetensors", network)
+    half = save(tmp_path / "half.safetensors", network, half=True)
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     loaded, planes = load_checkpoint(half), make_planes(2, 9)
     assert {str(weight.dtype) for weight in loaded.weights.values()} == {"float32", "int64"}
@@ -131,9 +131,9 @@ def test_damaged_fields_are_refused(tmp_path, monkeypatch):
         "one less": {name: weights[name] for name in weights if name != "totals.bias"},
     }
     wrong["flat"] = {name: weight.ravel() for name, weight in weights.items()}
-    wrong = [{"weights": weights} for weights in wrong.values()]
-    for changes in ({"network": "b3c16"}, {"network": "b2c32"}, *wrong):
-        path = save(tmp_path / "a.safetensors", **changes)
+    wrong = [Network("b2c16", weights) for weights in wrong.values()]
+    for network in (Network("b3c16", weights), Network("b2c32", weights), *wrong):
+        path = save(tmp_path / "a.safetensors", network)
         with pytest.raises(ValueError, match="weights of no"):
             load_network(load_checkpoint(path))
     for name in ("PLANE_NAMES", "_FORMAT"):

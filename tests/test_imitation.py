@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from conftest import save_network, wait_until  # noqa: E402
 from minigo import imitation  # noqa: E402
 from minigo._board import Board  # noqa: E402
+from minigo.architecture import Network  # noqa: E402
 from minigo.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Rules, TrainConfig  # noqa: E402
 from minigo.coords import NUM_SYMMETRIES  # noqa: E402
@@ -167,7 +168,7 @@ def test_a_killed_run_goes_on_where_it_was(rng, tmp_path, monkeypatch, capsys):
         with pytest.raises(ValueError, match=message):
             imitate(paths, **options | changed)
     assert saved.read_bytes() == before
-    save_checkpoint(saved, network="b1c16", weights={}, info={})
+    save_checkpoint(saved, Network("b1c16", {}), {})
     with pytest.raises(ValueError, match="a run with made_by None, not imitation"):
         imitate(["a.zip"], **options)
 

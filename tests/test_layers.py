@@ -25,7 +25,7 @@ ORDER = [wing + name for wing, names in WINGS.items() for name in names.split()]
 # What a reader has to understand: from an empty board to a stronger checkpoint.
 CORE = "coords _board _tree architecture network checkpoint evaluator search record window train "
 CORE = (CORE + "learner selfplay loop imitation").split()
-CORE_LINES, PACKAGE_LINES = 3_468, 10_399  # at most, everything counted
+CORE_LINES, PACKAGE_LINES = 3_441, 10_380  # at most, everything counted
 SUFFIXES = (".py", ".pyx", ".pxd")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 
@@ -124,7 +124,9 @@ def test_the_lower_layers_work_without_torch():
     code = "import minigo\n" + "".join(f"import {module}\n" for module in modules)
     code += "board = minigo._board.Board(5); board.play(12)\n"
     code += "from minigo.config import SearchConfig\n"
-    code += "print(len(minigo._tree.Forest([board], SearchConfig())), minigo.__version__ > '')"
+    code += (
+        "print(len(minigo._tree.Forest([board], SearchConfig()).boards), minigo.__version__ > '')"
+    )
     assert run_without("torch openvino sgfmill tqdm", code) == "1 True\n"
 
 

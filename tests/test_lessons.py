@@ -16,7 +16,7 @@ from minigo.checkpoint import load_checkpoint
 from minigo.config import Rules
 from minigo.lab import ladder as rate
 from minigo.lab import lessons as module
-from minigo.lab.lessons import Network, Study, compare, find_networks, lessons
+from minigo.lab.lessons import Study, Subject, compare, find_networks, lessons
 from minigo.play.match import parse_player
 from minigo.record import GameRecord
 from minigo.sgf import format_sgf
@@ -44,8 +44,8 @@ def make_ladder(elos: dict[str, float]) -> dict:
 
 
 def test_slopes_and_exchange_rate_of_a_plane():
-    networks = [Network("a", "from zero", 10.0, {}), Network("b", "from zero", 80.0, {})]
-    study = Study([*networks, Network("9x9", "imitation", 5.0, {})], 9, quick=True)
+    networks = [Subject("a", "from zero", 10.0, {}), Subject("b", "from zero", 80.0, {})]
+    study = Study([*networks, Subject("9x9", "imitation", 5.0, {})], 9, quick=True)
     elos = {"a@0": -300.0, "b@0": -200.0, "9x9@0": 150.0, "9x9@64": 160.0}
     for n, visits in itertools.product(networks, (16, 64, 256)):
         elos[f"{n.name}@{visits}"] = 7 + 60 * np.log2(n.minutes) + 40 * np.log2(visits)

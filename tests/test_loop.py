@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("torch")
 from conftest import kill_with_children, wait_until
 from minigo import loop, workers  # noqa: E402
+from minigo.architecture import Network  # noqa: E402
 from minigo.checkpoint import cycle_path, load_checkpoint, save_checkpoint  # noqa: E402
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.crew import LOW_PRIORITY, locked  # noqa: E402
@@ -104,9 +105,8 @@ def test_a_state_that_an_older_minigo_left_is_refused(run):
     latest = run("cycles=1").with_name("latest.safetensors")
     old = load_checkpoint(latest)
     del old.state["step"]
-    content = {"network": old.network, "weights": old.weights, "state": old.state}
     for info in (old.info, {"made_by": "imitation"}):
-        save_checkpoint(latest, info=info, **content)
+        save_checkpoint(latest, Network(old.network, old.weights), info, old.state)
         with pytest.raises(ValueError, match="safetensors is no state of a run of this minigo$"):
             run()
 

@@ -146,24 +146,22 @@ def test_what_was_written_survives_sigkill(tmp_path):
 
 
 def test_a_file_has_its_name_once_it_is_closed(tmp_path):
-    writer = RecordWriter(tmp_path / "a.games")
-    writer.write(make_record())
-    assert not list(tmp_path.glob("*.games"))
-    writer.close()
+    with RecordWriter(tmp_path / "a.games") as writer:
+        writer.write(make_record())
+        assert not list(tmp_path.glob("*.games"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.games"]
     write_file(tmp_path / "b.games", [])  # nothing in it: it isn't kept
     assert [path.name for path in tmp_path.iterdir()] == ["a.games"]
 
 
 def test_a_part_is_adopted_only_when_its_writer_is_gone(tmp_path):
-    writer = RecordWriter(tmp_path / "a.games")
-    writer.write(make_record())
     adoption = threading.Thread(target=adopt_parts, args=[tmp_path])
-    adoption.start()
-    adoption.join(0.2)
-    assert adoption.is_alive() and not (tmp_path / "a.games").exists()
-    writer.write(make_record())
-    writer.close()
+    with RecordWriter(tmp_path / "a.games") as writer:
+        writer.write(make_record())
+        adoption.start()
+        adoption.join(0.2)
+        assert adoption.is_alive() and not (tmp_path / "a.games").exists()
+        writer.write(make_record())
     adoption.join(10)
     assert len(read_records(tmp_path / "a.games")[0]) == 2 and len(list(tmp_path.iterdir())) == 1
 

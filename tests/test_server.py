@@ -105,8 +105,8 @@ def test_answers_are_those_of_the_newest_network(size, tmp_path, rng):
     positions = rng.integers(1 << 18, size=(6, size * size + 1), dtype=np.int32)
     positions[:, -1] = 0  # komi
     for cycle in (1, 2):
-        name, weights = network = network_of(PolicyValueNet("b1c8"))
-        save_checkpoint(cycle_path(tmp_path, cycle), network=name, weights=weights, info={})
+        network = network_of(PolicyValueNet("b1c8"))
+        save_checkpoint(cycle_path(tmp_path, cycle), network, {})
         expected = make_evaluator(network, size, "cpu").evaluate(positions)
         for answer in [evaluator.begin(positions) for evaluator in slots.evaluators(0, size)]:
             found = answer()

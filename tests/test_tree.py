@@ -67,12 +67,12 @@ def stones_in(planes: np.ndarray) -> np.ndarray:
 
 
 def make_words(forest: Forest, leaves: int) -> np.ndarray:
-    return np.empty((len(forest) * leaves, forest.boards[0].size ** 2 + 1), dtype=np.int32)
+    return np.empty((len(forest.boards) * leaves, forest.boards[0].size ** 2 + 1), dtype=np.int32)
 
 
 def simulate(forest: Forest, simulations, evaluate=know_nothing, leaves: int = 1) -> int:
     """Search every tree; return the number of evaluations."""
-    budget = np.zeros(len(forest), dtype=np.int32)
+    budget = np.zeros(len(forest.boards), dtype=np.int32)
     budget[:] = simulations
     words, num_evaluations = make_words(forest, leaves), 0
     while budget.any():

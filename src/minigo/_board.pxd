@@ -1,6 +1,6 @@
 # The position as a plain struct, and what `_tree.pyx` calls on it.
 
-from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint64_t
 
 cdef enum:
     MAX_MOVES = 361     # 19 * 19 points; pass is one more, move MAX_MOVES
@@ -25,11 +25,11 @@ cdef enum KoRule:
 # A point of the bordered board. `head` fields hold for a chain's head only. A pseudo-liberty is an
 # empty point seen from one stone: a liberty next to k stones of a chain counts k times.
 cdef struct Point:
-    uint64_t liberties          # head: sum of `liberty(p)` over its pseudo-liberties; 0 only while it is captured
+    uint64_t liberties          # head: sum of `liberty(p)` over pseudo-liberties; 0 only while captured
     uint16_t num_stones         # head: stones in the chain
     uint16_t chain              # stone: the head of its chain; 0 elsewhere, where `liberties` mean nothing
     uint16_t next               # stone: the next one of its chain, in a circle
-    uint16_t neighbors          # of four: empty + 16 * black + 256 * white ones; WALL counts as both colours
+    uint16_t neighbors          # of four: empty + 16 * black + 256 * white ones; WALL is both
     uint8_t color               # EMPTY, BLACK, WHITE or WALL
     uint8_t held                # bit c: a stone of colour c has been here since the set-up
 
@@ -49,7 +49,7 @@ cdef struct Position:
     int offsets[4]              # from a point to its neighbours
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
-    int fresh                   # point of the fresh stone: the latest where its colour had never been
+    int fresh                   # point of the fresh stone, the latest put where its colour never was
     int fresh_color             # its colour
     int fresh_key               # index of the first key of the history with it; 0: there is none
     int num_moves               # since the set-up, passes included
@@ -61,7 +61,7 @@ cdef struct Position:
     float komi
     Point points[MAX_POINTS]
 
-# Keys of all positions since the set-up, the present one included: stones and player to move. Grown by `append_key` only.
+# Keys, of stones and player to move, of all positions since the set-up, the present one included.
 cdef struct History:
     uint64_t* keys
     int count

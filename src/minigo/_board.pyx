@@ -5,7 +5,6 @@ From the middle: a move (`legality`, `play_known`), then what stands at the end:
 `mark_pass_alive`. Top down: `Board`, which checks, converts and calls.
 """
 
-from libc.stddef cimport size_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 
@@ -489,15 +488,14 @@ cdef void add_chains(const Position* pos, int32_t* words) noexcept nogil:
 cdef int write_input(
     const Position* pos, const History* history, int32_t* words, uint16_t* moves
 ) noexcept nogil:
-    """Write what `Board.encode` returns, and the legal moves in ascending order with pass; return
-    how many these are."""
+    """Write the words of `Board.encode`, and the legal moves, ascending, pass last; return how many."""
     cdef int area = pos.size * pos.size
     cdef int own = pos.to_play - BLACK, move, point, num_legal = 0, k
     cdef Legality verdict
     cdef const short* move_of = MOVE_OF[pos.size]
     cdef const Stones* stones
     cdef float komi = pos.komi / 10 if pos.to_play == WHITE else -pos.komi / 10
-    cdef int32_t everywhere = 1 << 19 | (pos.last_moves[0] == area) << 17
+    cdef int32_t everywhere = 1 << 19 | (pos.last_moves[0] == area) << 17   # bits: see PLANE_NAMES
     for move in range(area):
         words[move] = everywhere
     memcpy(&words[area], &komi, sizeof(komi))

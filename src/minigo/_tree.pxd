@@ -1,6 +1,6 @@
 # Nodes and edges of the search trees; links are indices, so that growing an array keeps them valid.
 
-from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t
+from libc.stdint cimport int8_t, int32_t, uint16_t
 
 from ._board cimport MAX_MOVES, Board, History, Position
 

@@ -11,20 +11,16 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-from ._board cimport (
-    MAX_MOVES, Board, Position, copy_history, copy_position, grow, play_known, score_of, write_input,
-)
+from ._board cimport BLACK, copy_history, copy_position, grow, play_known, score_of, write_input
 
 STATISTICS = np.dtype([("visits", "i4")] + [(name, "f4") for name in ("prior", "value", "win", "score")])
-cdef double C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration, rounded)
+cdef double C_PUCT = 1.1            # exploration at few visits (KataGo's cpuctExploration in self-play)
 cdef double C_PUCT_LOG = 0.45       # its growth with log visits (KataGo's cpuctExplorationLog)
 cdef double C_PUCT_BASE = 500       # visits at which the growth sets in (KataGo)
 cdef double FPU_REDUCTION = 0.2     # first-play value = Q - this * sqrt(visited prior) (KataGo)
 cdef double NOISE_FRAC = 0.25       # share of the noise in a noised root's prior (AlphaZero)
 cdef double C_VISIT = 50, C_SCALE = 1   # sigma(q) = (C_VISIT + max N) C_SCALE q (Danihelka et al. 2022)
 MAX_EDGES = 20_000_000  # of a tree: 0.24 GB, and until the next move as much for what it cuts off
-
-
 cdef Node FRESH_NODE    # as memory is at first: all zero
 
 
@@ -82,7 +78,7 @@ cdef int select_edge(const Tree* tree, int index, int depth, const int* until) n
     log((N(s) + C_PUCT_BASE) / C_PUCT_BASE) (AlphaZero, with KataGo's constants). An edge not
     visited yet has Q = Q(s) - FPU_REDUCTION * sqrt(sum of P over visited edges), so that only the
     one with the largest prior counts; at a root with noise there is no reduction (KataGo). Ties go
-    to the first edge, of none to pass. A pass that a pass answers with a win has no prior left: no
+    to the first edge; where none counts, pass. A pass that a pass answers with a win has no prior: no
     network's belief stands against the count. until: for each move the depth from which it counts.
     """
     cdef const Arena* arena = &tree.arena
@@ -255,7 +251,7 @@ cdef void finish_terminal(Tree* tree, int node, Position* position, double share
     """Back up the result of a finished game, counted by the rules."""
     cdef int8_t owner[MAX_MOVES]
     cdef Node* leaf = &tree.arena.nodes[node]
-    leaf.score = score_of(position, owner) * (1 if position.to_play == 1 else -1)   # 1 is BLACK
+    leaf.score = score_of(position, owner) * (1 if position.to_play == BLACK else -1)
     leaf.win = (leaf.score > 0) - (leaf.score < 0)
     leaf.value = utility_of(leaf.win, leaf.score, position.size, share)
     leaf.state = TERMINAL
@@ -350,9 +346,6 @@ cdef class Forest:
         free(self.waiting)
         free(self.spare.nodes)
         free(self.spare.edges)
-
-    def __len__(self):
-        return self.num_trees
 
     cdef Tree* tree_at(self, int tree) except NULL:
         if not 0 <= tree < self.num_trees:

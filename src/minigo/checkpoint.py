@@ -41,23 +41,18 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: str | Path,
-    *,
-    network: str,
-    weights: dict[str, np.ndarray],
-    info: dict,
-    state: dict | None = None,
-    half: bool = False,
+    path: str | Path, network: Network, info: dict, state: dict | None = None, half: bool = False
 ) -> None:
     """Write a checkpoint; a process killed on the way leaves the old file as it was.
 
     info: what JSON can hold; state: that, or arrays, by name. `half` stores the weights as float16:
     half the size, and as strong. Raises OSError where the file can't be written.
     """
-    arrays, values = _convert(weights, np.float16 if half else np.float32), state and {**state}
+    arrays = _convert(network.weights, np.float16 if half else np.float32)
+    values = state and {**state}
     for name in [name for name, value in (state or {}).items() if isinstance(value, np.ndarray)]:
         arrays[_STATE + name] = values.pop(name)
-    header = {"format": _FORMAT, "planes": list(PLANE_NAMES), "network": network}
+    header = {"format": _FORMAT, "planes": list(PLANE_NAMES), "network": network.name}
     text = json.dumps(header | {"info": info, "state": values})
     metadata = {"minigo": text, "crc32": _checksum(text, arrays)}
     write_whole(Path(path), save(arrays, metadata))
@@ -105,7 +100,7 @@ def cycle_path(networks: Path, cycle: int) -> Path:
 
 
 def newest_cycle(networks: Path, cycle: int) -> int:
-    """Return the newest cycle that has a network: from `cycle` on, which has one; -1: of all."""
+    """Return the newest cycle with a network, gone to from `cycle`, which has one; -1: of all."""
     if cycle < 0:
         cycle = max((int(path.stem[6:]) for path in networks.glob(f"cycle-*{SUFFIX}")), default=0)
     while cycle_path(networks, cycle + 1).exists():

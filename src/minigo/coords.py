@@ -1,6 +1,6 @@
 """Colours, moves and their text forms, and the eight symmetries; nothing that knows a rule.
 
-A move is an int, `row * N + col` from the top-left corner of N x N; N * N is pass: A = N * N + 1.
+A move is an int, `row * N + col` from the top-left corner; N * N is pass: there are A = N * N + 1.
 """
 
 from functools import lru_cache

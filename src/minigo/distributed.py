@@ -56,7 +56,7 @@ def gather(*numbers: float) -> np.ndarray:
 
 
 @torch.no_grad()
-def average(tensors: Iterable[torch.Tensor]) -> None:
+def average_ranks(tensors: Iterable[torch.Tensor]) -> None:
     """Make tensors of floats the means over the ranks, whose batch norms differ, in one message."""
     if (num_ranks := world()[1]) > 1:
         tensors = [tensor for tensor in tensors if tensor.is_floating_point()]

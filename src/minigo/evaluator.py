@@ -21,9 +21,8 @@ from .openvino_backend import OpenVinoBackend
 
 # Rows of a program, made at its first use in about 0.1 s; one more has `max_batch`.
 BATCH_SIZES = {"cpu": (1, 4, 8, 16, 32, 48), "cuda": tuple(2**k for k in range(16))}
-Arrays = Sequence[np.ndarray]
 # Write positions there, call, and later call what it returned for the answers.
-Program = tuple[np.ndarray, Callable[[], Callable[[], Arrays]]]
+Program = tuple[np.ndarray, Callable[[], Callable[[], Sequence[np.ndarray]]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class Evaluation:
 class Evaluator:
     """A network ready to evaluate positions of one board size; made by `make_evaluator`."""
 
-    def __init__(self, backend: OpenVinoBackend, size: int, max_batch: int):
+    def __init__(self, backend: OpenVinoBackend, size: int, max_batch: int) -> None:
         self.backend, self.size = backend, size  # or a `TorchBackend`, which is used alike
         self.name = backend.name  # such as "OpenVINO f32"
         smaller = BATCH_SIZES[backend.device.partition(":")[0]]

@@ -20,7 +20,7 @@ from .accelerate import Graph, compiled
 from .architecture import Network
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainConfig
-from .distributed import average
+from .distributed import average_ranks
 from .machine import choose_device, is_bfloat16_fast, keep_big_buffers
 from .network import PolicyValueNet, as_arrays, planes_of
 from .train import GRAD_CLIP, HEADS, AveragedWeights, Muon, learning_rate, losses
@@ -106,7 +106,7 @@ class Learner:
         for name, weight in self.net.state_dict().items():  # the last step's have no loss yet
             if not torch.isfinite(weight).all():
                 raise TrainingDiverged(f"{name} is not finite at step {self.step}")
-        average(x for part in _PARTS for x in getattr(self, part).state_dict().values())
+        average_ranks(x for part in _PARTS for x in getattr(self, part).state_dict().values())
         self._spent["elapsed_s"] += time.monotonic() - start_s
 
     def report(self) -> TrainReport:
@@ -119,6 +119,7 @@ class Learner:
         return TrainReport(means, *(spent[name] for name in ("num_samples", "elapsed_s", "wait_s")))
 
     def _outputs(self, positions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # The rank of who moves, if told, stands above the planes (`imitation.render_ranked`).
         return self.net.logits(planes_of(positions), positions[:, 0] >> NUM_PLANES)
 
     def _learn(self, *batch: torch.Tensor) -> None:
@@ -129,7 +130,7 @@ class Learner:
         total = self._shares @ loss.mean(1)
         self.net.zero_grad()
         total.backward()
-        average(weight.grad for weight in self.net.parameters())
+        average_ranks(weight.grad for weight in self.net.parameters())
         nn.utils.clip_grad_norm_(self.net.parameters(), GRAD_CLIP)
         self.optimizer.step()
         self.average.update()
@@ -151,9 +152,7 @@ class Learner:
             for part in _PARTS:
                 arrays = as_arrays(getattr(self, part).state_dict())
                 state |= {f"{part}.{name}": array for name, array in arrays.items()}
-        name, weights = self.network()
-        options = {"network": name, "weights": weights, "info": info, "state": state}
-        save_checkpoint(path, half=state is None, **options)
+        save_checkpoint(path, self.network(), info, state, half=state is None)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of a network of this name that was written with a state.

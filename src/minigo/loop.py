@@ -58,10 +58,8 @@ def run(
             games = GameFolder(root / "selfplay" / name, recipe)
             if num_ranks > 1 or games.num_games < run.progress.games:  # there may have been more
                 run.progress.games, run.progress.positions = games.num_games, games.num_positions
-            with (
-                remembered_interrupts() as interrupts,
-                players(recipe, networks, games.path, games.num_games * num_ranks + rank) as play,
-            ):
+            order = recipe, networks, games.path, games.num_games * num_ranks + rank
+            with remembered_interrupts() as interrupts, players(*order) as play:
                 while not run.is_done():
                     run.do_cycle(games, *play)
                     after_cycle(run.log[-1])
@@ -144,7 +142,7 @@ class Run:
         first, is_idle = progress.games, True
         with tqdm(desc="games", total=recipe.games_per_cycle, leave=False, disable=None) as bar:
             while progress.games < first + recipe.games_per_cycle:
-                found = play(max(0, first + recipe.games_per_cycle - games.num_games), is_idle)
+                of_nodes = play(max(0, first + recipe.games_per_cycle - games.num_games), is_idle)
                 games.read_new()
                 progress.games = games.num_games
                 bar.update(progress.games - first - bar.n)
@@ -156,7 +154,7 @@ class Run:
         figures = {"step": self.learner.step, "learner_share": report.elapsed_s / elapsed_s}
         if report.num_samples:
             figures |= {"samples_per_s": report.samples_per_s * num_ranks, "losses": report.losses}
-        self.log.append(asdict(progress) | figures | games.of_ranks | (found or {}))
+        self.log.append(asdict(progress) | figures | games.of_ranks | (of_nodes or {}))
         self.save()
 
     def _learn(self, games: GameFolder, elapsed_s: float, learn_s: float) -> bool:

@@ -44,7 +44,7 @@ def planes_of(positions: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 class ConvNorm(nn.Module):
     """A convolution and its batch norm, which trains fastest of the norms and folds away."""
 
-    def __init__(self, num_in: int, num_out: int, width: int):
+    def __init__(self, num_in: int, num_out: int, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(num_in, num_out, width, padding=width // 2, bias=False)
         self.norm = nn.BatchNorm2d(num_out)
@@ -62,7 +62,7 @@ class Block(nn.Module):
     times as fast as with one that is split (selfplay/LOG.md). A GPU gets one (`accelerate.merge`).
     """
 
-    def __init__(self, channels: int, pooled: bool):
+    def __init__(self, channels: int, pooled: bool) -> None:
         super().__init__()
         num_pooled = min(32, channels // 2) if pooled else 0
         self.parts = channels - num_pooled, num_pooled
@@ -86,7 +86,7 @@ class Block(nn.Module):
 class PolicyValueNet(nn.Module):
     """The network called `name` ("b6c64"), with random weights; `ranked`: it may be told a rank."""
 
-    def __init__(self, name: str, ranked: bool = False):
+    def __init__(self, name: str, ranked: bool = False) -> None:
         super().__init__()
         num_blocks, channels = parse_network(name)
         self.name = name
@@ -94,10 +94,8 @@ class PolicyValueNet(nn.Module):
         self.rank = nn.Linear(len(rank_features(UNRANKED)), channels, False) if ranked else None
         if ranked:
             nn.init.zeros_(self.rank.weight)
-        # Every second block pools, the last one at the latest.
-        self.blocks = nn.ModuleList(
-            Block(channels, pooled=(num_blocks - i) % 2 == 1) for i in range(num_blocks)
-        )
+        pooled = [(num_blocks - i) % 2 == 1 for i in range(num_blocks)]  # the last one, too
+        self.blocks = nn.ModuleList(Block(channels, is_pooled) for is_pooled in pooled)
         self.norm = nn.BatchNorm2d(channels)
         self.heads = ConvNorm(channels, 3 * HEAD_CHANNELS, 1)
         self.pooled = nn.Linear(POOLED * 2 * HEAD_CHANNELS, HEAD_CHANNELS + HIDDEN)

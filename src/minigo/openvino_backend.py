@@ -26,7 +26,7 @@ class OpenVinoBackend:
 
     device = "cpu"
 
-    def __init__(self, size: int, threads: int, exact: bool):
+    def __init__(self, size: int, threads: int, exact: bool) -> None:
         import openvino
 
         core = openvino.Core()

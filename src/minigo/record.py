@@ -93,8 +93,11 @@ class RecordWriter:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         self.num_games += 1
 
-    def close(self) -> None:
-        """Make the file safe from a power cut, and give it its name."""
+    def __enter__(self) -> "RecordWriter":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Close the file, safe from a power cut, and give it its name."""
         part = self.path.with_suffix(PART)
         os.fsync(self._file.fileno())
         self._file.close()
@@ -105,12 +108,6 @@ class RecordWriter:
         self._lock.release()
         with contextlib.suppress(OSError):
             self.path.with_suffix(LOCK).unlink()
-
-    def __enter__(self) -> "RecordWriter":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
 
 
 def adopt_parts(folder: Path) -> None:

@@ -31,7 +31,7 @@ class Search:
 
     def __init__(
         self, evaluator: Evaluator, config: SearchConfig, boards: Sequence[Board], rng: Generator
-    ):
+    ) -> None:
         self.evaluator, self.config, self.rng = evaluator, config, rng
         self.forest = Forest(boards, config)
         self.boards = self.forest.boards  # at the roots, for reading

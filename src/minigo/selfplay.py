@@ -64,8 +64,8 @@ class SelfPlay:
     def step(self) -> Iterator[GameRecord]:
         """Take the answers to the last batch, play the moves that they decide, begin the next.
 
-        Yields the records of finished games, to the end. No game waits for another's move, so that
-        every batch has a position of nearly each.
+        Yields the records of finished games; the next batch begins after the last. No game waits
+        for another's move, so that every batch has a position of nearly each.
         """
         self.search.end()
         for tree in np.flatnonzero(self._budget == 0).tolist():

@@ -16,11 +16,10 @@ class TorchBackend:
     """A folded network in PyTorch: float16 on a GPU, bfloat16 or float32 on a CPU.
 
     float16, since its rounding moves a policy 70 times less than bfloat16's, and no activation of a
-    shipped network comes near its end. `threads` holds for the whole process: PyTorch has only one
-    such number.
+    shipped network comes near its end. `threads` are of the whole process, as PyTorch has them.
     """
 
-    def __init__(self, size: int, device: str, threads: int):
+    def __init__(self, size: int, device: str, threads: int) -> None:
         self.device, self.size = device, size
         on_gpu = device != "cpu"
         names = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}

@@ -37,8 +37,7 @@ class Muon:
     A weight is a matrix of its outputs and all that each one sees: a kernel (C, D, 3, 3) is
     (C, 9 D), which torch.optim.Muon doesn't take; a bias (C,) is (C, 1). The root mean square of a
     step is 0.2 times the rate, near AdamW's (Liu et al. 2025, arXiv 2502.16982, equation 4).
-    Weights decay, biases and batch norms don't.
-    https://kellerjordan.github.io/posts/muon
+    Weights decay, biases and batch norms don't. https://kellerjordan.github.io/posts/muon
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -125,10 +124,9 @@ class AveragedWeights:
 def losses(outputs: tuple[torch.Tensor, ...], batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss of each head (in the order of HEADS) and position, and if it counts: (5, B).
 
-    outputs: of `PolicyValueNet.logits`. Policy, reply: cross-entropy. Value and ownership:
-    cross-entropy of the probability (1 + tanh) / 2 of winning, of owning the point (mean over
-    points), as in KataGo; a draw's target is 1/2. Score: Huber, in points. 0 where the target is
-    unknown.
+    outputs: of `PolicyValueNet.logits`. Policy, reply: cross-entropy. Value and ownership: that of
+    the probability (1 + tanh) / 2 of winning, of owning the point (mean over points), as in KataGo;
+    a draw's target is 1/2. Score: Huber, in points. Where the target is unknown, both are 0.
     """
     policy, value, score, ownership, reply = (output.float() for output in outputs)
     is_owned = batch.ownership[:, 0] != UNKNOWN

@@ -19,7 +19,7 @@ UNKNOWN = 2  # ownership of each point of a game without one
 class Batch(NamedTuple):
     """Positions and what they teach, for the player to move; arrays or tensors, a row for each."""
 
-    positions: torch.Tensor  # (B, A) int32, as of `Board.encode`
+    positions: torch.Tensor  # (B, A) int32, as of `Board.encode`; above its bits people's rank
     policy: torch.Tensor  # (B, A) float32, stored as float16; sums to 1
     reply: torch.Tensor  # (B,) int64, stored as int16: the opponent's next move; -1: unknown
     value: torch.Tensor  # (B,) float32 z in [-1, 1]; NaN: unknown
@@ -60,7 +60,7 @@ class Window:
     A batch is of one size, a size as often as its share of the positions.
     """
 
-    render = staticmethod(render)  # imitation has another
+    render = staticmethod(render)  # imitation's tells ranks, too
 
     def __init__(
         self, sizes: Iterable[int], rng: np.random.Generator, device: torch.device | str = "cpu"

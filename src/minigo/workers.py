@@ -52,10 +52,9 @@ def full_simulations(recipe: Recipe, share: float) -> int:
 class Worker:
     """Games with the newest network of a run's folder, into files of another.
 
-    Games under way go on with a newer network. Board sizes take turns, one to each network, each
-    as often as its share, and as evenly spread as may be.
-    Where the networks are evaluated elsewhere, through `slots`, the games are two halves: while the
-    answers for one are under way, the other one's are used.
+    Games under way go on with a newer network. Board sizes take turns, one to each network, each as
+    often as its share, and evenly spread. Where the networks are evaluated elsewhere, in `slots`,
+    the games are two halves: while one's answers are under way, the other one's are used.
     """
 
     def __init__(
@@ -90,6 +89,7 @@ class Worker:
             self._load(load_checkpoint(cycle_path(self.networks, newest)))
 
     def _load(self, checkpoint: Checkpoint) -> None:
+        """Go on with a network, on the board size whose turn it is by its share."""
         ends = np.cumsum([dict(self.recipe.shares).get(n, 1.0) for n in self.recipe.sizes])
         place = (self.cycle + self.number) * GOLDEN_RATIO % 1
         size = self.recipe.sizes[np.searchsorted(ends, place * ends[-1], side="right")]
@@ -139,11 +139,11 @@ def playing(
 ) -> Iterator[tuple[Callable[[int, bool], object], float]]:
     """Have the workers play; yield `play(missing, is_idle)`, and how long to learn between calls.
 
-    They play all the time, and make room for the learner, which has a thread for each core without
-    a worker, one at least; `play` looks after them, and waits a moment if the learner is idle. A
-    single one plays the missing games, or a rank's share, in this process, in `play`: a run then
-    repeats exactly. Those of a GPU share a server, which has a core, as the learner has. `play`
-    raises ValueError where one died. sitting: another each time; numbers: of whom no learner is by.
+    They make room for the learner, which has a thread for each core without a worker, one at least;
+    `play` looks after them, waits a moment if the learner is idle, and raises ValueError where one
+    died. A single one plays the missing games, or a rank's share, in `play` itself: a run then
+    repeats exactly. Those of a GPU share a server, which has a core, as the learner has. sitting:
+    another each time; numbers: of players elsewhere.
     """
     cores, num_ranks = len(list_cores()), world()[1]
     has_server = needs_server(recipe)

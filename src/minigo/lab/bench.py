@@ -10,6 +10,7 @@ import json as json_module
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,6 +48,8 @@ NETWORKS = ("b4c32", "b6c64", "b6c96", "b10c128")
 BATCHES = {"cpu": {9: (1, 8, 32, 128), 19: (1, 32)}}
 BATCHES["cuda"] = {9: (64, 256, 512, 1024, 2048), 19: (64, 256)}
 SHIPPED = ("9x9", "9x9-human")  # whose answers are compared with exact ones
+CARD = "name,driver_version,power.limit,pcie.link.gen.max,pcie.link.width.max"
+CARD_LOAD = "utilization.gpu,power.draw,memory.used"
 MATRIX = {"cpu": 1024, "cuda": 8192}  # width of those whose product is a yardstick
 TREES, SIMULATIONS = 128, 32  # of the tree benchmark
 RECIPE = Recipe(network="b6c64", search=SearchConfig(root="gumbel", simulations=16))
@@ -56,8 +59,6 @@ TRAIN_STEPS = {"b4c32": 8, "b6c64": 4, "b6c96": 2}  # each repeat
 GAMES = 16  # of self-play, to learn from
 RUN_MINUTES = 0.5
 GTP_VISITS = 256
-
-
 Figures = dict[str, float]  # by their keys: what was measured, the unit, and what with
 
 
@@ -106,7 +107,7 @@ def _repeat(work: Callable[[], object], duration_s: float) -> float:
 class Bench:
     """The sections, each of which yields figures; those of networks on a device."""
 
-    def __init__(self, device: torch.device, compile: bool):
+    def __init__(self, device: torch.device, compile: bool) -> None:
         self.device, self.compile = device, compile
         self.number_types = ["f32", *(["bf16"] if is_bfloat16_fast(device) else [])]
         width = MATRIX[device.type]
@@ -138,7 +139,8 @@ class Bench:
         models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
         processor = models[0] if models else platform.processor() or platform.machine()
         if self.device.type == "cuda":
-            processor += f", {torch.cuda.get_device_name(self.device)}"
+            with self._ask_card(CARD, "--format=csv,noheader") as program:
+                processor += "; " + program.stdout.read().strip()
         python = platform.python_version()
         return {
             "machine": f"{processor}, {len(list_cores())} cores, Python {python}",
@@ -162,16 +164,21 @@ class Bench:
             arrays = [search.forest.arrays(tree) for tree in range(TREES)]
             num_bytes = sum(nodes.nbytes + edges.nbytes for nodes, edges in arrays)
             num_nodes = sum(len(nodes) for nodes, _ in arrays)
-            yield {
-                f"tree_simulations_per_s_{size}x{size}": TREES * SIMULATIONS * rate,
-                f"tree_bytes_per_node_{size}x{size}": num_bytes / max(num_nodes, 1),
-            }
+            yield {f"tree_simulations_per_s_{size}x{size}": TREES * SIMULATIONS * rate}
+            yield {f"tree_bytes_per_node_{size}x{size}": num_bytes / max(num_nodes, 1)}
 
     def net(self) -> Iterator[Figures]:
         """evaluations by the default back end, by PyTorch and by eager PyTorch; matrix products"""
         torch.set_num_threads(1)
         for name, rate in zip(self.number_types, measure(*self.matmuls), strict=True):
             yield {f"net_matmul_gflop_per_s_{name}": rate * self.matmul_flops / 1e9}
+        if self.device.type == "cuda":
+            there = torch.randint(256, (1 << 28,), dtype=torch.uint8, device=self.device)
+            here = torch.empty_like(there, device="cpu").pin_memory()
+            ways = {"copy": (there, there.clone()), "h2d": (there, here), "d2h": (here, there)}
+            works = [self._whole(target.copy_, source) for target, source in ways.values()]
+            for key, rate in zip(ways, measure(*works), strict=True):
+                yield {f"gpu_{key}_gb_per_s": there.nbytes * rate / 1e9}
         for size, batches in BATCHES[self.device.type].items():
             for name, batch in itertools.product(NETWORKS, batches):
                 found = self._compare_backends(name, size, batch)
@@ -182,10 +189,8 @@ class Bench:
     def _compare_backends(self, name: str, size: int, batch: int) -> Figures:
         positions = _random_positions(batch, size)
         planes = planes_of(torch.from_numpy(positions)).to(self.device)
-        works = [
-            functools.partial(self._evaluator(name, size, batch, backend).evaluate, positions)
-            for backend in ("auto", "torch")
-        ]
+        both = [self._evaluator(name, size, batch, backend) for backend in ("auto", "torch")]
+        works = [functools.partial(evaluator.evaluate, positions) for evaluator in both]
         works.append(self._whole(PolicyValueNet(name).eval().to(self.device), planes))
         with torch.no_grad():
             rates = measure(*works, self.matmuls[-1], repeats=SHORT_REPEATS)
@@ -216,6 +221,10 @@ class Bench:
         for network in SELFPLAY_NETWORKS:
             recipe = replace(RECIPE, network=network)
             if self.device.type == "cuda":
+                for workers in (2, 4, 8) if network == RECIPE.network else ():
+                    played = self._play_with_server(recipe, workers)
+                    rate = played[f"selfplay_simulations_per_s_{network}_9x9"]
+                    yield {f"selfplay_workers_{workers}_simulations_per_s_{network}_9x9": rate}
                 yield self._play_with_server(recipe)
                 continue
             speeds, over_net = _run_selfplay(recipe, num_cores)
@@ -227,17 +236,31 @@ class Bench:
                 for part, key in (("", "simulations_per_s"), ("net_", "net_evals_per_s")):
                     yield {f"selfplay_{part}two_over_one_process": speeds[key] / single[key]}
 
-    def _play_with_server(self, recipe: Recipe) -> Figures:
+    def _play_with_server(self, recipe: Recipe, workers: int = 0) -> Figures:
         """Play as a run does that learns nothing, next to the bare network in large batches."""
         recipe = replace(recipe, games_per_cycle=1024, samples_per_position=0.0)
-        last = self._learn(replace(recipe, selfplay=SelfplayConfig(games_at_once=128)))[-1]
+        selfplay = SelfplayConfig(games_at_once=128, workers=workers)
+        with self._ask_card(CARD_LOAD, "--format=csv,noheader,nounits", "-lms", "200") as program:
+            last = self._learn(replace(recipe, selfplay=selfplay))[-1]
+            program.terminate()
+            rows = np.genfromtxt([row for row in program.stdout if row[-1] == "\n"], delimiter=",")
+        busy_percent, power_w, memory_mib = np.nanmedian(rows, axis=0)  # NaN: it can't say
         rate = recipe.search.simulations * last["positions"] / last["elapsed_s"]
         evaluator = self._evaluator(recipe.network, 9, 1024)
         (net,) = measure(functools.partial(evaluator.evaluate, _random_positions(1024, 9)))
         return {
             f"selfplay_simulations_per_s_{recipe.network}_9x9": rate,
             "selfplay_over_net": rate / (1024 * net),
+            "gpu_busy_share": busy_percent / 100,
+            "evals_per_joule": rate / power_w,
+            "gpu_memory_mib": memory_mib,
         }
+
+    def _ask_card(self, fields: str, *options: str) -> subprocess.Popen:
+        """Start NVIDIA's own program, which says these fields of the card."""
+        uuid = torch.cuda.get_device_properties(self.device).uuid
+        command = ["nvidia-smi", f"--id=GPU-{uuid}", f"--query-gpu={fields}", *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def train(self) -> Iterator[Figures]:
         """games to positions to batches; batches of 128, all heads, on each core and on one"""
@@ -248,14 +271,10 @@ class Bench:
             window = Window([size], np.random.default_rng(1), self.device)
             window.add(records)
             num_positions, sample = len(window), functools.partial(window.sample, 128)
-            renders, samples = measure(
-                functools.partial(window.add, records),
-                self._whole(lambda sample=sample: planes_of(sample().positions)),
-            )
-            yield {
-                f"render_positions_per_s_{size}x{size}": num_positions * renders,
-                f"window_samples_per_s_{size}x{size}": 128 * samples,
-            }
+            draw = self._whole(lambda sample=sample: planes_of(sample().positions))
+            renders, samples = measure(functools.partial(window.add, records), draw)
+            yield {f"render_positions_per_s_{size}x{size}": num_positions * renders}
+            yield {f"window_samples_per_s_{size}x{size}": 128 * samples}
         num_cores, waits = len(list_cores()), []
         variants = {"train": (False, num_cores), "train_one_thread": (False, 1)}
         if self.compile:  # the last variant is on one thread: it is compared with a matrix product
@@ -306,9 +325,8 @@ class Bench:
                 search = Search(evaluator, config, [Board(size)], rng)
                 (rate,) = measure(functools.partial(_search_anew, search))
                 yield {f"{key}_simulations_per_s_b6c64_{size}x{size}": GTP_VISITS * rate}
-        first_answer_s, first_move_s = np.median(
-            [_time_gtp() for _ in range(SHORT_REPEATS)], axis=0
-        )
+        times = [_time_gtp() for _ in range(SHORT_REPEATS)]
+        first_answer_s, first_move_s = np.median(times, axis=0)
         yield {"gtp_first_answer_s": first_answer_s, "gtp_first_move_s": first_move_s}
 
 
@@ -340,7 +358,7 @@ class ConstantEvaluator:
 class CountingEvaluator:
     """Counts what it is asked."""
 
-    def __init__(self, evaluator: Evaluator):
+    def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator, self.num_positions = evaluator, 0
 
     def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:

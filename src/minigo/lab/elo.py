@@ -10,25 +10,22 @@ CONFIDENCE = 1.96  # standard deviations on both sides that hold 95 %
 STIFFNESS = 1e3  # of what holds tied ratings together: to a millionth of its force
 
 
-def fit_ratings(
-    points: np.ndarray, anchor: int, prior_elo: float = PRIOR_ELO, tie: tuple = ()
-) -> tuple[np.ndarray, np.ndarray]:
+def fit_ratings(points: np.ndarray, anchor: int, tie: tuple = ()) -> tuple[np.ndarray, np.ndarray]:
     """Return the ratings (P,) in Elo that make the games most likely, and their covariance.
 
     points: (P, P) of the row's player against the column's; a draw is half a point for both.
     Bradley and Terry 1952 by Newton's method: P(i beats j) = 1 / (1 + 10^((r_j - r_i) / 400)).
-    prior_elo: of a normal prior around the anchor, whose rating is 0; inf is plain maximum
-    likelihood. tie: (i, j, d): among the ratings with r_i - r_j = d. The covariance is the inverse
-    of the information at the maximum, (P, P).
+    The anchor's rating is 0, and a normal prior is around it. tie: (i, j, d): among the ratings
+    with r_i - r_j = d. The covariance is the inverse of the information at the maximum, (P, P).
     """
     games, ratings = points + points.T, np.zeros(len(points))
     spring, offset = np.zeros(len(points)), 0.0
     if tie:
         spring[tie[0]], spring[tie[1]], offset = STIFFNESS, -STIFFNESS, tie[2] / ELO
     for _ in range(200):
-        covariance = _covariance(ratings, games, anchor, prior_elo, spring)
+        covariance = _covariance(ratings, games, anchor, spring)
         expected = games * win_chances(ratings)
-        gradient = (points - expected).sum(1) - ratings * (ELO / prior_elo) ** 2
+        gradient = (points - expected).sum(1) - ratings * (ELO / PRIOR_ELO) ** 2
         gradient += spring * (STIFFNESS * offset - spring @ ratings)
         step = np.clip(covariance @ gradient, -1, 1)
         ratings = ratings + step
@@ -42,11 +39,11 @@ def win_chances(ratings: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(ratings[None] - ratings[:, None]))
 
 
-def _covariance(ratings: np.ndarray, games: np.ndarray, anchor: int, prior_elo: float, spring=0):
+def _covariance(ratings: np.ndarray, games: np.ndarray, anchor: int, spring=0) -> np.ndarray:
     """Invert the information of so many games at these ratings; log odds, the anchor's are 0."""
     chances = win_chances(ratings)
     pairs = games * chances * (1 - chances)
-    information = np.diag(pairs.sum(1) + (ELO / prior_elo) ** 2) - pairs + np.outer(spring, spring)
+    information = np.diag(pairs.sum(1) + (ELO / PRIOR_ELO) ** 2) - pairs + np.outer(spring, spring)
     free = np.ix_(*2 * (np.arange(len(games)) != anchor,))
     covariance = np.zeros_like(information)
     covariance[free] = np.linalg.inv(information[free])
@@ -59,12 +56,11 @@ def choose_pair(
     """Return the pair whose next games should take most from the sum of variances, for their cost.
 
     ratings: Elo; games: (P, P) played or under way; costs: (P, P) of one game, inf where there
-    should be none. n games between i and j add w = n p (1 - p) to the information along
-    d = e_i - e_j; so the trace of the covariance C falls by w |C d|^2 / (1 + w d'C d) (Sherman and
-    Morrison 1950).
+    should be none. n games of i and j add w = n p (1 - p) to the information along d = e_i - e_j:
+    the covariance C's trace falls by w |C d|^2 / (1 + w d'C d) (Sherman and Morrison 1950).
     """
     chances = win_chances(ratings / ELO)
-    covariance = _covariance(ratings / ELO, games, anchor, PRIOR_ELO)
+    covariance = _covariance(ratings / ELO, games, anchor)
     weight = num_games * chances * (1 - chances)
     gain = weight * _of_differences(covariance @ covariance)
     gain /= (1 + weight * _of_differences(covariance)) * num_games * costs

@@ -43,7 +43,7 @@ SECTIONS = ("imitation", "search", "reinforcement", "exchange", "ablation", "eve
 
 
 @dataclass(frozen=True)
-class Network:
+class Subject:
     """A network of the report, and how it came to be."""
 
     name: str  # of a checkpoint: shipped, or a path
@@ -52,7 +52,7 @@ class Network:
     info: dict
 
 
-def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Network]:
+def find_networks(size: int, runs: Sequence[str | Path] = ()) -> list[Subject]:
     """Return the networks that ship for a size, and some of the cycles of each run's folder."""
     names = shipped_for(size)
     for run in runs:
@@ -71,7 +71,7 @@ def pick_cycles(run: str | Path) -> list[str]:
     return [str(paths[step - 1]) for step in np.unique(steps) if paths]
 
 
-def describe_networks(names: Sequence[str]) -> list[Network]:
+def describe_networks(names: Sequence[str]) -> list[Subject]:
     """Say of each network how it learned, and for how long."""
     networks, infos = [], {name: load_checkpoint(name).info for name in names}
     for name, info in infos.items():
@@ -80,7 +80,7 @@ def describe_networks(names: Sequence[str]) -> list[Network]:
         minutes = info["minutes"] if is_human else info.get("elapsed_s", 0.0) / 60
         if start == "imitation":
             minutes += infos.get(Path(recipe["start_from"]).stem, {}).get("minutes", 0.0)
-        networks.append(Network(name, "imitation" if is_human else f"from {start}", minutes, info))
+        networks.append(Subject(name, "imitation" if is_human else f"from {start}", minutes, info))
     return networks
 
 
@@ -135,7 +135,7 @@ class Study:
     and points, the rows of a table: x, y, low, high, games, player. "x" and "y" say what these are.
     """
 
-    def __init__(self, networks: list[Network], size: int, quick: bool):
+    def __init__(self, networks: list[Subject], size: int, quick: bool) -> None:
         self.networks, self.quick = networks, quick
         self.simulations = QUICK_VISITS if quick else VISITS
         self.human = next((n for n in networks if n.kind == "imitation"), None)

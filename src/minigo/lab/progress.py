@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from msgspec.structs import replace
 from tqdm import tqdm
 
 from ..checkpoint import cycle_path
@@ -67,7 +66,8 @@ def rate_cycle(recipe: Recipe, networks: Path, row: dict) -> None:
     for cycle in dict.fromkeys([0] * (not players) + last + [row["cycle"]]):
         if (path := cycle_path(networks, cycle)).exists():
             players.append(Player(path.stem, str(path), visits=GNUGO_VISITS))
-    ladder = Ladder(players, networks / "ladder", replace(_config(recipe), device="cpu"))
+    config = MatchConfig(recipe.size, recipe.rules, device="cpu")
+    ladder = Ladder(players, networks / "ladder", config)
     max_games = len(ladder.rows) + RATE_GAMES
     while len(ladder.rows) < max_games:
         play_job(*ladder.next_job(max_games))
@@ -78,10 +78,6 @@ def rate_cycle(recipe: Recipe, networks: Path, row: dict) -> None:
     rating |= {key: found[key] for key in ELOS}
     with open(networks / "ratings.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(rating) + "\n")
-
-
-def _config(recipe: Recipe) -> MatchConfig:
-    return MatchConfig(size=recipe.size, rules=recipe.rules, device=recipe.device)
 
 
 def read_ratings(networks: Path) -> list[dict]:
@@ -137,10 +133,10 @@ def measure(recipe: Recipe, networks: Path, network: Path) -> list[dict]:
     for level, num_games in GNUGO_GAMES.items():
         if gnugo := find_gnugo(level):
             opponents.append((f"GNU Go level {level}", gnugo, GNUGO_VISITS, num_games))
-    rows = []
+    rows, config = [], MatchConfig(recipe.size, recipe.rules, device=recipe.device)
     for name, opponent, visits, num_games in opponents:
         players = (parse_player(text, visits) for text in (str(network), opponent))
-        result = match(*players, num_games, _config(recipe))
+        result = match(*players, num_games, config)
         rows.append({"opponent": name, "simulations": visits} | result)
     return rows
 

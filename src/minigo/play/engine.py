@@ -259,11 +259,11 @@ class Engine:
             visits, deadline, stop = ALL_VISITS, math.inf, self.is_interrupted
         is_done = False
         while not is_done:
-            until = min(deadline, time.monotonic() + interval_s)
-            search.run(max(1, visits - search.forest.num_visits(0)), deadline=until, stop=stop)
-            while is_endless and time.monotonic() < until and not stop():
+            look_s = min(deadline, time.monotonic() + interval_s)
+            search.run(max(1, visits - search.forest.num_visits(0)), deadline=look_s, stop=stop)
+            while is_endless and time.monotonic() < look_s and not stop():
                 time.sleep(0.01)  # the tree is full
-            is_done = stop() or not until <= time.monotonic() < deadline  # before: no room
+            is_done = stop() or not look_s <= time.monotonic() < deadline  # before: no room
             yield search
         if not is_endless:
             self.clock.spend(color, time.monotonic() - started)

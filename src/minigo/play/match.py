@@ -364,7 +364,6 @@ class ProgramSide:
     def __init__(self, player: Player, rng: np.random.Generator, stack: ExitStack) -> None:
         self.player, self.rng, self.stack = player, rng, stack
         self.programs: dict[int, GtpProgram] = {}  # those that live, by slot
-        self.commands: frozenset[str] = frozenset()  # that they know
         self.cleans_up = False  # by CLEANUP, once anybody has passed
 
     def start(self, game: Game) -> None:
@@ -382,9 +381,8 @@ class ProgramSide:
                 self.programs[game.slot] = GtpProgram(self.player.command)
                 self.stack.callback(self.programs[game.slot].close)
             program = self.programs[game.slot]
-            self.commands = program.commands
-            self.cleans_up = rules.scoring == "area" and CLEANUP in self.commands
-            for line in lines + [line for line in optional if line.split()[0] in self.commands]:
+            self.cleans_up = rules.scoring == "area" and CLEANUP in program.commands
+            for line in lines + [line for line in optional if line.split()[0] in program.commands]:
                 program.ask(line)
         except ProgramError as error:
             raise ValueError(f"GTP program {self.player.command!r} {error}") from None
@@ -414,8 +412,9 @@ class ProgramSide:
 
     def count(self, game: Game) -> str:
         """Return the program's own count, such as "B+3.5", or "" if it gives none."""
-        is_there = game.slot in self.programs and "final_score" in self.commands
-        return self._ask(game, "final_score") if is_there else ""
+        program = self.programs.get(game.slot)
+        is_told = program and "final_score" in program.commands
+        return self._ask(game, "final_score") if is_told else ""
 
     def _ask(self, game: Game, line: str = "") -> str:
         """Return the answer to a command, or to the one sent last; an error ends game and process.
@@ -449,6 +448,8 @@ def summarize(games: list[Game]) -> dict:
     low, median, high = score_interval(points, len(games))
     elo, elo_low, elo_high = (round(elo_difference(score), 1) for score in (median, low, high))
     others = [{parse_result(c)[0] for c in game.claims} - {None, game.result} for game in games]
+    odd = [game for game in games if game.counts() - {game.score}]
+    claims = [f"game {g.number + 1}: {', '.join(g.claims)}; taken {g.score:+g}" for g in odd]
     return tally | {
         **{"elo": elo, "elo_low": elo_low, "elo_high": elo_high},
         **{"score": points / len(games), "score_low": low, "score_high": high},
@@ -460,11 +461,7 @@ def summarize(games: list[Game]) -> dict:
         "resigned": sum(game.how == "R" for game in games),
         "forfeits": [f"game {g.number + 1}: {g.ending}" for g in games if g.how == "F"],
         "disagreements": sum(map(bool, others)),
-        "other_counts": [
-            f"game {game.number + 1}: {', '.join(game.claims)}; taken {game.score:+g}"
-            for game in games
-            if game.counts() - {game.score}
-        ],
+        "other_counts": claims,
     }
 
 

@@ -34,7 +34,7 @@ def play(job: tuple[str, str, int, int]) -> list[GameRecord]:
     """Return the games of a match."""
     torch.set_num_threads(1)
     a, b, num_games, seed = job
-    games = play_games(parse_player(a), parse_player(b), num_games, MatchConfig(seed=seed))
+    games = play_games(parse_player(a), parse_player(b), range(num_games), MatchConfig(seed=seed))
     return [GameRecord(9, game.board.rules, np.array(game.moves, np.int16)) for game in games]
 
 

@@ -19,6 +19,7 @@ from minigo import learner, loop  # noqa: E402
 from minigo.checkpoint import load_checkpoint  # noqa: E402
 from minigo.config import Recipe, TrainConfig, load_recipe  # noqa: E402
 from minigo.distributed import gather, joined  # noqa: E402
+from minigo.lab.progress import format_row  # noqa: E402
 from minigo.learner import Learner  # noqa: E402
 from minigo.network import PolicyValueNet  # noqa: E402
 from minigo.record import read_records  # noqa: E402
@@ -137,5 +138,6 @@ def test_a_rank_that_dies_ends_all_and_the_run_goes_on_with_any_number(recipe_pa
         records = [record for path in folder.glob("*.games") for record in read_records(path)[0]]
         games.append({record.moves.tobytes() + record.policies.tobytes() for record in records})
     assert [len(each) for each in games] == row["rank_games"] and not games[0] & games[1]
+    assert f"; rank 1: {len(games[1])} games" in format_row(row)
     log = (networks / "rank-1" / "log.jsonl").read_text().splitlines()
     assert json.loads(log[-1])["step"] == row["step"]

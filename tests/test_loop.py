@@ -228,14 +228,14 @@ def test_workers_end_with_a_killed_learner(recipe_path, tmp_path):
 def test_ratings_are_kept_and_drawn(tmp_path, monkeypatch):
     asked = []
 
-    def play(a, b, num_games, config):
+    def play(a, b, numbers, config):
         """Write results as if all had been played, and won by who is last in the alphabet."""
         asked.append({a.name, b.name})
         assert all(p.visits == 64 for p in (a, b) if p.checkpoint) and config.device == "cpu"
         row = {"a": a.name, "b": b.name, "points": float(a.name > b.name), "size": 5, "komi": 7}
         row["identities"] = [ladder._identify(player) for player in (a, b)]
         with open(tmp_path / "ladder" / "results.jsonl", "a") as file:
-            file.writelines([json.dumps(row) + "\n"] * num_games)
+            file.writelines([json.dumps(row) + "\n"] * len(numbers))
 
     monkeypatch.setattr(progress, "play_job", play)
     monkeypatch.setattr(progress, "find_gnugo", lambda level: f"gtp:gnugo --level {level}")

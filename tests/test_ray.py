@@ -2,6 +2,8 @@
 
 import os
 import random
+import signal
+import sys
 import time
 from collections import defaultdict
 from functools import partial
@@ -16,7 +18,10 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from conftest import save_network  # noqa: E402
 from minigo import cli, loop, nodes  # noqa: E402
 from minigo.checkpoint import cycle_path  # noqa: E402
+from minigo.cluster import ROOM, Tasks  # noqa: E402
 from minigo.config import load_recipe  # noqa: E402
+from minigo.lab.ladder import list_players, rate, read_results  # noqa: E402
+from minigo.play.match import MatchConfig, play_games, play_on_nodes  # noqa: E402
 from minigo.record import MAGIC, read_records  # noqa: E402
 from minigo.workers import Worker  # noqa: E402
 from test_loop import load_games, load_log, recipe_path  # noqa: E402, F401
@@ -25,14 +30,18 @@ PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(tmp_path_factory):
     """Two nodes with a core each; the head plays no part."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    yield cluster
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else whoever else is at work comes first
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("nodes")))
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        cluster.rooms = lambda: {*Path(os.environ["TMPDIR"]).glob(f"{ROOM}*")}
+        yield cluster
+        cluster.shutdown()
 
 
 @pytest.fixture
@@ -87,6 +96,7 @@ def test_games_are_those_of_local_workers_and_actors_may_be_killed(cluster, run,
             time.sleep(chance.uniform(0.0, 1.5))
             ray.kill(chance.choice([*pending.values()])[0])
         found = play_until(play, partial(have_games, 2))
+        assert 2 <= len(cluster.rooms()) <= 3  # the last one killed may have left the third
     games = check_games(run, tmp_path)
     assert {0, 1} < set(games) and len(found) == 2  # the first two, and who came for them
     errors = [line for line in capsys.readouterr().err.splitlines() if "no more games" in line]
@@ -117,6 +127,63 @@ def test_a_node_with_another_version_is_refused_in_one_line(cluster, run, monkey
     lines = [line for line in capsys.readouterr().err.splitlines() if "it has minigo" in line]
     assert len(lines) == 2 and not any(run[2].iterdir())
     assert all(line.endswith("ValueError: it has minigo 0.1.0, not 9.9") for line in lines)
+
+
+def kill_a_task(cluster) -> bool:
+    for node in cluster.list_all_nodes():
+        raylet = node.all_processes["raylet"][0].process.pid
+        for pid in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split():
+            if b"play_there" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
+                return True
+    return False
+
+
+def test_a_match_has_each_game_once_whoever_is_killed(cluster, network, monkeypatch):
+    jobs, give = [], Tasks.give
+
+    def note(tasks, a, b, numbers, config):
+        jobs.append((numbers, config))
+        give(tasks, a, b, numbers, config)
+
+    monkeypatch.setattr(Tasks, "give", note)
+    players = list_players([f"{network}@60", f"{network}@40"], (), 5)
+    games, was_killed = [], False
+    for game in play_on_nodes(cluster.address, *players, range(12), MatchConfig(size=5)):
+        games.append((game.number, game.moves))
+        was_killed = was_killed or kill_a_task(cluster)
+    assert was_killed and len(jobs) == 6
+    here = [(game.number, game.moves) for job in jobs for game in play_games(*players, *job)]
+    assert sorted(games) == sorted(here)
+
+
+def test_a_ladder_is_played_by_the_nodes(cluster, network, tmp_path):
+    players = list_players([network], (0, 16), 5)
+    limits = {"max_games": 30, "sprt_elo": 0}
+    report = rate(players, tmp_path, MatchConfig(size=5), **limits, ray=cluster.address)
+    rows = read_results(tmp_path)
+    assert report["games"] == len(rows) == len({row["sgf"] for row in rows}) == 30
+    assert all("SZ[5]" in (tmp_path / row["sgf"]).read_text() for row in rows)
+    assert len({(tmp_path / row["sgf"]).read_text() for row in rows}) > 20
+    assert not cluster.rooms()
+
+
+def test_what_is_wrong_with_a_cluster_is_one_line(cluster, network, monkeypatch, capsys):
+    words = ["match", f"{network}@1", f"{network}@0", "--size", "5", "--games", "2", "--ray"]
+    for address, command, line in [
+        (cluster.address, "gtp:/no/program", "ValueError: GTP program '/no/program' doesn't start"),
+        ("127.0.0.1:1", None, "no Ray cluster at 127.0.0.1:1: [Errno 111] Connection refused"),
+        ("no.such.host:1", None, "no Ray cluster at no.such.host:1: "),
+    ]:
+        started_s = time.monotonic()
+        assert cli.main([*words[:2], command or words[2], *words[3:], address]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"minigo: {line}")
+        assert time.monotonic() - started_s < 20
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "minigo.cluster")
+    assert cli.main([*words, cluster.address]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "minigo: this takes Ray: pip install 'minigo[ray]'"
 
 
 def test_a_run_learns_from_the_games_of_its_nodes(cluster, recipe_path, tmp_path, capsys):  # noqa: F811

@@ -248,7 +248,7 @@ def _evaluate(checkpoint, paths, *, held_out, positions, size=None, rank, device
 
 
 def _match(
-    a, b, *, games, visits=None, time, sgf, at_once, size, rules, komi, seed, threads, device
+    a, b, *, games, visits=None, time, sgf, at_once, size, rules, komi, seed, threads, device, ray
 ) -> Found:
     """Play a match and report the Elo difference.
 
@@ -261,11 +261,12 @@ def _match(
         raise ValueError("--time: not allowed with --visits")
     players = [parse_player(text, 64 if visits is None else visits, time) for text in (a, b)]
     rules = change(RULES[rules], komi=komi)
-    return match(*players, games, MatchConfig(size, rules, seed, device, threads, sgf, at_once))
+    config = MatchConfig(size, rules, seed, device, threads, sgf, at_once)
+    return match(*players, games, config, ray)
 
 
 def _rate(
-    players, *, out="ladder", visits, games=1000, minutes, sprt, workers, size, komi
+    players, *, out="ladder", visits, games=1000, minutes, sprt, workers, size, komi, ray
 ) -> Found:
     """Put players on an Elo ladder; the same command again goes on.
 
@@ -278,7 +279,7 @@ def _rate(
     players = list_players(players, visits or VISITS, size)
     config = MatchConfig(size, change(RULES["tromp-taylor"], komi=komi))
     limits = {"max_games": games, "minutes": minutes or math.inf, "sprt_elo": sprt}
-    report = rate(players, out, config, workers=workers, **limits)
+    report = rate(players, out, config, workers=workers, ray=ray, **limits)
     return report, format_ladder(report)
 
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+EXTRAS = {"torch": ("PyTorch", "train"), "ray": ("Ray", "ray")}  # what comes with which extra
+
 
 def format_error(error: Exception) -> str:
     """Say in one line what went wrong, and in which file."""
-    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
-        return "this takes PyTorch: pip install 'minigo[train]'"
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return "this takes {}: pip install 'minigo[{}]'".format(*EXTRAS[error.name])
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -3,11 +3,9 @@
 Finished games cross as bytes, a chunk at a time, and count once they are in the learner's folder.
 """
 
-import contextlib
 import sys
-import tempfile
 import time
-from pathlib import Path
+from contextlib import ExitStack
 
 import msgspec
 import ray
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .checkpoint import cycle_path, newest_cycle
+from .cluster import connect, room
 from .config import Recipe
 from .crew import STOP_S
 from .machine import write_whole
@@ -31,10 +30,8 @@ class Node:
 
     def __init__(self, version: str, recipe: bytes, cycle: int, network: bytes, *order) -> None:
         """Have the workers play; recipe: in JSON, order: the rest for `playing`."""
-        if version != __version__:
-            raise ValueError(f"it has minigo {__version__}, not {version}")
-        self.cycle, self.room = cycle, tempfile.TemporaryDirectory(prefix="minigo-")
-        self.folder, self.players = Path(self.room.name), contextlib.ExitStack()
+        self.cycle, self.room, self.players = cycle, ExitStack(), ExitStack()
+        self.folder = self.room.enter_context(room(version))
         write_whole(cycle_path(self.folder, cycle), network)
         recipe = msgspec.json.decode(recipe, type=Recipe)
         players = playing(recipe, self.folder, self.folder, *order)
@@ -56,7 +53,7 @@ class Node:
         for path in paths:
             path.unlink()
         if is_last:
-            self.room.cleanup()
+            self.room.close()
         return paths[0].name.rpartition("-")[0] if paths else "", chunk
 
 
@@ -64,19 +61,19 @@ class Cluster:
     """The nodes that play for a learner, in the place of `workers.playing`."""
 
     def __init__(self, address: str, *order) -> None:
-        ray.init(address, logging_level="error", log_to_driver=False)
+        connect(address)
         self.recipe, self.networks, self.records, self.sitting = order
         self.cycle, self.num_workers, self.num_chunks, self.look_s = -1, 0, 0, 0.0
-        # The chunk that each actor is asked for, and what the log says of its node.
-        self.pending: dict[ray.ObjectRef, tuple[ray.actor.ActorHandle, dict]] = {}
+        # The chunk that each actor is asked for, since when, and what the log says of its node.
+        self.pending: dict[ray.ObjectRef, tuple[ray.actor.ActorHandle, float, dict]] = {}
 
     def __enter__(self) -> tuple:
         return self.play, LEARN_S
 
     def __exit__(self, *exception) -> None:
         """End the actors, and keep what they have finished."""
-        for actor, figures in [*self.pending.values()]:
-            self.pending[actor.play.remote(self.cycle, self.network, True)] = actor, figures
+        for who in [*self.pending.values()]:
+            self.pending[who[0].play.remote(self.cycle, self.network, True)] = who
         self._take(2 * STOP_S, is_last=True)
         ray.shutdown()
 
@@ -87,14 +84,14 @@ class Cluster:
             self.cycle = newest
         if time.monotonic() >= self.look_s:
             self.look_s = time.monotonic() + LOOK_S
-            known = {figures["node"] for _, figures in self.pending.values()}
+            known = {figures["node"] for *_, figures in self.pending.values()}
             for node in ray.nodes():
                 cores = int(node["Resources"].get("CPU", 0))
                 if cores and node["Alive"] and node["NodeID"] not in known:
                     self._start(node, cores)
         time.sleep(GLANCE_S if is_idle else 0.0)
         self._take()
-        return {"nodes": [{**figures} for _, figures in self.pending.values()]}
+        return {"nodes": [{**figures} for *_, figures in self.pending.values()]}
 
     def _start(self, node: dict, cores: int) -> None:
         """Have a node play: a worker for each core, and a card if it has any."""
@@ -106,14 +103,15 @@ class Cluster:
         recipe = msgspec.json.encode(msgspec.structs.replace(self.recipe, device="auto"))
         actor = start.remote(__version__, recipe, self.cycle, self.network, self.sitting, numbers)
         figures = {"node": node["NodeID"], "address": node["NodeManagerAddress"], "players": cores}
-        figures |= {"since": time.time(), "games": 0, "games_per_s": 0.0, "cycles_behind": 0}
-        self.pending[actor.play.remote(self.cycle, self.network)] = actor, figures
+        figures |= {"games": 0, "games_per_s": 0.0, "cycles_behind": 0}
+        who = actor, time.monotonic(), figures
+        self.pending[actor.play.remote(self.cycle, self.network)] = who
 
     def _take(self, wait_s: float = 0.0, is_last: bool = False) -> None:
         """Keep the chunks that came, each as a file, and ask for the next ones."""
         answers = [*self.pending]
         for answer in ray.wait(answers, num_returns=len(answers), timeout=wait_s)[0]:
-            actor, figures = self.pending.pop(answer)
+            actor, since_s, figures = who = self.pending.pop(answer)
             try:
                 name, chunk = ray.get(answer)
             except ray.exceptions.RayError as error:
@@ -125,7 +123,7 @@ class Cluster:
                 write_whole(self.records / f"{name}-{self.sitting}-{self.num_chunks}.games", chunk)
                 self.num_chunks += 1
                 figures["games"] += chunk.count(MAGIC)
-                figures["games_per_s"] = figures["games"] / (time.time() - figures["since"])
+                figures["games_per_s"] = figures["games"] / (time.monotonic() - since_s)
                 figures["cycles_behind"] = self.cycle - int(name.split("-")[1])
             if not is_last:
-                self.pending[actor.play.remote(self.cycle, self.network)] = actor, figures
+                self.pending[actor.play.remote(self.cycle, self.network)] = who

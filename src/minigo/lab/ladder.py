@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..checkpoint import find_checkpoint, list_shipped
 from ..crew import Crew
 from ..machine import list_cores, write_whole
-from ..play.match import MatchConfig, Player, find_gnugo, parse_player, play_games
+from ..play.match import Game, MatchConfig, Player, find_gnugo, parse_player, play_games, play_there
 from .elo import choose_pair, find_interval, fit_ratings, sprt
 
 VISITS = (0, 16, 64, 256, 1024)  # visits of each network, where a player's name doesn't say
@@ -78,17 +78,18 @@ def _identify(player: Player) -> str:
     return f"{zlib.crc32(find_checkpoint(player.checkpoint).read_bytes()):08x}"
 
 
-def play_job(a: Player, b: Player, num_games: int, config: MatchConfig) -> None:
-    """Play games of two players, and write a line for each that is finished.
+def play_job(a: Player, b: Player, numbers: range, config: MatchConfig, *games: Game) -> None:
+    """Play games of two players, and write SGF and a line for each that is finished.
 
-    config: its seed is the job's number, from 1, and its SGF folder is named after that.
+    config: its seed is the job's number, from 1, and its SGF folder is named after that. games:
+    those that others have played.
     """
     job, folder, identities = config.sgf.name, config.sgf.parents[1], [_identify(a), _identify(b)]
-    for game in play_games(a, b, num_games, config):
+    for game in games or play_games(a, b, numbers, config):
         row = {"a": a.name, "b": b.name, "points": game.points()}  # A's points
         row |= {"black": game.names[game.black], "moves": len(game.moves), "ending": game.ending}
         row |= {"size": config.size, "komi": config.rules.komi, "identities": identities}
-        row["sgf"] = f"games/{job}/{game.number + 1:04d}.sgf"
+        row["sgf"] = f"games/{job}/{game.write(config.sgf)}"
         with open(folder / "results.jsonl", "ab", buffering=0) as file:
             file.write(json.dumps(row).encode() + b"\n")  # whole: lines of processes don't mix
             os.fsync(file.fileno())
@@ -141,14 +142,14 @@ class Ladder:
 
     def num_games(self) -> int:
         """Count the games finished and under way."""
-        return len(self.rows) + sum(num_games for _, _, num_games, _ in self.planned)
+        return len(self.rows) + sum(len(numbers) for _, _, numbers, _ in self.planned)
 
-    def next_job(self, max_games: float) -> tuple[Player, Player, int, MatchConfig]:
+    def next_job(self, max_games: float) -> tuple[Player, Player, range, MatchConfig]:
         """Choose the games to play next, for `play_job`, and make room for their SGF."""
         games = self.points + self.points.T
-        for *pair, num_games, _ in self.planned:
+        for *pair, numbers, _ in self.planned:
             a, b = (self.players.index(player) for player in pair)
-            games[[a, b], [b, a]] += num_games
+            games[[a, b], [b, a]] += len(numbers)
         works = np.full(len(self.names), np.inf)  # nobody plays whom only old results know
         for i, player in enumerate(self.players):
             works[i] = PROGRAM_VISITS if player.command else max(1, player.visits)
@@ -157,11 +158,11 @@ class Ladder:
         # By what the first few would tell: more of them would make every job cost about the same.
         i, j = choose_pair(self.ratings, games, self.anchor, costs, JOB_GAMES[0])
         count = np.clip(JOB_VISITS / costs[i, j] // 2 * 2, JOB_GAMES[0], most)
-        num_games = int(min(count, max_games - self.num_games()))
+        numbers = range(int(min(count, max_games - self.num_games())))
         seed = 1 + max((int(p.name) for p in self.folder.glob("games/[0-9]*")), default=0)
         sgf = self.folder / "games" / f"{seed:05d}"
         sgf.mkdir(parents=True)
-        return self.players[i], self.players[j], num_games, replace(self.config, seed=seed, sgf=sgf)
+        return self.players[i], self.players[j], numbers, replace(self.config, seed=seed, sgf=sgf)
 
     def is_decided(self, elo: float, bar: tqdm) -> bool:
         """Tell whether a sequential test knows of all neighbours who is the stronger.
@@ -216,18 +217,26 @@ def rate(
     minutes: float = math.inf,
     sprt_elo: float = 50.0,
     workers: int = 0,
+    ray: str = "",
 ) -> dict:
     """Play the games that tell most about the players' ratings, and return the ladder.
 
     Stops after `max_games` in the folder, earlier sittings' included, after `minutes` of this one,
     or once a sequential test has decided for all neighbours on the ladder who is the stronger: H1
     "by `sprt_elo`" against H0 "weaker by as much", both errors 5 %; 0 leaves the test out. Games
-    that aren't finished then are dropped. workers: 0: one per core. Raises ValueError where a
-    player doesn't start, or the folder holds other games.
+    that aren't finished then are dropped. workers: 0: one per core; ray: the address of a cluster
+    whose cores play instead. Raises ValueError where a player doesn't start, or the folder holds
+    other games.
     """
     deadline, ladder = time.monotonic() + 60 * minutes, Ladder(players, Path(folder), config)
     bar = tqdm(total=max_games, desc="rate", unit=" games")
-    with bar, Crew(play_job, workers or len(list_cores())) as crew:
+    if ray:
+        from ..cluster import Tasks  # not above: it is an extra
+
+        crew = Tasks(ray, play_there, {player.checkpoint for player in players})
+    else:
+        crew = Crew(play_job, workers or len(list_cores()))
+    with bar, crew:
         while time.monotonic() < deadline:
             if sprt_elo and len(ladder.rows) > bar.n and ladder.is_decided(sprt_elo, bar):
                 break
@@ -237,8 +246,10 @@ def rate(
                 crew.give(*ladder.planned[-1])
             if not ladder.planned:
                 break
-            for job, _ in crew.wait(GLANCE_S):
+            for job, games in crew.wait(GLANCE_S):
                 ladder.planned.remove(job)
+                if games:
+                    play_job(*job, *games)
             ladder.read()
     ladder.read()
     return ladder.save()

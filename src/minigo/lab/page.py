@@ -36,7 +36,7 @@ from ..search import Search
 from ..sgf import GameTree, format_result, format_sgf
 from .analyze import HARDLY, annotate, judge, look_at
 from .lessons import describe_networks, fill_page, list_shares, pick_cycles
-from .progress import describe_run, read_ratings
+from .progress import describe_run, format_row, read_ratings
 
 SLICE_S = 0.1  # of a search, between looks at it
 KEPT = 8  # trees, one for each tab and player, and networks
@@ -335,7 +335,7 @@ def show_run(handler: Handler, _: dict) -> Iterator[dict]:
     """Return what a run's log says, and its newest games."""
     if (run := handler.server.run) is None:
         raise ValueError("no run is watched: minigo play --run FOLDER")
-    log, games = map(msgspec.json.decode, (run / "log.jsonl").read_bytes().splitlines()), []
+    log, games = [*map(msgspec.json.decode, (run / "log.jsonl").read_bytes().splitlines())], []
     paths = (run.parent.parent / "selfplay" / run.name).glob("cycle-*")
     for path in reversed(sort_by_number(paths)):
         if len(games) < RUN_GAMES and path.suffix in (".games", ".part"):
@@ -344,7 +344,8 @@ def show_run(handler: Handler, _: dict) -> Iterator[dict]:
                     result = format_result(record.result, record.score)
                     title = f"{path.stem}: {len(record.moves)} moves, {result}"
                     games.append({"title": title, "sgf": format_sgf(record)})
-    yield {"log": [*log], "ratings": read_ratings(run), "games": games[:RUN_GAMES]}
+    text = format_row(log[-1]) if log else "no cycle is done yet"
+    yield {"text": text, "log": log, "ratings": read_ratings(run), "games": games[:RUN_GAMES]}
 
 
 ROUTES = {  # what is sent, and who answers

@@ -116,6 +116,8 @@ def format_row(row: dict) -> str:
     losses = " ".join(f"{head} {loss:.3f}" for head, loss in row.get("losses", {}).items())
     counts = f"{row['games']} games, {row['elapsed_s'] / 60:.1f} min"
     counts += f", learning {row.get('learner_share', 0):.0%}"
+    for rank, games in enumerate(row.get("rank_games", ())):
+        counts += f"; rank {rank}: {games} games"
     for node in row.get("nodes", ()):
         counts += "; {address}: {players} players, {games_per_s:.1f} games/s, ".format(**node)
         counts += "{cycles_behind} networks behind".format(**node)

@@ -21,7 +21,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +51,7 @@ MAX_MOVES_PER_POINT = 3.0  # the move cap is this times N * N; superko alone end
 GAMES_AT_ONCE = 64  # between networks: the evaluator's batch,
 MAX_NODES = 100_000  # fewer where visits would make the trees larger (0.1 GB on 9x9)
 CLEANUP = "kgs-genmove_cleanup"
+SHARE_GAMES = 32  # of a match on a cluster that are played together, at most
 
 
 class Player(Struct, frozen=True):
@@ -122,6 +123,7 @@ class Game:
     how: str = ""  # and the same in SGF: "R" resigned, "F" forfeited
     claims: list[str] = field(default_factory=list)  # what programs answered to `final_score`
     longest_s: list[float] = field(default_factory=lambda: [0.0, 0.0])  # that A and B took
+    sgf: str = ""  # once it is finished
 
     def turn(self) -> int:
         """Return who is to move: 0 for A, 1 for B."""
@@ -154,13 +156,23 @@ class Game:
         """Return the programs' own counts, Black minus White; None where one gave no number."""
         return {parse_result(claim)[1] for claim in self.claims}
 
+    def write(self, folder: Path) -> str:
+        """Write its SGF; return the name of the file."""
+        write_whole(path := folder / f"{self.number + 1:04d}.sgf", self.sgf)
+        return path.name
 
-def match(a: Player, b: Player, num_games: int, config: MatchConfig) -> dict:
-    """Play a match and return what `summarize` says of it, from A's point of view."""
+
+def match(a: Player, b: Player, num_games: int, config: MatchConfig, ray: str = "") -> dict:
+    """Play a match, by a Ray cluster if told its address; return what `summarize` says, as A."""
+    if config.sgf:
+        Path(config.sgf).mkdir(parents=True, exist_ok=True)
     games, bar = [], tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game")
+    play = functools.partial(play_on_nodes, ray) if ray else play_games
     with bar:
-        for game in play_games(a, b, num_games, config):
+        for game in play(a, b, range(num_games), config):
             games.append(game)
+            if config.sgf:
+                game.write(Path(config.sgf))
             tally = _tally(games)
             bar.set_postfix_str(f"{tally['wins']} won, {tally['losses']} lost", refresh=False)
             bar.update()
@@ -171,18 +183,16 @@ def match(a: Player, b: Player, num_games: int, config: MatchConfig) -> dict:
     return report
 
 
-def play_games(a: Player, b: Player, num_games: int, config: MatchConfig) -> Iterator[Game]:
-    """Play a match and yield each game at its end, after its SGF is written.
+def play_games(a: Player, b: Player, numbers: Sequence[int], config: MatchConfig) -> Iterator[Game]:
+    """Play the games of a match that have these numbers, and yield each at its end.
 
     A is Black in the even games. All games in flight advance together, so that a network sees them
     as one batch. Raises ValueError where a player doesn't start.
     """
     if a.command or b.command:
         config = replace(config, rules=replace(config.rules, suicide=False))
-    if config.sgf:
-        Path(config.sgf).mkdir(parents=True, exist_ok=True)
-    width = min(num_games, config.games_at_once or _default_width(a, b))
-    in_flight, numbers, slots = [], iter(range(num_games)), range(width)
+    width = min(len(numbers), config.games_at_once or _default_width(a, b, len(list_cores())))
+    in_flight, numbers, slots = [], iter(numbers), range(width)
     with ExitStack() as stack:
         sides = list(_make_sides((a, b), width, config, stack))
         while True:
@@ -199,15 +209,51 @@ def play_games(a: Player, b: Player, num_games: int, config: MatchConfig) -> Ite
             in_flight = [game for game in in_flight if game.result is None]
             slots = [game.slot for game in finished]  # for others
             for game in finished:
-                _finish(game, sides, config.sgf)
+                _finish(game, sides)
                 yield game
 
 
-def _default_width(a: Player, b: Player) -> int:
+def play_there(
+    version: str, networks: dict, a: Player, b: Player, numbers: range, config: MatchConfig
+) -> list[Game]:
+    """Do as `play_games` does, on a core of a node, which has no file of this machine."""
+    from ..cluster import room  # not above: Ray is an extra
+
+    device = "cpu" if config.device == "auto" else config.device  # a card isn't the task's
+    width = config.games_at_once or _default_width(a, b, 1)
+    config = replace(config, device=device, games_at_once=width)
+    with room(version) as folder:
+        players = []
+        for player in (a, b):
+            path = folder / str(len(players))
+            path.write_bytes(networks[player.checkpoint] or b"")
+            players.append(replace(player, checkpoint=str(path)))
+        games = list(play_games(*players, numbers, config))
+    for game in games:
+        game.board = None  # it can't travel
+    return games
+
+
+def play_on_nodes(
+    address: str, a: Player, b: Player, numbers: range, config: MatchConfig
+) -> Iterator[Game]:
+    """Do as `play_games` does, on all cores of a Ray cluster, a share of the games in each task."""
+    from ..cluster import Tasks
+
+    with Tasks(address, play_there, {a.checkpoint, b.checkpoint}) as tasks:
+        most = max(2, min(SHARE_GAMES, len(numbers) // (4 * tasks.idle)))
+        for seed, first in enumerate(numbers[::most], config.seed << 20):
+            tasks.give(a, b, numbers[first : first + most], replace(config, seed=seed))
+        while tasks.busy:
+            for _, games in tasks.wait():
+                yield from games
+
+
+def _default_width(a: Player, b: Player, num_cores: int) -> int:
     if a.time_s or b.time_s:
         return 1
     if a.command or b.command:
-        return 2 * len(list_cores())  # in half of the games the program waits for its opponent
+        return 2 * num_cores  # in half of the games the program waits for its opponent
     return min(GAMES_AT_ONCE, max(2, MAX_NODES // max(1, a.visits, b.visits)))
 
 
@@ -237,8 +283,8 @@ def _play_moves(sides: list["NetworkSide | ProgramSide"], games: list[Game]) -> 
                 sides[1 - player].observe(game)
 
 
-def _finish(game: Game, sides: list, folder: str | Path | None) -> None:
-    """Ask programs for their count of a finished game, say what else ended it, write its SGF."""
+def _finish(game: Game, sides: list) -> None:
+    """Ask programs for their count of a finished game, say what else ended it, make its SGF."""
     if game.score is not None and not game.is_capped:
         programs = [side for side in sides if isinstance(side, ProgramSide)]
         game.claims += filter(None, (program.count(game) for program in programs))
@@ -247,15 +293,12 @@ def _finish(game: Game, sides: list, folder: str | Path | None) -> None:
             game.end(counts.pop())
     if game.how == "F":
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
-    if not folder:
-        return
     board, moves = game.board, np.array(game.moves, np.int16)
     record = GameRecord(board.size, board.rules, moves, result=game.result, score=game.score)
     remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
     black, white = game.names[game.black], game.names[1 - game.black]
     result = f"{'B' if game.result > 0 else 'W'}+{game.how}" if game.how else ""
-    text = format_sgf(record, black, white, {len(moves): remarks} if remarks else None, result)
-    write_whole(Path(folder, f"{game.number + 1:04d}.sgf"), text)
+    game.sgf = format_sgf(record, black, white, {len(moves): remarks} if remarks else None, result)
 
 
 class NetworkSide:

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -30,16 +31,18 @@ PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """Two nodes with a core each; the head plays no part."""
-    with pytest.MonkeyPatch.context() as patch:
+    # A short name: Ray's sockets lie in it, whose paths have 107 bytes at most.
+    folder = TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder as temporary, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else whoever else is at work comes first
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("nodes")))
+        patch.setenv("TMPDIR", temporary)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         for _ in range(2):
             cluster.add_node(num_cpus=1)
-        cluster.rooms = lambda: {*Path(os.environ["TMPDIR"]).glob(f"{ROOM}*")}
+        cluster.rooms = lambda: {*Path(temporary).glob(f"{ROOM}*")}
         yield cluster
         cluster.shutdown()
 

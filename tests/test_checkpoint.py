@@ -158,10 +158,10 @@ def test_describe_says_what_a_file_is(tmp_path):
 
 
 def test_networks_are_chosen_by_size(monkeypatch):
-    shipped = ["9x9", "9x9-human", "13x13-human"]
+    shipped = ["9x9", "9x9-human", "13x13", "9x9-zero", "19x19-human"]
     monkeypatch.setattr("minigo.play.shipped.list_shipped", lambda: shipped)
-    names = [choose_network(size, human) for size in (9, 13, 19) for human in (False, True)]
-    assert names == ["9x9", "9x9-human", "13x13-human", "13x13-human", "9x9", "9x9-human"]
+    names = [choose_network(size, human) for human in (False, True) for size in (5, 9, 12, 19)]
+    assert names == ["9x9", "9x9", "13x13", "13x13", *["9x9-human"] * 3, "19x19-human"]
 
 
 def test_a_checkpoint_says_what_sizes_it_learned_on():

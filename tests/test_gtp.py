@@ -250,6 +250,14 @@ def test_a_size_that_is_none_leaves_the_board_as_it_was(session, size):
     assert session.engine.board.size == 7 and session.respond("list_stones b") == "= C3\n\n"
 
 
+def test_without_a_name_each_board_size_has_its_own_network(monkeypatch):
+    monkeypatch.setattr("minigo.play.shipped.list_shipped", lambda: ["9x9", "9x9-human", "13x13"])
+    session = Session(PlayConfig())
+    assert session.respond("kata-get-models") == '= [{"name": "9x9"}]\n\n'
+    tell(session, "boardsize 13")
+    assert session.respond("kata-get-models") == '= [{"name": "13x13"}]\n\n'
+
+
 def test_settings_by_katagos_and_own_names_and_questions(check, session):
     check("""
         > kata-list-params             = maxVisits maxTime numSearchThreads

@@ -60,8 +60,7 @@ class Options(Struct, kw_only=True):
     sprt: Annotated[Weight, "Elo that neighbours are told apart by, to stop early; 0: never"] = 50.0
     workers: Annotated[Count, "processes; default: one per core"] = 0
     game: Annotated[str, "an SGF file"]
-    analyze_checkpoint: Annotated[str, "that searches; default: the size's, or 9x9"] = None
-    human: Annotated[str, "network of human games; default: the size's, or 9x9-human"] = None
+    human: Annotated[str, "network of human games; default: by board size"] = None
     move: Annotated[Positive, "only this one, from 1"] = None
     analyze_sgf: Annotated[str, "write the game there, with what was found, for Sabaki"] = None
     surprises: Annotated[bool, "only moves that people would hardly play, and blunders"] = False

@@ -94,7 +94,7 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class PlayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How `minigo gtp` plays, with the help for its options (`cli.py`)."""
 
-    checkpoint: Annotated[str, "path or shipped name"] = "9x9"
+    checkpoint: Annotated[str | None, "path or shipped name; default: by board size"] = None
     visits: Annotated[Annotated[int, Meta(ge=0, le=1 << 30)] | None, "per move at most"] = None
     time_s: Annotated[Annotated[float, Meta(ge=0.01, le=1e6)] | None, "seconds per move"] = None
     level: Annotated[int, Meta(ge=0, le=9), "1 to 9: weaker, like a person; 0: its best"] = 0

@@ -92,12 +92,10 @@ def analyze(
     if sgf and Path(sgf).exists() and Path(sgf).samefile(path):
         raise ValueError(f"{sgf} is the game itself, which isn't written over")
     size, shown = positions[0][2].size, positions[ends[first - 1] - 1 : ends[last - 1] + 1]
-    checkpoint = checkpoint or choose_network(size, human=False)
-    human = human or choose_network(size, human=True)
-    report = {"game": str(path), "checkpoint": checkpoint, "human": human}
-    report |= {"simulations": simulations}
-    boards = [board for *_, board in shown]
-    report |= judge(shown, first, look_at(boards, checkpoint, human, simulations, **options))
+    asked = {"checkpoint": checkpoint or choose_network(size, human=False)}
+    asked |= {"human": human or choose_network(size, human=True), "simulations": simulations}
+    looks = look_at([board for *_, board in shown], *asked.values(), **options)
+    report = {"game": str(path), **asked, **judge(shown, first, looks)}
     if sgf:
         nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
         write_whole(Path(sgf), format_game(tree, annotate(report, nodes)))

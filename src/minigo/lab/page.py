@@ -174,8 +174,8 @@ class Table:
         nodes = self.game.nodes()
         if ask.at >= len(nodes):
             raise ValueError(f"the game has {len(nodes)} nodes, none is number {ask.at}")
-        self.node, name = nodes[ask.at], choose_network(self.game.board.size, human=False)
-        self.engine = self.seat(Engine(PlayConfig(name)))  # it counts at the end
+        self.node = nodes[ask.at]
+        self.engine = self.seat(Engine(PlayConfig()))  # it counts at the end
 
     def seat(self, engine: Engine) -> Engine:
         """Have an engine take up the position."""

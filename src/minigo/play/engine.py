@@ -18,7 +18,7 @@ from .._board import Board, IllegalMove
 from ..config import PlayConfig, Rules, SearchConfig, change
 from ..coords import BLACK, MAX_SIZE, check_size, sign_of
 from ..record import GameRecord
-from . import endgame
+from . import endgame, shipped
 
 if TYPE_CHECKING:  # a first answer waits for none of them
     from ..evaluator import Evaluator
@@ -179,21 +179,24 @@ class Engine:
         board.to_play = color
         return board
 
+    def network_name(self, is_human: bool = False) -> str:
+        """Return the name or path of the network that plays here, or of that of people's moves."""
+        given = None if is_human else self.config.checkpoint
+        return given or shipped.choose_network(self.board.size, is_human)
+
     def network(self, is_human: bool = False) -> tuple["Evaluator", dict]:
         """Return the network that plays here, or that of people's moves, and its `info`."""
         from ..evaluator import make_evaluator
         from ..ranks import at_rank
-        from .shipped import choose_network, load_for
 
-        config, size = self.config, self.board.size
-        name = choose_network(size, human=True) if is_human else config.checkpoint
+        name, size, config = self.network_name(is_human), self.board.size, self.config
+        options = {"device": config.device, "threads": config.threads, "max_batch": 1}
+        if not is_human and self._limits(self.board.to_play)[0] >= 2 * VISITS_PER_LEAF:
+            options["max_batch"] = LEAVES
         rank = config.rank if is_human else None
-        is_batched = not is_human and self._limits(self.board.to_play)[0] >= 2 * VISITS_PER_LEAF
-        key = name, size, config.threads, rank, is_batched
+        key = name, size, rank, *options.items()
         if key not in self.networks:
-            net, info = load_for(size, name)
-            options = {"device": config.device, "threads": config.threads}
-            options["max_batch"] = LEAVES if is_batched else 1
+            net, info = shipped.load_for(size, name)
             self.networks[key] = make_evaluator(at_rank(net, rank), size, **options), info
         return self.networks[key]
 
@@ -207,20 +210,17 @@ class Engine:
 
     def owner(self, color: int) -> np.ndarray:
         """Return (N * N,) whose the points will be with `color` to move, +1 = Black's."""
-        from .shipped import predict_owner
-
-        return predict_owner(self.position(color), *self.network())
+        return shipped.predict_owner(self.position(color), *self.network())
 
     def search_at(self, color: int) -> "Search":
         """Return the search, its root here with `color` to move; it keeps what it can."""
         from ..search import Search
-        from .shipped import Turned
 
         evaluator, board, search = self.network()[0], self.position(color), self._search
         leaves = max(1, min(LEAVES, self._limits(color)[0] // VISITS_PER_LEAF))
         kept = search and (search.evaluator.evaluator, search.config.leaves)
         if kept != (evaluator, leaves):
-            turned = Turned(evaluator, board.size, self._rng)
+            turned = shipped.Turned(evaluator, board.size, self._rng)
             search = Search(turned, SearchConfig(leaves=leaves), [board], self._rng)
         elif not self._follow(search, board):
             search.forest.reset(0, board)

@@ -498,7 +498,7 @@ ENGINE_COMMANDS: Commands = {
     "kata-list-params": (lambda engine: " ".join(PARAMETERS), "what can be set"),
     "kata-get-param": (_parameter, "NAME: one of them"),
     "kata-set-param": (partial(_set, names=PARAMETERS), "NAME VALUE: from the next move on"),
-    "kata-get-models": (lambda engine: json.dumps([{"name": engine.config.checkpoint}]), "as JSON"),
+    "kata-get-models": (lambda engine: json.dumps([{"name": engine.network_name()}]), "as JSON"),
     "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 10000"),
     "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 1, until a line comes"),
     "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "AS ABOVE: and a move"),

@@ -11,13 +11,13 @@ import functools
 import hashlib
 import io
 import math
-import runpy
 import secrets
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -98,7 +98,10 @@ def learn(folder: str, track: str, paths: list[str], seed: int, most: dict, out:
     The start is what it returns without a budget: of another seed it must be another.
     """
     torch.set_num_threads(1)
-    attempt = runpy.run_path(str(Path(folder, "attempt.py")))[track]
+    path, module = Path(folder, "attempt.py"), types.ModuleType("attempt")
+    sys.modules["attempt"] = module  # where torch.compile looks its functions up
+    exec(compile(path.read_bytes(), path, "exec"), vars(module))
+    attempt = vars(module)[track]
     if track == "imitation":
         attempt = functools.partial(attempt, load_human_games(paths, sizes=[9]).training)
     weights = attempt(seed, Budget(dict.fromkeys(most, 0.0))).state_dict().values()

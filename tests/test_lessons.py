@@ -63,13 +63,14 @@ def test_slopes_and_exchange_rate_of_a_plane():
 
 
 def test_networks_are_found_with_their_kind_and_time(tmp_path):
-    for run, start, cycles in (("a", "zero", 12), ("b", "imitation", 2)):
+    runs = ("a", "zero", "9x9-human", 12), ("b", "imitation", "9x9-human", 2)
+    for run, start, began, cycles in (*runs, ("c", "imitation", "9x9", 2)):
         (tmp_path / run).mkdir()
-        recipe = {"start": start, "start_from": "somewhere/9x9-human.safetensors"}
+        recipe = {"start": start, "start_from": f"somewhere/{began}.safetensors"}
         for cycle in range(cycles):
             path = tmp_path / run / f"cycle-{cycle:04d}.safetensors"
             save_network(path, elapsed_s=60.0 * cycle, recipe=recipe)
-    networks = find_networks(9, [tmp_path / "a", tmp_path / "b"])
+    networks = find_networks(9, [tmp_path / "a", tmp_path / "b", tmp_path / "c"])
     by_name = {network.name: network for network in networks}
     human = by_name["9x9-human"]
     assert human.kind == "imitation"
@@ -80,6 +81,8 @@ def test_networks_are_found_with_their_kind_and_time(tmp_path):
     assert 4 <= len(zero) <= module.RUN_NETWORKS
     pupil = by_name[f"{tmp_path}/b/cycle-0001.safetensors"]
     assert pupil.kind == "from imitation" and pupil.minutes == 1 + human.minutes
+    later, first = by_name[f"{tmp_path}/c/cycle-0001.safetensors"], by_name["9x9"]
+    assert later.kind == first.kind == "from zero" and later.minutes == 1 + first.minutes
     with pytest.raises(ValueError, match="no folder of a run"):
         find_networks(9, [tmp_path / "elsewhere"])
     texts = Study(networks, 9, quick=True).player_texts()

@@ -72,14 +72,14 @@ def pick_cycles(run: str | Path) -> list[str]:
 
 
 def describe_networks(names: Sequence[str]) -> list[Subject]:
-    """Say of each network how it learned, and for how long."""
+    """Say of each network how it learned, and for how long, with the one that it began with."""
     networks, infos = [], {name: load_checkpoint(name).info for name in names}
     for name, info in infos.items():
         recipe = info.get("recipe", {})
         is_human, start = info.get("made_by") == "imitation", recipe.get("start", "zero")
-        minutes = info["minutes"] if is_human else info.get("elapsed_s", 0.0) / 60
-        if start == "imitation":
-            minutes += infos.get(Path(recipe["start_from"]).stem, {}).get("minutes", 0.0)
+        first = infos.get(Path(recipe["start_from"]).stem, {}) if start == "imitation" else {}
+        start = first.get("recipe", {"start": start})["start"]
+        minutes = sum(i.get("minutes", i.get("elapsed_s", 0.0) / 60) for i in (info, first))
         networks.append(Subject(name, "imitation" if is_human else f"from {start}", minutes, info))
     return networks
 

@@ -114,7 +114,8 @@ def test_surprises_and_blunders_are_told_apart():
 def test_one_move_needs_only_its_two_positions(game, monkeypatch):
     whole = analyze(game, simulations=4)
     seen, look = [], lab.look_at
-    monkeypatch.setattr(lab, "look_at", lambda *words: seen.append(words[0]) or look(*words))
+    watch = lambda boards, **how: seen.append(boards) or look(boards, **how)  # noqa: E731
+    monkeypatch.setattr(lab, "look_at", watch)
     one = analyze(game, simulations=4, move=3)
     assert len(seen[0]) == 2 and one["moves"][0]["vertex"] == whole["moves"][2]["vertex"]
     values = [move["value_before"] for move in (one["moves"][0], whole["moves"][2])]

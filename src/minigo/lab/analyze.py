@@ -94,7 +94,7 @@ def analyze(
     size, shown = positions[0][2].size, positions[ends[first - 1] - 1 : ends[last - 1] + 1]
     asked = {"checkpoint": checkpoint or choose_network(size, human=False)}
     asked |= {"human": human or choose_network(size, human=True), "simulations": simulations}
-    looks = look_at([board for *_, board in shown], *asked.values(), **options)
+    looks = look_at([board for *_, board in shown], **asked, **options)
     report = {"game": str(path), **asked, **judge(shown, first, looks)}
     if sgf:
         nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]

@@ -24,6 +24,7 @@ from minigo.checkpoint import cycle_path, load_checkpoint, save_checkpoint  # no
 from minigo.config import Recipe, SearchConfig, SelfplayConfig, load_recipe  # noqa: E402
 from minigo.crew import LOW_PRIORITY, locked  # noqa: E402
 from minigo.lab import ladder, progress  # noqa: E402
+from minigo.network import PolicyValueNet, as_arrays  # noqa: E402
 from minigo.record import GameRecord, read_records  # noqa: E402
 from minigo.workers import full_simulations  # noqa: E402
 from test_record import make_record, write_file  # noqa: E402
@@ -125,15 +126,20 @@ def test_a_run_goes_on_with_another_recipe(run, tmp_path):
 
 
 def test_imitation_is_only_another_beginning(run, tmp_path):
-    human = run("cycles=1", name="human")
+    human, net = tmp_path / "human.safetensors", PolicyValueNet("b1c8", ranked=True)
+    save_checkpoint(human, Network("b1c8", as_arrays(net.state_dict())), {}, half=True)
     settings = ["cycles=1", 'start="imitation"', f'start_from="{human}"', "network=b2c16"]
-    settings += ["grow_to=b2c8", "grow_games=0"]  # only for a run from zero
     run(*settings)
     first = load_checkpoint(cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
-    assert all((first[name] == w).all() for name, w in load_checkpoint(human).weights.items())
+    before = load_checkpoint(human).weights
+    assert before.keys() - first.keys() == {"rank.weight"}  # its own games have none
+    assert all((first[name] == before[name]).all() for name in first)
     human.unlink()  # needed to begin, not to go on
     assert load_checkpoint(run(*settings, "cycles=2")).network == "b1c8"  # start_from's
-    with pytest.raises(ValueError, match="of a run with .*cycle-0001.safetensors, not 9x9-human"):
+    settings += ["grow_to=b2c8", "grow_games=0"]
+    assert load_checkpoint(run(*settings, "cycles=3")).network == "b2c8"
+    assert load_checkpoint(run(*settings, "cycles=4")).network == "b2c8"
+    with pytest.raises(ValueError, match="of a run with .*human.safetensors, not 9x9-human"):
         run(*settings, "start_from=9x9-human")
     with pytest.raises(ValueError, match="of a run with imitation, not zero"):
         run("cycles=2")

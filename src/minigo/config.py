@@ -115,7 +115,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     start: Literal["zero", "imitation"] = "zero"  # random weights, or those of `start_from`
     start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
-    grow_to: str = ""  # larger network that takes its place during a run from zero; "": none
+    grow_to: str = ""  # larger network that takes its place during the run; "": none
     grow_games: Count = 20_000  # after so many games; KataGo's grew from b6c96 to b20c256
     device: Device = "auto"
     seed: Count = 1

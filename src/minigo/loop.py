@@ -106,6 +106,7 @@ class Run:
         if isinstance(net, str):
             torch.manual_seed(self.recipe.seed)
             net = PolicyValueNet(net)
+        net.rank = None  # it is people's, who don't play here
         return Learner(net, self.recipe.training, self.recipe.device)
 
     def _resume(self, latest: Checkpoint) -> None:
@@ -167,9 +168,10 @@ class Run:
         num_new = max(0, games.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
-        may_grow = recipe.start == "zero" and recipe.grow_to not in ("", self.learner.net.name)
+        small, large = self.learner.net.name, recipe.grow_to or self.learner.net.name
+        may_grow = parse_network(small) < parse_network(large)
         if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
-            self.learner, learn_s = self._learner(recipe.grow_to), math.inf
+            self.learner, learn_s = self._learner(large), math.inf
             progress.owed = recipe.samples_per_position * games.num_in_window
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]

@@ -159,8 +159,11 @@ def test_batches_of_several_sizes_are_of_one_each_in_proportion(rng):
     sizes = [window.sample(2).positions.shape[1] for _ in range(400)]
     assert 0.68 < np.mean(np.array(sizes) == 26) < 0.82
     assert (len(window), window.num_positions) == (20, 20)
-    window.trim(8)
-    assert [len(ring) for ring in window.rings.values()] == [2, 6] and window.num_positions == 20
+    window.trim(16)
+    window.add([small])
+    window.trim(16)  # the newest stay, whatever their size
+    assert [len(ring) for ring in window.rings.values()] == [5, 11]
+    assert window.num_positions == 25
     with pytest.raises(ValueError, match=r"a 3x3 game among sizes \[4, 5\]"):
         window.add([GameRecord(3, Rules(), np.arange(2, dtype=np.int16))])
     with pytest.raises(ValueError, match="no position"):

@@ -4,6 +4,7 @@ The positions lie on the learner's device. There a batch is an index, a gather b
 symmetries, and a shift of bits into planes (`network.planes_of`).
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -67,6 +68,7 @@ class Window:
     ) -> None:
         self.rng = rng
         self.rings = {check_size(size): Ring(size, device) for size in sizes}
+        self._parts: deque[tuple[Ring, int]] = deque()  # how many of which came, the oldest first
 
     def __len__(self) -> int:
         """Count the positions in the window."""
@@ -86,13 +88,17 @@ class Window:
             rendered[record.size].append(self.render(record))
         for size, parts in rendered.items():
             if parts:
-                self.rings[size].append(Batch(*map(np.concatenate, zip(*parts, strict=True))))
+                rows = Batch(*map(np.concatenate, zip(*parts, strict=True)))
+                self.rings[size].append(rows)
+                self._parts.append((self.rings[size], len(rows.value)))
 
     def trim(self, num_positions: int) -> None:
-        """Keep so many of the newest positions, of each size its share of all added so far."""
-        total = self.num_positions
-        for ring in self.rings.values():
-            ring.first = max(ring.first, ring.end - round(num_positions * ring.end / max(total, 1)))
+        """Keep so many of the newest positions, of whatever size."""
+        while (surplus := len(self) - num_positions) > 0:
+            ring, num_rows = self._parts.popleft()
+            ring.first += min(surplus, num_rows)
+            if num_rows > surplus:
+                self._parts.appendleft((ring, num_rows - surplus))
 
     def sample(self, batch_size: int) -> Batch:
         """Draw a batch of random positions, each in a random symmetry."""

@@ -32,7 +32,6 @@ from .window import Window
 
 FILE_S = 10.0  # after which a file of games is closed at the latest, so that they count
 GLANCE_S = 0.2  # between an idle learner's looks for games
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, leave no gap for long
 LEARN_S = 2.0  # of learning between two looks
 WINDOW_EXPONENT, WINDOW_SCALE = 0.75, 0.4  # of the window's growth (KataGo, 2.2.2)
 
@@ -52,9 +51,10 @@ def full_simulations(recipe: Recipe, share: float) -> int:
 class Worker:
     """Games with the newest network of a run's folder, into files of another.
 
-    Games under way go on with a newer network. Board sizes take turns, one to each network, each as
-    often as its share, and evenly spread. Where the networks are evaluated elsewhere, in `slots`,
-    the games are two halves: while one's answers are under way, the other one's are used.
+    Games under way go on with a newer network. Board sizes take turns, one to each file, so that of
+    the work, which is points evaluated, each has its share. Where the networks are evaluated
+    elsewhere, in `slots`, the games are two halves: while one's answers are under way, the other
+    one's are used.
     """
 
     def __init__(
@@ -68,31 +68,34 @@ class Worker:
     ) -> None:
         self.number, self.recipe, self.seed = number, recipe, seed
         self.networks, self.records, self.slots = networks, records, slots
-        self.cycle = -1  # of the network that plays
+        self.cycle = -1  # of the newest network
         self.players: dict[int, deque[SelfPlay]] = {}  # by board size
+        self.loaded: dict[int, int] = {}  # cycles of the networks that play there
+        self.shares = {size: share for size, share in recipe.shares if share} or {recipe.size: 1.0}
+        self.work = dict.fromkeys(self.shares, 0.0)  # done, as multiples of its share
 
     def play(self, num_games: int, max_s: float = math.inf) -> None:
         """Write a file of at least so many finished games, or of those of so many seconds."""
-        deadline = time.monotonic() + max_s
-        self._look()
+        deadline, size = time.monotonic() + max_s, min(self.work, key=self.work.get)
+        self._look(size)
         with RecordWriter(self._free_path()) as writer:
             while writer.num_games < num_games and time.monotonic() < deadline:
-                self._look()
-                self.halves.rotate()
-                for record in self.halves[0].step():
+                self._look(size)
+                self.work[size] += size * size / self.shares[size]
+                halves = self.players[size]
+                halves.rotate()
+                for record in halves[0].step():
                     writer.write(record)
 
-    def _look(self) -> None:
-        """Take the newest network, if there is a newer one."""
-        if (newest := newest_cycle(self.networks, self.cycle)) > self.cycle:
-            self.cycle = newest
-            self._load(load_checkpoint(cycle_path(self.networks, newest)))
+    def _look(self, size: int) -> None:
+        """Take the newest network, if there is a newer one than that which plays."""
+        self.cycle = newest_cycle(self.networks, self.cycle)
+        if self.loaded.get(size) != self.cycle:
+            self._load(load_checkpoint(cycle_path(self.networks, self.cycle)), size)
+            self.loaded[size] = self.cycle
 
-    def _load(self, checkpoint: Checkpoint) -> None:
-        """Go on with a network, on the board size whose turn it is by its share."""
-        ends = np.cumsum([dict(self.recipe.shares).get(n, 1.0) for n in self.recipe.sizes])
-        place = (self.cycle + self.number) * GOLDEN_RATIO % 1
-        size = self.recipe.sizes[np.searchsorted(ends, place * ends[-1], side="right")]
+    def _load(self, checkpoint: Checkpoint, size: int) -> None:
+        """Go on with a network on a board size."""
         if size not in self.players:
             recipe = msgspec.structs.replace(self.recipe, size=size, shares=())
             if self.slots:
@@ -107,9 +110,8 @@ class Worker:
             )
         elif not self.slots:
             self.players[size][0].search.evaluator.load(load_network(checkpoint))
-        self.halves = self.players[size]
         share = share_done(self.recipe, self.cycle, checkpoint.info["elapsed_s"])
-        for half in self.halves:
+        for half in self.players[size]:
             half.simulations = full_simulations(self.recipe, share)
             half.source = checkpoint.path.stem
 

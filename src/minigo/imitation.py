@@ -30,6 +30,7 @@ SAVE_S = 180.0  # between two savings of a run's state at most
 COMPILE_MINUTES = 20  # of training, from which on a compilation for each board size pays
 HIDDEN_RANKS = 0.5  # share of positions whose players' ranks aren't told
 MEMORY = 1 << 30  # bytes of positions to draw from: 1.8 million on 9x9, 420,000 on 19x19
+THIN = 16  # where not all fit, one of so many enters: whole games are learned by heart
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
 # left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). So do points.
 IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
@@ -109,11 +110,12 @@ def _check_same(earlier: Checkpoint, about: dict) -> None:
             raise ValueError(f"{text}; delete that file or write to another")
 
 
-def render_ranked(record: GameRecord) -> Batch:
+def render_ranked(record: GameRecord, plies: np.ndarray | None = None) -> Batch:
     """Do as `render`, with the rank of who moves in the bits of a position beyond its planes."""
-    batch, ranks = render(record), [find_rank(record.black_rank), find_rank(record.white_rank)]
-    for start, rank in enumerate(ranks if record.to_play == BLACK else ranks[::-1]):
-        batch.positions[start::2, :-1] |= rank << NUM_PLANES
+    batch, ranks = render(record, plies), map(find_rank, (record.black_rank, record.white_rank))
+    plies = np.arange(len(record.moves)) if plies is None else plies
+    is_blacks = plies % 2 == (record.to_play != BLACK)
+    batch.positions[:, :-1] |= np.where(is_blacks, *ranks)[:, None] << NUM_PLANES
     return batch
 
 
@@ -127,9 +129,18 @@ class _Run:
         self.out, self.state = out, state
         sizes = sorted({record.size for record in games.training})
         self.window = Window(sizes, np.random.default_rng(about["seed"]), learner.device)
-        self.window.render = render_ranked
+        self.window.render = self.render
         self.num_positions = sum(len(record.moves) for record in games.training)
+        largest = max(games.training, key=lambda record: record.size)
+        self.room = MEMORY // sum(array[0].nbytes for array in render(largest))  # positions
         self.spent_s, self.curve = 0.0, []
+
+    def render(self, record: GameRecord) -> Batch:
+        """Return a game's positions: all, or where not all games' fit, some at random."""
+        if self.num_positions <= self.room:
+            return render_ranked(record)
+        chosen = self.window.rng.random(len(record.moves)) < 1 / THIN
+        return render_ranked(record, np.flatnonzero(chosen))
 
     def batches(self) -> Iterator[Batch]:
         """Yield batches; where not all positions fit into MEMORY, each makes room for others.
@@ -137,14 +148,12 @@ class _Run:
         So the window is a shuffle buffer, of which a position is drawn once, on average.
         """
         batch_size, window = self.learner.config.batch_size, self.window
-        largest = max(self.games.training, key=lambda record: record.size)
-        room = MEMORY // sum(array[0].nbytes for array in render(largest))
-        games, wanted = self._shuffled(), min(self.num_positions, room)
+        games, wanted = self._shuffled(), min(self.num_positions, self.room)
         while True:
             while window.num_positions < wanted:
                 window.add(next(games))
-            if self.num_positions > room:
-                window.trim(room)
+            if self.num_positions > self.room:
+                window.trim(self.room)
                 wanted += batch_size
             batch = window.sample(batch_size)
             hidden = window.rng.random(batch_size) < HIDDEN_RANKS

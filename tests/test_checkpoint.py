@@ -121,6 +121,8 @@ def test_damaged_fields_are_refused(tmp_path, monkeypatch):
         monkeypatch.setattr(module.json, "dumps", lambda x, c=changes: dumps(x | c))
         path = save(tmp_path / "a.safetensors")
         assert_refused(path)
+    monkeypatch.setattr(module.json, "dumps", lambda x: "[]")
+    assert_refused(save(tmp_path / "a.safetensors"))
     monkeypatch.undo()
     weights = network_of(make_network()).weights
     wrong = {
@@ -145,6 +147,9 @@ def test_shipped_networks_are_found_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_FOLDERS", (tmp_path / "none", tmp_path))
     path = save(tmp_path / "5x5.safetensors")
     assert module.find_checkpoint("5x5") == path and module.find_checkpoint(path) == path
+    (tmp_path / "a" / "5x5").mkdir(parents=True)  # such as a run's
+    monkeypatch.chdir(tmp_path / "a")
+    assert module.find_checkpoint("5x5") == path
     with pytest.raises(ValueError, match="6x6: no such file.*5x5"):
         module.find_checkpoint("6x6")
     assert list(describe()) == ["5x5"]

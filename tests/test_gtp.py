@@ -1,5 +1,6 @@
 """GTP: transcripts of what is sent and what comes back, and input that nobody should send."""
 
+import io
 import json
 import math
 import os
@@ -300,6 +301,8 @@ japanese, chinese-kgs, korean, bga, french
         """)
     assert session.respond("kgs-rules {}").startswith("? unknown rules '{}'; there are ")
     assert session.engine.board.rules == Rules("simple", False, "territory", 0.5)
+    tell(session, "kgs-rules chinese")
+    assert session.engine.rules.ko == "positional"  # there; but simple by kata-set-rules
 
 
 def test_set_position(check):
@@ -446,7 +449,8 @@ def check_answers(output: str, data: bytes) -> None:
 
 def test_random_lines_are_all_answered_and_only_gtp_goes_to_stdout(tmp_path):
     data = random_lines(random.Random(1), 10_000) + b"name"  # half a line at the end
-    command = [sys.executable, "-m", "minigo", "gtp", "no-such-network"]
+    (tmp_path / "broken").write_bytes(b"no network")
+    command = [sys.executable, "-m", "minigo", "gtp", "broken"]
     done = subprocess.run(command, input=data, capture_output=True, timeout=100, cwd=tmp_path)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr[-2000:]
     check_answers(done.stdout.decode("ascii"), data)
@@ -1059,6 +1063,14 @@ def test_quit_cuts_thinking_short(player):
     assert not client.thread.is_alive()
 
 
+def test_commands_of_a_file_have_all_their_time(player, monkeypatch):
+    monkeypatch.setattr(gtp, "QUIT_GRACE_S", -1.0)  # what `quit` finds under way ends at once
+    player.respond("boardsize 5")
+    player.engine.config = PlayConfig(player.config.checkpoint, visits=300)
+    serve(player, io.BytesIO(b"name\ngenmove b\nquit\n"), lambda piece: time.sleep(0.1))
+    assert player.engine._search.forest.num_visits(0) > 100
+
+
 def test_the_end_of_input_ends_the_session(session):
     client = Client(session)
     client.send(b"name\nversion")
@@ -1098,7 +1110,7 @@ def test_an_idle_program_imports_openvino_and_still_answers_and_quits(tmp_path):
     code = (
         "import os, sys, minigo.play.gtp; from minigo.cli import main; exit = os._exit;"
         "os._exit = lambda status: exit(7 if 'openvino' in sys.modules else 8);"
-        "minigo.play.gtp.IDLE_S = 0.05; main(['gtp', 'nowhere'])"
+        "minigo.play.gtp.IDLE_S = 0.05; main(['gtp'])"
     )
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-c", code]

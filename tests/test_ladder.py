@@ -94,7 +94,7 @@ def test_games_of_others_are_refused(network, tmp_path):
     players = list_players([network], (0, 2), 5)
     row = {"a": players[0].name, "b": players[1].name, "size": 5, "komi": 7, "points": 1}
     row |= {"identities": ["01234567", "01234567"], "ending": ""}
-    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "results.jsonl").write_text('7\n{"a": 1}\n' + json.dumps(row) + "\n")  # torn, too
     with pytest.raises(ValueError, match="holds games of another"):
         Ladder(players, tmp_path, MatchConfig(size=5))
     with pytest.raises(ValueError, match="size 5 and komi 7: choose another folder"):

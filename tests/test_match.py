@@ -197,6 +197,8 @@ def test_networks_play_in_lockstep_and_games_differ(network, tmp_path, monkeypat
     assert max(batches) == 4 and result["distinct"] > 1  # half of the games wait for each player
     records = list(load_games([tmp_path], strict=True))
     assert len(records) == 8 and all(record.result is not None for record in records)
+    with pytest.raises(ValueError, match="there are games in it already"):
+        play(network, f"{network}@0", 2, sgf=tmp_path)
 
 
 def test_the_same_seed_plays_the_same_match(network):

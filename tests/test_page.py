@@ -145,13 +145,16 @@ def test_a_file_comes_back_whole_and_its_result_stays_with_its_end(server):
     sgf = json.loads(ask(server, "load", EDITED)[1])["sgf"]
     assert "PB[柯洁]" in sgf and "C[a\nb]" in sgf and "CA[UTF-8]" in sgf
     asks = [{"sgf": sgf, "at": 5} | more for more in ({}, {"at": 7, "move": 0}, {"move": 80})]
-    asks += [{"sgf": "(;SZ[5]KM[7];B[cc];W[];B[])", "at": 3}]
-    end, variation, longer, passed = (json.loads(ask(server, "follow", body)[1]) for body in asks)
+    asks += [{"sgf": "(;SZ[5]KM[7];B[cc];W[];B[])", "at": 3}, {"sgf": sgf, "at": 7, "move": -1}]
+    end, variation, longer, passed, resigned = (
+        json.loads(ask(server, "follow", body)[1]) for body in asks
+    )
     assert [node[0] for node in end["nodes"]] == [-1, 0, 1, 2, 3, 4, 2, 6]
     assert end["stones"].count("X") == 3 and end["result"] == "B+R" and end["over"]
     assert variation["result"] == "" and "RE[B+R]" in variation["sgf"]
     assert longer["result"] == "" and "RE[?]" in longer["sgf"] and longer["at"] == 6
     assert passed["result"] == "B+18"
+    assert resigned["result"][1:] == "+R" and "RE[B+R]" in resigned["sgf"]
     told = ask(server, "surprises", {"sgf": sgf})[1].split("\n")
     assert json.loads(told[0]) == {"looked": 1, "of": 6}
 

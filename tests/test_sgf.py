@@ -251,7 +251,7 @@ BAD = {
     "an unclosed variation": ("(;SZ[9];B[cc](;W[gg];B[dd](;W[aa])", 1, ["broken SGF"]),
     "komi of no number": (game_with(KM="some"), 0, ["unusable komi"]),
     "komi beyond all bounds": (game_with(KM="9" * 400), 0, ["unusable komi"]),
-    "PL in mid-game": ("(;SZ[9];B[cc];PL[B];B[dd])", 0, ["set-up after the first move"]),
+    "PL in mid-game": ("(;SZ[9];B[cc];PL[B];B[dd])", 0, ["colours don't alternate"]),
     "a colour twice after a pass": ("(;SZ[9];B[cc];W[];W[dd])", 0, ["colours don't alternate"]),
     "after the end": ("(;SZ[9];B[cc];W[];B[];W[dd])", 1, ["moves after the end"]),
     "damaged zip": (damaged_zip(), 0, ["broken archive"]),
@@ -533,7 +533,7 @@ EDITED = {
     "twice, a pass": ("(;SZ[3];B[];B[bb])", 9, "...|.X.|...", "B[] W[] B[bb]"),
     "handicap": ("(;SZ[3]HA[3];B[aa];B[cc];B[ca];W[bb])", 1, "X..|...|...", "B[aa]"),
     "White first": ("(;SZ[3]HA[2];W[bb];B[cc])", 9, "...|.O.|..X", "PL[W] W[bb] B[cc]"),
-    "PL": ("(;SZ[3];B[aa];PL[b];B[cc])", 9, "X..|...|..X", "AB[aa]PL[B] B[cc]"),
+    "PL": ("(;SZ[3];B[aa];PL[b];B[cc])", 9, "X..|...|..X", "B[aa] W[] B[cc]"),
     "PL with a move": ("(;SZ[3];B[aa]PL[W];W[cc]PL[B])", 9, "X..|...|..O", "B[aa] W[cc]"),
     "unclosed": ("(;SZ[3];B[aa](;W[cc];B[bb]", 9, "X..|.X.|..O", "B[aa] W[cc] B[bb]"),
     "a collection": ("(;SZ[3];B[aa]\n(;SZ[9];B[cc]\n", 9, "X..|...|...", "B[aa]"),
@@ -598,3 +598,17 @@ def test_a_game_is_written_with_all_that_was_in_its_file(tmp_path):
     assert comments == ["one: ] two", "a ] \\ b", "three\n\nmore", "what if"]
     game = GameTree(path.read_bytes())
     assert game.text(game.root, "PB") == "十段" and load_game(path)[1][-1][2].num_moves == 3
+
+
+def test_a_tree_grows_by_new_moves_alone():
+    game = GameTree(b"(;SZ[9]foo[3];B[ee];W[tt](;B[cc])(;B[dd]bar[x]))")
+    assert game.add(game.root, BLACK, 40) is game.root[0]
+    assert game.add(game.root[0], WHITE, 81) is game.root[0][0]  # a pass, though written as tt
+    assert game.add(game.root[0], WHITE, 0) is game.root[0][1]
+    assert len(GameTree(str(game).encode()).nodes()) == 6  # without names in small letters alone
+
+
+def test_who_is_to_move_may_change_in_mid_game_and_prisoners_stay():
+    game = GameTree(b"(;SZ[3]RU[Japanese];B[ba];W[aa];B[ab];PL[B];B[cc])")
+    assert game.positions(game.last)[-1][2].prisoners == game.positions(game.last)[3][2].prisoners
+    assert sum(game.positions(game.last)[-1][2].prisoners) == 1

@@ -73,8 +73,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: damaged checkpoint: {field} is {header.get(field)!r:.40}")
     if header.get("planes") != list(PLANE_NAMES):
         raise ValueError(f"{path}: made by a minigo with other input planes; train it anew")
-    state = header["state"]
-    for name in [name for name in arrays if name.startswith(_STATE)]:
+    names = [name for name in arrays if name.startswith(_STATE)]
+    state = {} if names and header["state"] is None else header["state"]
+    for name in names:
         state[name.removeprefix(_STATE)] = arrays.pop(name)
     weights = _convert(arrays, np.float32)
     return Checkpoint(path, header["network"], weights, header["info"], state)
@@ -110,14 +111,13 @@ def newest_cycle(networks: Path, cycle: int) -> int:
 
 def find_checkpoint(name: str | Path) -> Path:
     """Return the file that `name` is the path of, else the shipped network of that name."""
-    path = Path(name)
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder, not a checkpoint")
-    if path.exists():
+    path, shipped = Path(name), list_shipped()
+    if path.exists() and not path.is_dir():
         return path
-    shipped = list_shipped()
     if str(name) in shipped:
         return shipped[str(name)]
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, not a checkpoint")
     names = ", ".join(shipped) or "none"
     raise ValueError(f"{name}: no such file, and no shipped network (there are: {names})")
 
@@ -135,7 +135,10 @@ def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["crc32"] != _checksum(metadata["minigo"], arrays):
             raise ValueError
-        return json.loads(metadata["minigo"]), arrays
+        header = json.loads(metadata["minigo"])
+        if not isinstance(header, dict):
+            raise ValueError
+        return header, arrays
     except (SafetensorError, OSError, LookupError, ValueError, TypeError):
         old = " (an older minigo's .pt is no longer read)" if path.suffix == ".pt" else ""
         raise ValueError(f"{path}: not a checkpoint, or not a whole one{old}") from None

@@ -288,6 +288,10 @@ def _gtp(
     """Speak GTP, for Sabaki and others; with 200 visits per move, or as time allows."""
     from .play.gtp import run
 
+    if checkpoint:
+        from .checkpoint import find_checkpoint
+
+        find_checkpoint(checkpoint)  # a wrong name is told now, not at the first move
     person, how = {"level": level, "rank": rank, "seed": seed}, {"ponder": ponder, "resign": resign}
     config = PlayConfig(checkpoint, visits, time, device=device, threads=threads, **person, **how)
     rules = RULES[rules] if rules else change(RULES["tromp-taylor"], suicide=False)

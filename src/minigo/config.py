@@ -97,7 +97,7 @@ class PlayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint: Annotated[str | None, "path or shipped name; default: by board size"] = None
     visits: Annotated[Annotated[int, Meta(ge=0, le=1 << 30)] | None, "per move at most"] = None
     time_s: Annotated[Annotated[float, Meta(ge=0.01, le=1e6)] | None, "seconds per move"] = None
-    level: Annotated[int, Meta(ge=0, le=9), "1 to 9: weaker, like a person; 0: its best"] = 0
+    level: Annotated[int, Meta(ge=0, le=9), "1 to 9: like a person, visits too; 0: its best"] = 0
     rank: str | None = None  # of the people that it plays like
     resign: Annotated[float, Meta(ge=0, lt=1), "chance below which it resigns; 0: never"] = 0.02
     ponder: Annotated[bool, "think while the opponent does"] = False

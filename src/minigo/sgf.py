@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain, pairwise
+from operator import methodcaller
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -137,6 +138,7 @@ class GameTree:
     def __init__(self, data: bytes) -> None:
         game = next(_parse_collection(data), None)
         root, self.board, _ = _read_header(game)  # empty
+        _drop_nameless(game)
         game.sequence[0]["SZ"] = [str(self.board.size).encode()]
         self.tree = Sgf_game.from_coarse_game_tree(game, "UTF-8")
         self.root, name = self.tree.root, _text(root, "RU").lower()
@@ -170,10 +172,11 @@ class GameTree:
     def add(self, node: Tree_node, color: int, move: int) -> Tree_node:
         """Return the node after a move, a new one where nobody has played it yet."""
         name, point = format_color(color), format_point(move, self.board.size).encode()
-        child = next((n for n in node if n.get_raw_move() == (name.lower(), point)), None)
-        if child is None:
-            child = node.new_child()
-            child.set_raw(name, point)
+        for child in filter(methodcaller("has_property", name), node):
+            if _parse_point(child.get_raw(name), self.board.size) == move:
+                return child
+        child = node.new_child()
+        child.set_raw(name, point)
         return child
 
     def describe(self, node: Tree_node) -> tuple[str, str, str]:
@@ -368,11 +371,14 @@ def _play(
 
 
 def _set_up(board: Board, node: dict[str, list[bytes]]) -> Board:
-    """Return the board as a node's set-up makes it, with its history forgotten, or as it is."""
+    """Return the board as a node's set-up makes it: with its stones, its history is forgotten."""
     size, to_play = board.size, board.to_play
     if node.keys().isdisjoint("BW") and _text(node, "PL")[:1] in tuple("BWbw"):
         to_play = parse_color(_text(node, "PL")[:1])
-    if to_play == board.to_play and _SETUP.keys().isdisjoint(node):
+    if _SETUP.keys().isdisjoint(node):
+        if to_play != board.to_play:
+            board = board.copy()
+            board.to_play = to_play
         return board
     if not set(node.get("AB", ())).isdisjoint(filter(bytes.strip, node.get("AW", ()))):
         raise ValueError("bad set-up")
@@ -530,16 +536,22 @@ def format_sgf(
 
 def format_game(tree: Coarse_game_tree, added: dict[int, dict[str, str]]) -> str:
     """Write a game as read, and what is `added` to main line's nodes by number, comments last."""
-    nodes, trees = list(sgf_grammar.main_sequence_iter(tree)), [tree]
-    for each in trees:
-        trees += each.children
-        for node in each.sequence:
-            node.pop("", None)  # in small letters alone, which are no part of a name
+    nodes = list(sgf_grammar.main_sequence_iter(tree))
+    _drop_nameless(tree)
     nodes[0]["CA"] = [b"UTF-8"]
     for number, name, text in [(i, name, added[i][name]) for i in added for name in added[i]]:
         texts = [*filter(None, nodes[number].get(name, ()) if name == "C" else ())]
         nodes[number][name] = [b"\n\n".join([*texts, sgf_grammar.escape_text(text.encode())])]
     return sgf_grammar.serialise_game_tree(tree).decode()
+
+
+def _drop_nameless(tree: Coarse_game_tree) -> None:
+    """Drop the properties in small letters alone, which are no part of a name."""
+    trees = [tree]
+    for each in trees:
+        trees += each.children
+        for node in each.sequence:
+            node.pop("", None)
 
 
 def _format_setup(record: GameRecord) -> dict[str, list[str]]:

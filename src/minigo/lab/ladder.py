@@ -30,6 +30,7 @@ GNUGO_LEVELS = (1, 5, 10)
 ELOS = ("elo", "elo_low", "elo_high")  # of a player in a report, with the ends of its interval
 ELO = "{elo:+.0f} ({elo_low:+.0f} to {elo_high:+.0f})"
 ANCHOR = "gnugo-10"  # whose rating is 0; without it, the first player's is
+NEEDED = ("a", "b", "points", "size", "komi", "identities")  # of a line of results
 SPRT_BOUND = math.log(0.95 / 0.05)  # of the log-likelihood ratio; both kinds of error 5 % (Wald)
 JOB_VISITS = 10_000  # a job has as many games as such a sum over both players allows,
 JOB_GAMES = (4, 32)  # at least and at most; few while the players have few, and each tells much
@@ -100,8 +101,9 @@ def read_results(folder: Path) -> list[dict]:
     path, rows = folder / "results.jsonl", []
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+            rows.append(row | {name: row[name] for name in NEEDED})
+        except (ValueError, LookupError, TypeError):
             tqdm.write(f"{path}:{number}: a torn line is left out", file=sys.stderr)
     return rows
 

@@ -45,7 +45,7 @@ RUN_GAMES = 10  # of a run, the newest
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{}'; connect-src 'self';"
 POLICY += "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 EXPECTED = ValueError | OSError | MemoryError | OverflowError | MsgspecError  # of garbage
-_lock = threading.Lock()  # of networks and trees: one thinks at a time, a slice each
+_lock = threading.RLock()  # of networks and trees: one thinks at a time, a slice each
 _networks: dict = {}  # of all engines
 
 
@@ -83,7 +83,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, token: str, run: Path | None) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.token, self.run = token, run
-        self.hosts = [f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")]
+        names = "127.0.0.1", "localhost"
+        self.hosts = [f"{name}:{self.server_port}" for name in names]
+        self.hosts += names * (self.server_port == 80)  # which browsers leave out
 
     def page(self) -> str:
         """Return the page, with the networks that there are."""
@@ -176,6 +178,7 @@ class Table:
             raise ValueError(f"the game has {len(nodes)} nodes, none is number {ask.at}")
         self.node = nodes[ask.at]
         self.engine = self.seat(Engine(PlayConfig()))  # it counts at the end
+        self.engine.networks = _networks
 
     def seat(self, engine: Engine) -> Engine:
         """Have an engine take up the position."""
@@ -184,19 +187,21 @@ class Table:
 
     def play(self, move: int) -> None:
         """Play a move, or -1: resign, and note in the game how it ended."""
-        color, is_last = self.engine.board.to_play, self.node is self.game.last
+        color = self.engine.board.to_play
         if move < 0:
             self.result = f"{format_color(3 - color)}+R"
         else:
             self.engine.play(color, move)
             self.node = self.game.add(self.node, color, move)
             self.result = self.count()
-        if self.result or is_last:
+        is_ended = self.game.text(self.game.root, "RE").strip("?")
+        if self.node is self.game.last or not is_ended:  # a variation leaves a result alone
             self.game.root.set("RE", self.result or "?")  # the game goes on
 
     def count(self) -> str:
         """Return the result by the rules, "" if nobody has ended the game."""
-        score = self.engine.score() if self.engine.board.is_over else None
+        with _lock:
+            score = self.engine.score() if self.engine.board.is_over else None
         return "" if score is None else format_result(float(np.sign(score)), score)
 
     def show(self) -> dict:
@@ -260,19 +265,24 @@ def think(handler: Handler, table: Table, engine: Engine, plays: bool) -> Iterat
         while len(_networks) > KEPT:
             del _networks[next(iter(_networks))]
         search = table.seat(engine).search_at(color)
-    yield look(engine)
-    visits = max(1, LEVEL_VISITS * config.level or config.visits)
-    is_enough = lambda: handler.is_gone() or search.forest.num_visits(0) >= visits  # noqa: E731
-    engine.is_interrupted, engine.must_hurry = is_enough, handler.is_gone
+        visits = max(1, LEVEL_VISITS * config.level or config.visits)
+        is_enough = lambda: handler.is_gone() or search.forest.num_visits(0) >= visits  # noqa: E731
+        engine.is_interrupted, engine.must_hurry = is_enough, handler.is_gone
+        engine.asker, first = handler, look(engine)
+    yield first
     steps, is_done = engine.think(color, SLICE_S, is_endless=not plays), False
     while not is_done:
         with _lock:
+            if engine.asker is not handler:  # the tab has gone on to another position
+                return
             is_done = next(steps, None) is None
             thought = describe(search, color)
         yield thought
     table.node.set_raw("SBKV", f"{100 * thought['black']:.2f}".encode())
     if plays and not handler.is_gone():
         with _lock:
+            if engine.asker is not handler:
+                return
             move = engine.genmove(color, search=search)
         name = f"{Path(config.checkpoint).stem}@{config.visits}"
         name = f"level {config.level}" if config.level else name
@@ -323,12 +333,13 @@ def find_surprises(handler: Handler, ask: Ask) -> Iterator[dict]:
     for look in look_at([board for *_, board in shown], name, people, simulations):
         looks.append(look)
         yield {"looked": len(looks), "of": len(shown)}
-    report = judge(shown, 1, looks)
-    nodes = [(positions[i - 1][0], positions[i][0]) for i in ends]
-    for number, properties in annotate(report, nodes).items():
+    report, nodes, found = judge(shown, 1, looks), game.nodes(), []
+    moves = [(positions[i - 1][0], positions[i][0]) for i in ends]
+    for number, properties in annotate(report, moves).items():
         for name in properties.keys() - {"C"}:
             line[number].set_raw(name, properties[name].encode())
-    yield table.show()
+        found += [nodes.index(line[number])] * ("TE" in properties)
+    yield table.show() | {"found": found}
 
 
 def show_run(handler: Handler, _: dict) -> Iterator[dict]:

@@ -53,7 +53,8 @@ class Session:
     def __init__(self, config: PlayConfig, rules: Rules | None = None) -> None:
         self.config, self.rules = config, rules
         self.lines: queue.SimpleQueue | None = None  # of a stream, yet to be answered
-        self.quit_at = math.inf  # when the `quit` among them arrived
+        # When the `quit` among them arrived, and when the one being answered was taken up.
+        self.quit_at, self.began_at = math.inf, 0.0
 
     @cached_property
     def engine(self) -> Engine:
@@ -61,7 +62,7 @@ class Session:
 
         engine = Engine(self.config, self.rules)
         engine.is_interrupted = lambda: self.lines is None or not self.lines.empty()
-        engine.must_hurry = lambda: time.monotonic() > self.quit_at + QUIT_GRACE_S
+        engine.must_hurry = lambda: self.began_at <= self.quit_at < time.monotonic() - QUIT_GRACE_S
         return engine
 
     def ponder(self) -> None:
@@ -132,6 +133,7 @@ def serve(session: Session, stdin: BinaryIO, write: Callable[[str], object]) -> 
         except queue.Empty:
             threading.Thread(target=_import_network, daemon=True).start()
             line = session.lines.get()
+        session.began_at = time.monotonic()  # after `quit`, from a file: it has all its time
         for piece in session.answer(line):
             write(piece)
 
@@ -326,6 +328,10 @@ def _set_rules(engine: Engine, *words: str) -> None:
     engine.change_rules(rules)
 
 
+def _set_kgs_rules(engine: Engine, *words: str) -> None:
+    _set_rules(engine, *["chinese-kgs"] if words == ("chinese",) else words)
+
+
 def _set_rule(engine: Engine, name: str = "", value: str = "", *_: str) -> None:
     told = {"TRUE": True, "FALSE": False}.get(value.upper(), value.upper())
     _set_rules(engine, json.dumps({name: told}))
@@ -494,7 +500,7 @@ ENGINE_COMMANDS: Commands = {
     "kata-get-rules": (lambda engine: json.dumps(_describe_rules(engine.rules)), "as JSON"),
     "kata-set-rules": (_set_rules, f"RULES: {', '.join(RULES)}, or JSON"),
     "kata-set-rule": (_set_rule, "NAME VALUE: one of those in the JSON"),
-    "kgs-rules": (_set_rules, "RULES: the same as kata-set-rules"),
+    "kgs-rules": (_set_kgs_rules, "RULES: KGS's, whose chinese are chinese-kgs"),
     "kata-list-params": (lambda engine: " ".join(PARAMETERS), "what can be set"),
     "kata-get-param": (_parameter, "NAME: one of them"),
     "kata-set-param": (partial(_set, names=PARAMETERS), "NAME VALUE: from the next move on"),

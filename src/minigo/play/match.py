@@ -166,6 +166,8 @@ def match(a: Player, b: Player, num_games: int, config: MatchConfig, ray: str = 
     """Play a match, by a Ray cluster if told its address; return what `summarize` says, as A."""
     if config.sgf:
         Path(config.sgf).mkdir(parents=True, exist_ok=True)
+        if any(Path(config.sgf).glob("*.sgf")):
+            raise ValueError(f"{config.sgf}: there are games in it already")
     games, bar = [], tqdm(total=num_games, desc=f"{a.name} - {b.name}", unit="game")
     play = functools.partial(play_on_nodes, ray) if ray else play_games
     with bar:

@@ -298,9 +298,14 @@ def describe_attempt(track: str, most: dict[str, float], judged_by: str, note: s
 
 
 def find_best(row: dict) -> dict | None:
-    """Return the row that an attempt is compared with: the last one kept under equal conditions."""
+    """Return what an attempt is compared with: the least metric kept under equal conditions.
+
+    Not the last one, or ties that are kept for less code could add up to a loss; of it the lines.
+    """
     rows = select_like(row, "track", "budget", "judge", "machine")
-    return next((old for old in reversed(rows) if old["status"] in KEPT), None)
+    kept = [old for old in rows if old["status"] in KEPT]
+    best = min(kept, key=lambda old: float(old["metric"]), default=None)
+    return best and best | {"lines": kept[-1]["lines"]}
 
 
 def select_like(row: dict, *columns: str) -> list[dict]:

@@ -141,6 +141,14 @@ def test_only_what_lies_beyond_two_standard_deviations_counts():
     assert judge.verdict(2.0, 2, 80, None, 0.1) == "baseline"
 
 
+def test_ties_kept_for_less_code_do_not_add_up_to_a_loss(monkeypatch):
+    row = dict.fromkeys(judge.COLUMNS, "")
+    rows = [("baseline", 2.0, 80), ("shorter", 2.1, 79), ("discard", 9.0, 1), ("shorter", 2.2, 78)]
+    rows = [row | {"status": s, "metric": f"{m}", "lines": f"{n}"} for s, m, n in rows]
+    monkeypatch.setattr(judge, "read_results", lambda: rows)
+    assert judge.find_best(row)["metric"] == "2.0" and judge.find_best(row)["lines"] == "78"
+
+
 def test_a_budget_is_spent_by_what_is_first():
     budget = judge.Budget({"evaluations": 100, "samples": 10})
     budget.spend(evaluations=30)

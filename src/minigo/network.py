@@ -25,8 +25,8 @@ POOLED = 3  # numbers that `pool` makes of a channel
 def pool(x: Tensor) -> Tensor:
     """Summarise (B, C, N, N) as (B, 3C): mean, mean scaled by board width, maximum.
 
-    KataGo's global pooling layer, its 14 and 10 too; by the scaled mean sums over the board, such as
-    the score, can come out right on two sizes, and within 7 % on 9x9, 13x13 and 19x19 at once.
+    KataGo's global pooling layer, its 14 and 10 too. By the scaled mean sums over the board, such
+    as the score, can come out right on two sizes, and within 7 % on 9x9, 13x13 and 19x19 at once.
     """
     mean = x.mean((2, 3))  # (B, C)
     return torch.cat((mean, mean * ((x.shape[-1] - 14) / 10), x.amax((2, 3))), 1)

@@ -138,7 +138,6 @@ class GameTree:
     def __init__(self, data: bytes) -> None:
         game = next(_parse_collection(data), None)
         root, self.board, _ = _read_header(game)  # empty
-        _drop_nameless(game)
         game.sequence[0]["SZ"] = [str(self.board.size).encode()]
         self.tree = Sgf_game.from_coarse_game_tree(game, "UTF-8")
         self.root, name = self.tree.root, _text(root, "RU").lower()
@@ -330,7 +329,11 @@ def _read_header(tree: Coarse_game_tree | None) -> tuple[dict[str, list[bytes]],
     """Return the properties until the first move, the empty board, and the handicap."""
     if tree is None:
         raise ValueError("broken SGF")
-    root = {}
+    root, trees = {}, [tree]
+    for each in trees:
+        trees += each.children
+        for node in each.sequence:
+            node.pop("", None)  # in small letters alone, which are no part of a name
     for node in sgf_grammar.main_sequence_iter(tree):
         for name, values in node.items():
             root.setdefault(name, []).extend(values)
@@ -537,21 +540,11 @@ def format_sgf(
 def format_game(tree: Coarse_game_tree, added: dict[int, dict[str, str]]) -> str:
     """Write a game as read, and what is `added` to main line's nodes by number, comments last."""
     nodes = list(sgf_grammar.main_sequence_iter(tree))
-    _drop_nameless(tree)
     nodes[0]["CA"] = [b"UTF-8"]
     for number, name, text in [(i, name, added[i][name]) for i in added for name in added[i]]:
         texts = [*filter(None, nodes[number].get(name, ()) if name == "C" else ())]
         nodes[number][name] = [b"\n\n".join([*texts, sgf_grammar.escape_text(text.encode())])]
     return sgf_grammar.serialise_game_tree(tree).decode()
-
-
-def _drop_nameless(tree: Coarse_game_tree) -> None:
-    """Drop the properties in small letters alone, which are no part of a name."""
-    trees = [tree]
-    for each in trees:
-        trees += each.children
-        for node in each.sequence:
-            node.pop("", None)
 
 
 def _format_setup(record: GameRecord) -> dict[str, list[str]]:

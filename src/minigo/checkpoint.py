@@ -111,9 +111,10 @@ def newest_cycle(networks: Path, cycle: int) -> int:
 
 def find_checkpoint(name: str | Path) -> Path:
     """Return the file that `name` is the path of, else the shipped network of that name."""
-    path, shipped = Path(name), list_shipped()
+    path = Path(name)
     if path.exists() and not path.is_dir():
         return path
+    shipped = list_shipped()
     if str(name) in shipped:
         return shipped[str(name)]
     if path.is_dir():
@@ -135,10 +136,7 @@ def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["crc32"] != _checksum(metadata["minigo"], arrays):
             raise ValueError
-        header = json.loads(metadata["minigo"])
-        if not isinstance(header, dict):
-            raise ValueError
-        return header, arrays
+        return {**json.loads(metadata["minigo"])}, arrays
     except (SafetensorError, OSError, LookupError, ValueError, TypeError):
         old = " (an older minigo's .pt is no longer read)" if path.suffix == ".pt" else ""
         raise ValueError(f"{path}: not a checkpoint, or not a whole one{old}") from None

@@ -110,10 +110,9 @@ def _check_same(earlier: Checkpoint, about: dict) -> None:
             raise ValueError(f"{text}; delete that file or write to another")
 
 
-def render_ranked(record: GameRecord, plies: np.ndarray | None = None) -> Batch:
+def render_ranked(record: GameRecord, plies: np.ndarray) -> Batch:
     """Do as `render`, with the rank of who moves in the bits of a position beyond its planes."""
     batch, ranks = render(record, plies), map(find_rank, (record.black_rank, record.white_rank))
-    plies = np.arange(len(record.moves)) if plies is None else plies
     is_blacks = plies % 2 == (record.to_play != BLACK)
     batch.positions[:, :-1] |= np.where(is_blacks, *ranks)[:, None] << NUM_PLANES
     return batch
@@ -137,10 +136,10 @@ class _Run:
 
     def render(self, record: GameRecord) -> Batch:
         """Return a game's positions: all, or where not all games' fit, some at random."""
-        if self.num_positions <= self.room:
-            return render_ranked(record)
-        chosen = self.window.rng.random(len(record.moves)) < 1 / THIN
-        return render_ranked(record, np.flatnonzero(chosen))
+        plies = np.arange(len(record.moves))
+        if self.num_positions > self.room:
+            plies = plies[self.window.rng.random(len(plies)) < 1 / THIN]
+        return render_ranked(record, plies)
 
     def batches(self) -> Iterator[Batch]:
         """Yield batches; where not all positions fit into MEMORY, each makes room for others.

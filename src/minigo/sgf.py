@@ -125,8 +125,7 @@ def load_game(path: str | Path) -> tuple[Coarse_game_tree, list[tuple[int, str, 
         data = next(_open(Path(path)), ("", ""))[1] if Path(path).is_file() else ""
         if isinstance(data, str):
             raise ValueError(data or "no file with a game")
-        tree = next(_parse_collection(data), None)
-        board = _read_header(tree)[1]
+        tree, _, board = _read_first(data)
         return tree, list(_play(sgf_grammar.main_sequence_iter(tree), board))
     except ValueError as error:
         raise ValueError(f"cannot load file {str(path)!r}: {error}") from None
@@ -136,8 +135,7 @@ class GameTree:
     """A game that grows: sgfmill's tree of nodes, and our rules. Raises ValueError for bad SGF."""
 
     def __init__(self, data: bytes) -> None:
-        game = next(_parse_collection(data), None)
-        root, self.board, _ = _read_header(game)  # empty
+        game, root, self.board = _read_first(data)
         game.sequence[0]["SZ"] = [str(self.board.size).encode()]
         self.tree = Sgf_game.from_coarse_game_tree(game, "UTF-8")
         self.root, name = self.tree.root, _text(root, "RU").lower()
@@ -325,15 +323,22 @@ def _to_utf8(data: bytes) -> bytes:
     return data.decode(max(choices, key=rank)[1], "replace").encode()
 
 
-def _read_header(tree: Coarse_game_tree | None) -> tuple[dict[str, list[bytes]], Board, int]:
-    """Return the properties until the first move, the empty board, and the handicap."""
-    if tree is None:
-        raise ValueError("broken SGF")
-    root, trees = {}, [tree]
+def _read_first(data: bytes) -> tuple[Coarse_game_tree, dict[str, list[bytes]], Board]:
+    """Return a file's first game, fit to be written again, its header and the empty board."""
+    tree = next(_parse_collection(data), None)
+    header, trees = _read_header(tree)[:2], [tree]
     for each in trees:
         trees += each.children
         for node in each.sequence:
             node.pop("", None)  # in small letters alone, which are no part of a name
+    return tree, *header
+
+
+def _read_header(tree: Coarse_game_tree | None) -> tuple[dict[str, list[bytes]], Board, int]:
+    """Return the properties until the first move, the empty board, and the handicap."""
+    if tree is None:
+        raise ValueError("broken SGF")
+    root = {}
     for node in sgf_grammar.main_sequence_iter(tree):
         for name, values in node.items():
             root.setdefault(name, []).extend(values)
@@ -360,9 +365,7 @@ def _play(
             yield number, "", board
         for color, point in [(name, p) for name in node if name in ("B", "W") for p in node[name]]:
             if board.to_play != parse_color(color):
-                board = board.copy()
-                board.to_play = parse_color(color)
-                yield number, "", board
+                yield number, "", (board := _set_up(board, {"PL": [color.encode()]}))
             if not board.is_legal(move := _parse_point(point, board.size)):
                 if is_strict:
                     raise ValueError("illegal move")

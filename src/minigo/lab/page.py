@@ -200,9 +200,10 @@ class Table:
 
     def count(self) -> str:
         """Return the result by the rules, "" if nobody has ended the game."""
+        if not self.engine.board.is_over:
+            return ""
         with _lock:
-            score = self.engine.score() if self.engine.board.is_over else None
-        return "" if score is None else format_result(float(np.sign(score)), score)
+            return format_result(float(np.sign(score := self.engine.score())), score)
 
     def show(self) -> dict:
         """Return the position for the page, and the game around it."""
@@ -268,12 +269,12 @@ def think(handler: Handler, table: Table, engine: Engine, plays: bool) -> Iterat
         visits = max(1, LEVEL_VISITS * config.level or config.visits)
         is_enough = lambda: handler.is_gone() or search.forest.num_visits(0) >= visits  # noqa: E731
         engine.is_interrupted, engine.must_hurry = is_enough, handler.is_gone
-        engine.asker, first = handler, look(engine)
+        first = look(engine)
     yield first
     steps, is_done = engine.think(color, SLICE_S, is_endless=not plays), False
     while not is_done:
         with _lock:
-            if engine.asker is not handler:  # the tab has gone on to another position
+            if engine.is_interrupted is not is_enough:  # the tab asks about another position
                 return
             is_done = next(steps, None) is None
             thought = describe(search, color)
@@ -281,7 +282,7 @@ def think(handler: Handler, table: Table, engine: Engine, plays: bool) -> Iterat
     table.node.set_raw("SBKV", f"{100 * thought['black']:.2f}".encode())
     if plays and not handler.is_gone():
         with _lock:
-            if engine.asker is not handler:
+            if engine.is_interrupted is not is_enough:
                 return
             move = engine.genmove(color, search=search)
         name = f"{Path(config.checkpoint).stem}@{config.visits}"

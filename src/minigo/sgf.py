@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain, pairwise
-from operator import methodcaller
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -168,12 +167,12 @@ class GameTree:
 
     def add(self, node: Tree_node, color: int, move: int) -> Tree_node:
         """Return the node after a move, a new one where nobody has played it yet."""
-        name, point = format_color(color), format_point(move, self.board.size).encode()
-        for child in filter(methodcaller("has_property", name), node):
-            if _parse_point(child.get_raw(name), self.board.size) == move:
+        name, size = format_color(color), self.board.size
+        for child in node:
+            if child.has_property(name) and _parse_point(child.get_raw(name), size) == move:
                 return child
         child = node.new_child()
-        child.set_raw(name, point)
+        child.set_raw(name, format_point(move, size).encode())
         return child
 
     def describe(self, node: Tree_node) -> tuple[str, str, str]:

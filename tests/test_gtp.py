@@ -259,28 +259,25 @@ def test_without_a_name_each_board_size_has_its_own_network(monkeypatch):
     assert session.respond("kata-get-models") == '= [{"name": "13x13"}]\n\n'
 
 
-def test_settings_by_katagos_and_own_names_and_questions(check, session):
+def test_parameters_by_katagos_names_and_questions(check, session):
     check("""
         > kata-list-params             = maxVisits maxTime numSearchThreads
         > kata-get-param maxTime       = none
         > kata-set-param maxVisits 50
         > kata-get-param maxVisits     = 50
-        > kata-set-param maxVisits -1  ? visits = -1: Expected `int` >= 0
-        > kata-set-param playoutDoublingAdvantage 1
-        ? unknown setting 'playoutDoublingAdvantage'; there are maxVisits, maxTime, numSearchThreads
-        > kata-get-param playoutDoublingAdvantage  ? unknown parameter 'playoutDoublingAdvantage'
+        > kata-set-param maxTime 0.5
+        > kata-set-param numSearchThreads 2
+        > kata-set-param maxVisits none
+        > kata-set-param numSearchThreads none  ? no numSearchThreads in 'numSearchThreads none'
+        > kata-set-param maxVisits -4  ? visits = -4: Expected `int` >= 0
+        > kata-set-param maxTime 0     ? time_s = 0.0: Expected `float` >= 0.01
+        > kata-set-param maxTime soon  ? no maxTime in 'maxTime soon'
+        > kata-set-param mood 3
+        ? unknown parameter 'mood'; there are maxVisits, maxTime, numSearchThreads
+        > kata-get-param
+        ? unknown parameter ''; there are maxVisits, maxTime, numSearchThreads
         > kata-get-models              = [{"name": "no-such-network"}]
         > stop
-        > minigo-set visits 50
-        > minigo-set time 0.5
-        > minigo-set threads 2
-        > minigo-set visits none
-        > minigo-set threads none      ? no threads in 'threads none'
-        > minigo-set visits -4         ? visits = -4: Expected `int` >= 0
-        > minigo-set time 0            ? time_s = 0.0: Expected `float` >= 0.01
-        > minigo-set time soon         ? no time in 'time soon'
-        > minigo-set mood 3            ? unknown setting 'mood'; there are visits, time, threads
-        > minigo-set                   ? unknown setting ''; there are visits, time, threads
         """)
     config = session.engine.config
     assert (config.visits, config.time_s, config.threads) == (None, 0.5, 2)
@@ -463,8 +460,9 @@ def test_random_lines_with_a_network(player, tmp_path, monkeypatch):
     rng = random.Random(2)
     lines = [line for line in random_lines(rng, 600).split(b"\n") if len(line) < 1000][:500]
     moves = [b"genmove b", b"kata-analyze w 1", b"undo", b"kgs-genmove_cleanup w", b"final_score"]
-    moves += [b"final_status_list seki", b"minigo-set visits 3", b"boardsize 5", b"reg_genmove b"]
-    moves += [b"kgs-rules japanese", b"lz-genmove_analyze b 1", b"play w pass", b"clear_board"]
+    moves += [b"final_status_list seki", b"kata-set-param maxVisits 3", b"boardsize 5"]
+    moves += [b"reg_genmove b", b"kgs-rules japanese", b"lz-genmove_analyze b 1", b"play w pass"]
+    moves += [b"clear_board"]
     lines = [rng.choice(moves) if number % 3 == 0 else line for number, line in enumerate(lines)]
     lines = [line for line in lines if b"threads" not in line and b"boardsize 19" not in line]
     for line in lines:
@@ -775,7 +773,7 @@ def test_a_clock_loads_the_network_and_no_move_is_late(player):
 
 def test_settings_change_while_it_plays(player):
     for visits in (40, 4):
-        tell(player, "clear_board", f"minigo-set visits {visits}")
+        tell(player, "clear_board", f"kata-set-param maxVisits {visits}")
         player.respond("reg_genmove b")
         assert visits <= player.engine.search_at(1).forest.num_visits(0) < visits + 8
 

@@ -19,7 +19,7 @@ from minigo.sgf import load_games
 # A GTP program that plays its arguments, one for each genmove, then passes. "die", "silent" and
 # "chatter" do so instead of answering, "A1-die" after it; words before genmove's moves:
 # --cleanup=A1,B2 are the moves of kgs-genmove_cleanup, --score=B+1 is its count, --refuse=C3 a move
-# it doesn't take.
+# it doesn't take. A handicap's stones are its count.
 PROGRAM = r"""
 import sys, time
 options = dict(a[2:].split("=") for a in sys.argv[1:] if a.startswith("--"))
@@ -37,6 +37,8 @@ for line in sys.stdin:
         moves, cleanup = list(script), list(filter(None, options.get("cleanup", "").split(",")))
     elif command == "final_score":
         text = options["score"]
+    elif command == "fixed_handicap":
+        options["score"] = f"B+{words[0]}"
     elif command == "play" and words[1] == options.get("refuse"):
         mark, text = "?", "illegal move"
     elif command in ("genmove", "kgs-genmove_cleanup"):
@@ -87,6 +89,21 @@ def test_colours_alternate_and_the_area_decides(program, tmp_path):
     text = (tmp_path / "games" / "0001.sgf").read_text()
     assert "RE[B+18]" in text and "RU[Chinese]" in text and "KM[7]" in text
     assert result["distinct"] == 2 and result["disagreements"] == 0 and result["forfeits"] == []
+
+
+def test_a_handicap_is_bs_who_is_black_in_every_game(program, tmp_path):
+    score = "--score=0"  # until it hears of the stones
+    result = play(program(score), program(score), 2, size=9, handicap=5, sgf=tmp_path)
+    assert result["handicap"] == 5 and result["white"]["games"] == result["losses"] == 2
+    assert result["other_counts"] == [f"game {i}: B+5, B+5; taken +74" for i in (1, 2)]
+    text = (tmp_path / "0002.sgf").read_text()
+    assert "HA[5]" in text and "AB[cc][gc][ee][cg][gg]" in text and ";W[];B[]C" in text
+
+
+@pytest.mark.parametrize("stones", [1, 5])
+def test_a_handicap_without_room_starts_no_match(program, stones):
+    with pytest.raises(ValueError, match=f"invalid number of stones {stones}"):
+        play(program(""), program(""), 1, size=7, handicap=stones)
 
 
 def test_an_equal_count_is_a_draw(program):

@@ -53,6 +53,7 @@ class Options(Struct, kw_only=True):
     a: Annotated[str, "the player whose result is reported"]
     b: Annotated[str, "its opponent"]
     games: Annotated[Positive, "to play"]
+    handicap: Annotated[Count, "stones on the board; then B is Black in every game"] = 0
     at_once: Annotated[Count, "games in flight; default: as many as suit the players"] = 0
     sgf: Annotated[str, "folder to write the games to"] = None
     players: Annotated[list[str], "default: the networks that ship for the size, and GNU Go"] = ()
@@ -247,8 +248,9 @@ def _evaluate(checkpoint, paths, *, held_out, positions, size=None, rank, device
 
 
 def _match(
-    a, b, *, games, visits=None, time, sgf, at_once, size, rules, komi, seed, threads, device, ray
-) -> Found:
+    a, b, *, games, visits=None, time, sgf, handicap, at_once, size, rules, komi, seed, threads,
+    device, ray,
+) -> Found:  # fmt: skip
     """Play a match and report the Elo difference.
 
     A player is CHECKPOINT (path or shipped name), CHECKPOINT@VISITS or gtp:COMMAND. Without
@@ -260,7 +262,7 @@ def _match(
         raise ValueError("--time: not allowed with --visits")
     players = [parse_player(text, 64 if visits is None else visits, time) for text in (a, b)]
     rules = change(RULES[rules], komi=komi)
-    config = MatchConfig(size, rules, seed, device, threads, sgf, at_once)
+    config = MatchConfig(size, rules, seed, device, threads, sgf, handicap, at_once)
     return match(*players, games, config, ray)
 
 

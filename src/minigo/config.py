@@ -45,6 +45,21 @@ RULES = {
     "new-zealand": Rules("situational", True, friendly_pass=True),
     "japanese": Rules("simple", False, "territory"),
 }
+
+
+def handicap_moves(size: int, number: int) -> list[int]:
+    """Return where the stones of a fixed handicap lie (GTP 2, 4.1.1), or raise ValueError."""
+    if not 2 <= number <= (0 if size < 7 else 4 if size == 7 or size % 2 == 0 else 9):
+        raise ValueError(f"invalid number of stones {number}")
+    low = 3 if size >= 13 else 2
+    high, middle = size - 1 - low, size // 2
+    points = [(high, low), (low, high), (low, low), (high, high)]  # row from the top, column
+    points += [(middle, low), (middle, high), (low, middle), (high, middle)]
+    if number > 4 and number % 2:
+        points.insert(number - 1, (middle, middle))
+    return [row * size + column for row, column in points[:number]]
+
+
 RULES |= {"chinese-kgs": RULES["chinese-ogs"], "korean": RULES["japanese"]}
 RULES |= {"bga": RULES["aga"], "french": RULES["aga"]}
 

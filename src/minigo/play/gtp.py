@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import __version__
-from ..config import RULES, PlayConfig, Rules, change
+from ..config import RULES, PlayConfig, Rules, change, handicap_moves
 from ..coords import BLACK, COLUMNS, WHITE, format_color, format_vertex, parse_color, parse_vertex
 from ..machine import choose_device, format_error, write_whole
 
@@ -40,9 +40,9 @@ QUIT_GRACE_S = 2.0  # how long a move is still thought about once `quit` has arr
 IDLE_S = 0.5  # without a line, before it prepares itself for a first move
 MIN_VISITS = 9  # before a line of analysis: it has moves in it
 PV_LENGTH = 15
-SETTINGS = {"visits": "visits", "time": "time_s", "threads": "threads"}
-# KataGo's names: of parameters, and of the fields of `Rules`.
-PARAMETERS = {"maxVisits": "visits", "maxTime": "time_s", "numSearchThreads": "threads"}
+# KataGo's names: of fields of `PlayConfig`, and of `Rules`.
+PARAMETERS = {"maxVisits": ("visits", int), "maxTime": ("time_s", float)}
+PARAMETERS |= {"numSearchThreads": ("threads", int)}
 RULE_FIELDS = {"whiteHandicapBonus": "handicap_bonus", "friendlyPassOk": "friendly_pass"}
 RULE_FIELDS |= {"ko": "ko", "score": "scoring", "scoring": "scoring", "suicide": "suicide"}
 
@@ -221,19 +221,18 @@ def _boardsize(engine: Engine, *words: str) -> None:
         raise ValueError("unacceptable size") from None
 
 
-def _set(engine: Engine, name: str = "", *values: str, names: dict[str, str] = SETTINGS) -> None:
-    if name not in names:
-        raise ValueError(f"unknown setting {name[:40]!r}; there are {', '.join(names)}")
-    field, kinds = names[name], {"visits": int, "time_s": float, "threads": int}
-    is_lifted = values == ("none",) and field != "threads"
-    value = None if is_lifted else _read(name, kinds[field], "".join(values[:1]), [name, *values])
-    engine.config = change(engine.config, **{field: value})
-
-
 def _parameter(engine: Engine, name: str = "", *_: str) -> str:
     if name not in PARAMETERS:
-        raise ValueError(f"unknown parameter {name[:40]!r}")
-    return str(getattr(engine.config, PARAMETERS[name])).lower()  # "none": no limit
+        raise ValueError(f"unknown parameter {name[:40]!r}; there are {', '.join(PARAMETERS)}")
+    return str(getattr(engine.config, PARAMETERS[name][0])).lower()  # "none": no limit
+
+
+def _set_parameter(engine: Engine, name: str = "", *words: str) -> None:
+    _parameter(engine, name)  # it is one
+    field, kind = PARAMETERS[name]
+    is_lifted = words == ("none",) and field != "threads"
+    value = None if is_lifted else _read(name, kind, "".join(words[:1]), [name, *words])
+    engine.config = change(engine.config, **{field: value})
 
 
 def _set_position(engine: Engine, *stones: int) -> None:
@@ -266,17 +265,9 @@ def _captures(engine: Engine, color: int) -> str:
 def place_handicap(engine: Engine, number: int, is_free: bool = False) -> str:
     """Put a fixed handicap, or as many stones of a free one as there is room for (GTP, 4.1.1)."""
     size = engine.board.size
-    most = 0 if size < 7 else 4 if size % 2 == 0 or size == 7 else 9
-    told, number = number, min(number, most) if is_free and number < size * size else number
-    if not 2 <= number <= most:
-        raise ValueError(f"invalid number of stones {told}")
-    low = 3 if size >= 13 else 2
-    high, middle = size - 1 - low, size // 2
-    points = [(high, low), (low, high), (low, low), (high, high)]  # row from the top, column
-    points += [(middle, low), (middle, high), (low, middle), (high, middle)]
-    if number > 4 and number % 2:
-        points.insert(number - 1, (middle, middle))
-    moves = [row * size + column for row, column in points[:number]]
+    if is_free and size >= 7 and 4 < number < size * size:
+        number = min(number, 9 if size % 2 and size > 7 else 4)
+    moves = handicap_moves(size, number)
     _set_handicap(engine, *moves)
     return _vertices(engine, moves)
 
@@ -452,8 +443,8 @@ plist/Dead Stones/final_status_list dead
 plist/Seki/final_status_list seki
 string/Rules/kata-get-rules
 string/CPU Time/cputime
-none/Set Visits/minigo-set visits %s
-none/Set Time/minigo-set time %s"""
+none/Set Visits/kata-set-param maxVisits %s
+none/Set Time/kata-set-param maxTime %s"""
 _think_aloud = partial(_analyze, plays=True)
 
 # Who answers a command, given the engine, if it needs one, and the arguments; its line of help,
@@ -503,13 +494,12 @@ ENGINE_COMMANDS: Commands = {
     "kgs-rules": (_set_kgs_rules, "RULES: KGS's, whose chinese are chinese-kgs"),
     "kata-list-params": (lambda engine: " ".join(PARAMETERS), "what can be set"),
     "kata-get-param": (_parameter, "NAME: one of them"),
-    "kata-set-param": (partial(_set, names=PARAMETERS), "NAME VALUE: from the next move on"),
+    "kata-set-param": (_set_parameter, "NAME VALUE: from the next move on; none: no limit"),
     "kata-get-models": (lambda engine: json.dumps([{"name": engine.network_name()}]), "as JSON"),
     "lz-analyze": (partial(_analyze, is_lz=True), "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 10000"),
     "kata-analyze": (_analyze, "[COLOR] [HUNDREDTHS] [KEY VALUE ...]: to 1, until a line comes"),
     "lz-genmove_analyze": (partial(_think_aloud, is_lz=True), "AS ABOVE: and a move"),
     "kata-genmove_analyze": (_think_aloud, "AS ABOVE: and a move"),
-    "minigo-set": (_set, "visits | time | threads NUMBER: from the next move on; none: no limit"),
 }
 COMMANDS = SESSION_COMMANDS | ENGINE_COMMANDS
 

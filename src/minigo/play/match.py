@@ -33,8 +33,8 @@ from tqdm import tqdm
 
 from .._board import Board, IllegalMove
 from .._tree import MAX_EDGES
-from ..config import Rules, SearchConfig
-from ..coords import BLACK, format_color, format_vertex, parse_vertex, sign_of
+from ..config import Rules, SearchConfig, handicap_moves
+from ..coords import BLACK, WHITE, format_color, format_vertex, parse_vertex, sign_of
 from ..evaluator import Evaluation, Evaluator, load_evaluator
 from ..machine import list_cores, write_whole
 from ..record import GameRecord
@@ -74,6 +74,7 @@ class MatchConfig(Struct, frozen=True):
     device: str = "auto"  # of the networks
     threads: int = 1  # of each network
     sgf: str | Path | None = None  # folder for the games
+    handicap: int = 0  # stones of Black's, who then is B in each game
     # 0: GAMES_AT_ONCE, two per core where a program plays, 1 where time is limited.
     games_at_once: int = 0
 
@@ -114,6 +115,7 @@ class Game:
     names: tuple[str, str]  # of players A and B
     board: Board
     black: int  # who plays Black: 0 for A, 1 for B
+    handicap: list[int] = field(default_factory=list)  # moves of its stones
     moves: list[int] = field(default_factory=list)
     firm_passes: int = 0  # in a row, without those that may leave dead stones behind
     is_capped: bool = False  # as long as a game may be
@@ -179,7 +181,8 @@ def match(a: Player, b: Player, num_games: int, config: MatchConfig, ray: str = 
             bar.set_postfix_str(f"{tally['wins']} won, {tally['losses']} lost", refresh=False)
             bar.update()
     report = {"a": a.name, "b": b.name, "size": config.size, "komi": config.rules.komi}
-    report |= summarize(sorted(games, key=lambda game: game.number))
+    games.sort(key=lambda game: game.number)
+    report |= {"handicap": config.handicap} | summarize(games)
     if a.time_s or b.time_s:
         report["longest_move_s"] = np.max([game.longest_s for game in games], axis=0).tolist()
     return report
@@ -188,19 +191,24 @@ def match(a: Player, b: Player, num_games: int, config: MatchConfig, ray: str = 
 def play_games(a: Player, b: Player, numbers: Sequence[int], config: MatchConfig) -> Iterator[Game]:
     """Play the games of a match that have these numbers, and yield each at its end.
 
-    A is Black in the even games. All games in flight advance together, so that a network sees them
-    as one batch. Raises ValueError where a player doesn't start.
+    A is Black in the even games, and in none where it gives a handicap. All games in flight advance
+    together, so that a network sees them as one batch. Raises ValueError where a player doesn't
+    start.
     """
     if a.command or b.command:
         config = replace(config, rules=replace(config.rules, suicide=False))
     width = min(len(numbers), config.games_at_once or _default_width(a, b, len(list_cores())))
     in_flight, numbers, slots = [], iter(numbers), range(width)
+    stones = handicap_moves(config.size, config.handicap) if config.handicap else []
     with ExitStack() as stack:
         sides = list(_make_sides((a, b), width, config, stack))
         while True:
             for slot, number in zip(slots, numbers, strict=False):
                 board = Board(config.size, config.rules)
-                game = Game(number, slot, (a.name, b.name), board, black=number % 2)
+                board.place(stones)
+                board.to_play = WHITE if stones else BLACK
+                black = 1 if stones else number % 2
+                game = Game(number, slot, (a.name, b.name), board, black, stones)
                 in_flight.append(game)
                 for side in sides:
                     side.start(game)
@@ -296,7 +304,10 @@ def _finish(game: Game, sides: list) -> None:
     if game.how == "F":
         tqdm.write(f"game {game.number + 1}: {game.ending}", file=sys.stderr)
     board, moves = game.board, np.array(game.moves, np.int16)
-    record = GameRecord(board.size, board.rules, moves, result=game.result, score=game.score)
+    setup = np.zeros(board.size**2, np.int8)
+    setup[game.handicap] = BLACK
+    first, found = WHITE if game.handicap else BLACK, {"result": game.result, "score": game.score}
+    record = GameRecord(board.size, board.rules, moves, first, setup, **found)
     remarks = "\n".join(filter(None, [game.ending, *(f"final_score {c}" for c in game.claims)]))
     black, white = game.names[game.black], game.names[1 - game.black]
     result = f"{'B' if game.result > 0 else 'W'}+{game.how}" if game.how else ""
@@ -372,6 +383,8 @@ class ProgramSide:
         """Set a process up for a game; one that died is started again."""
         rules = game.board.rules
         lines = [f"boardsize {game.board.size}", "clear_board", f"komi {rules.komi:g}"]
+        if game.handicap:
+            lines.append(f"fixed_handicap {len(game.handicap)}")
         names = f'"ko":"{rules.ko.upper()}","score":"{rules.scoring.upper()}"'
         optional = [f'kata-set-rules {{{names},"suicide":false}}']
         # GNU Go's own seed is the second it was started in.

@@ -45,6 +45,8 @@ RULES = {
     "new-zealand": Rules("situational", True, friendly_pass=True),
     "japanese": Rules("simple", False, "territory"),
 }
+RULES |= {"chinese-kgs": RULES["chinese-ogs"], "korean": RULES["japanese"]}
+RULES |= {"bga": RULES["aga"], "french": RULES["aga"]}
 
 
 def handicap_moves(size: int, number: int) -> list[int]:
@@ -58,10 +60,6 @@ def handicap_moves(size: int, number: int) -> list[int]:
     if number > 4 and number % 2:
         points.insert(number - 1, (middle, middle))
     return [row * size + column for row, column in points[:number]]
-
-
-RULES |= {"chinese-kgs": RULES["chinese-ogs"], "korean": RULES["japanese"]}
-RULES |= {"bga": RULES["aga"], "french": RULES["aga"]}
 
 
 class SearchConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -107,7 +107,7 @@ def test_int8_is_used_and_close(size, monkeypatch):
     evaluator.backend.make_program(8)
     nodes = compiled[0].get_runtime_model().get_ordered_ops()
     infos = [{key: value.astype(str) for key, value in node.rt_info.items()} for node in nodes]
-    inputs = openvino_backend.tower_convolutions(make_model(fold(network_of(net)), size, 1))
+    inputs = openvino_backend.tower_convolutions(make_model(fold(network_of(net), size), size, 1))
     precisions = [i["runtimePrecision"] for i in infos if i["layerType"] == "Convolution"]
     assert sum(name in ("u8", "i8") for name in precisions) == len(inputs)
     assert evaluator.name == "OpenVINO int8"
@@ -268,7 +268,7 @@ def test_the_model_is_the_network_and_so_are_its_exports(name, size, rng, tmp_pa
 
     net, planes = make_network(name), conftest.planes_of(make_positions(rng, 3, size))
     expected = [output.detach().numpy() for output in net(torch.from_numpy(planes))]
-    models = [make_model(fold(network_of(net)), size, 3)]
+    models = [make_model(fold(network_of(net), size), size, 3)]
     for suffix in ("xml", *(["onnx"] if importlib.util.find_spec("onnx") else [])):
         export(network_of(net), tmp_path / f"a.{suffix}", size)
         models.append(openvino.Core().read_model(tmp_path / f"a.{suffix}"))

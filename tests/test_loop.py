@@ -132,8 +132,9 @@ def test_imitation_is_only_another_beginning(run, tmp_path):
     run(*settings)
     first = load_checkpoint(cycle_path(tmp_path / "checkpoints" / "tiny", 0)).weights
     before = load_checkpoint(human).weights
-    assert before.keys() - first.keys() == {"rank.weight"}  # its own games have none
-    assert all((first[name] == before[name]).all() for name in first)
+    # Its own games have no ranks, and its statistics are its board size's.
+    assert before.keys() ^ first.keys() == {"rank.weight", "sizes"} and first["sizes"] == [5]
+    assert all((first[name] == before[name]).all() for name in first.keys() & before.keys())
     human.unlink()  # needed to begin, not to go on
     assert load_checkpoint(run(*settings, "cycles=2")).network == "b1c8"  # start_from's
     settings += ["grow_to=b2c8", "grow_games=0"]

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.accelerate import merge  # noqa: E402
-from minigo.architecture import HEAD_CHANNELS, Network, fold, parse_network  # noqa: E402
+from minigo.architecture import HEAD_CHANNELS, Network, fit_sizes, fold, parse_network  # noqa: E402
 from minigo.machine import choose_device, is_bfloat16_fast  # noqa: E402
 from minigo.network import PolicyValueNet, as_arrays, as_module, pool  # noqa: E402
 
@@ -66,7 +66,7 @@ def test_the_number_of_parameters():
 @pytest.mark.parametrize("prepare", [as_module, lambda network: merge(as_module(network))])
 def test_what_is_folded_and_merged_gives_the_same_answers(prepare):
     net, planes = make_network("b4c32"), make_planes(5, 9)
-    folded = prepare(fold(network_of(net)))
+    folded = prepare(fold(network_of(net), 9))
     assert isinstance(folded.heads.norm, torch.nn.Identity)
     assert not any(parameter.requires_grad for parameter in folded.parameters())
     with torch.no_grad():
@@ -124,3 +124,26 @@ def test_only_a_cpu_has_the_instructions_of_the_cpu(monkeypatch):
     assert is_bfloat16_fast(torch.device("cpu"))
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert not is_bfloat16_fast(torch.device("cpu"))
+
+
+def test_each_board_size_has_statistics_of_its_own():
+    net, batches = PolicyValueNet("b2c16", sizes=[5, 9]), [make_planes(64, 5), -make_planes(64, 9)]
+    with torch.no_grad():
+        for planes in 100 * batches:  # as different as sizes never are
+            net(planes)
+        for planes, learned in [(planes, net(planes)) for planes in batches]:
+            played, folded = net.eval()(planes), as_module(fold(network_of(net), planes.shape[-1]))
+            for ours, theirs, exact in zip(played, folded(planes), learned, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(ours, exact, rtol=0.1, atol=0.1)
+
+
+def test_statistics_of_other_sizes_lie_between():
+    weights = network_of(PolicyValueNet("b1c8", sizes=[9, 19])).weights
+    weights["norm.running_mean"][:] = [[1.0], [2.0]]
+    found = fit_sizes(weights, [7, 9, 13, 19])
+    assert found["sizes"].tolist() == [7, 9, 13, 19] and found["norm.running_mean"].shape == (4, 8)
+    assert found["norm.running_mean"][:, 0] == pytest.approx([1, 1, 1.4, 2])
+    plain = network_of(make_network("b1c8")).weights  # learned before sizes were told apart
+    (ours,) = fit_sizes(plain, [13])["norm.running_mean"]
+    assert (ours == plain["norm.running_mean"]).all()

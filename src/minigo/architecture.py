@@ -5,6 +5,7 @@ Channels in multiples of 32 fill the processor's vectors: 48 cost as much as 64.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,19 +31,33 @@ def parse_network(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def fit_sizes(weights: dict[str, np.ndarray], sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return weights with batch norms' statistics (S, C) of these board sizes, named by "sizes".
+
+    Between sizes that were learned they are interpolated, on 13x13 as good as its own; beyond, and
+    where none is named, they stay as they are (selfplay/LOG.md).
+    """
+    learned = weights.get("sizes", np.zeros(1))
+    shares = [np.interp(sizes, learned, unit) for unit in np.eye(len(learned), dtype=np.float32)]
+    names, shares = [name for name in weights if "norm.running_" in name], np.float32(shares).T
+    statistics = {name: shares @ np.atleast_2d(weights[name]) for name in names}
+    return weights | statistics | {"sizes": np.array(sizes)}
+
+
 def affine_of(weights: dict[str, np.ndarray], norm: str) -> tuple[np.ndarray, np.ndarray]:
     """Return what a batch norm does after training: (C, 1, 1) each."""
-    scale = weights[f"{norm}.weight"] / np.sqrt(weights[f"{norm}.running_var"] + _EPSILON)
-    shift = weights[f"{norm}.bias"] - scale * weights[f"{norm}.running_mean"]
+    mean, var = (weights[f"{norm}.running_{name}"].ravel() for name in ("mean", "var"))
+    scale = weights[f"{norm}.weight"] / np.sqrt(var + _EPSILON)
+    shift = weights[f"{norm}.bias"] - scale * mean
     return scale[:, None, None], shift[:, None, None]
 
 
-def fold(network: Network) -> Network:
-    """Make batch norms part of the convolutions before them, where there is one.
+def fold(network: Network, size: int) -> Network:
+    """Make batch norms part of the convolutions before them, where there is one, for a board size.
 
     Weights averaged over training need their batch norms' statistics averaged the same way.
     """
-    weights = dict(network.weights)
+    weights = fit_sizes(network.weights, [size])
     weights.pop("rank.weight", None)  # of an unknown rank it makes zeros
     for key in [key for key in weights if key.endswith("conv.weight")]:
         conv, norm = key.removesuffix(".weight"), key.removesuffix("conv.weight") + "norm"

@@ -89,7 +89,7 @@ def load_network(checkpoint: Checkpoint) -> Network:
         if f"b{len(blocks)}c{len(weights['stem.weight'])}" != network.name:
             raise ValueError
         with suppress(ImportError):  # where only PyTorch plays
-            make_model(fold(network), MIN_SIZE, 1)  # shapes have to fit
+            make_model(fold(network, MIN_SIZE), MIN_SIZE, 1)  # shapes have to fit
     except (LookupError, RuntimeError, TypeError, ValueError):
         raise ValueError(f"{checkpoint.path}: weights of no {network.name}") from None
     return network
@@ -151,4 +151,5 @@ def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
 
 def _convert(weights: dict[str, np.ndarray], dtype: type) -> dict[str, np.ndarray]:
     """Return matrices as `dtype`; the rest is small, and too large for half."""
-    return {name: w.astype(dtype) if w.ndim > 1 else w for name, w in weights.items()}
+    is_small = lambda name, w: w.ndim < 2 or "norm.running_" in name  # noqa: E731
+    return {name: w if is_small(name, w) else w.astype(dtype) for name, w in weights.items()}

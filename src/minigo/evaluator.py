@@ -48,7 +48,7 @@ class Evaluator:
 
     def load(self, network: Network) -> None:
         """Take these weights from now on."""
-        if self.backend.load(fold(network)):
+        if self.backend.load(fold(network, self.size)):
             self._programs.clear()
 
     def evaluate_boards(self, boards: Sequence[Board]) -> Evaluation:

@@ -14,7 +14,7 @@ def export(network: Network, out: Path, size: int) -> None:
     """Write a network for one board size and any batch: X.onnx, or X.xml with X.bin beside it."""
     if out.suffix not in (".onnx", ".xml") or not out.absolute().parent.is_dir():
         raise ValueError(f"{out}: not a .onnx or .xml in a folder that exists")
-    network = fold(network)
+    network = fold(network, size)
     if out.suffix == ".xml":
         from openvino import save_model
 

@@ -78,7 +78,7 @@ def imitate(
         "seed": seed,
     }
     torch.manual_seed(seed)
-    net = PolicyValueNet(network, ranked=True)
+    net = PolicyValueNet(network, ranked=True, sizes=sizes)
     earlier = load_checkpoint(state) if state.exists() or state.is_symlink() else None
     if earlier:
         _check_same(earlier, about)  # once now, and once when the games are known
@@ -86,7 +86,8 @@ def imitate(
         began = load_network(load_checkpoint(start))
         if began.name != network:
             raise ValueError(f"{start} is a {began.name}, not a {network}")
-        net.load_state_dict(as_module(began).state_dict(), strict=False)  # it may know no ranks
+        weights = as_module(began, sizes).state_dict()
+        net.load_state_dict(weights, strict=False)  # it may know no ranks
     games = load_human_games(paths, sizes=sizes, min_rank=min_rank, strict=strict)
     print(format_left_out(games), file=sys.stderr)
     if not games.training:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ._board import NUM_PLANES
 from .accelerate import Graph, compiled
-from .architecture import Network
+from .architecture import Network, fit_sizes
 from .checkpoint import Checkpoint, save_checkpoint
 from .config import TrainConfig
 from .distributed import average_ranks
@@ -163,7 +163,10 @@ class Learner:
         try:
             for part in _PARTS:
                 names = [name for name in state if name.startswith(f"{part}.")]
-                tensors = {name.partition(".")[2]: torch.from_numpy(state[name]) for name in names}
+                arrays = {name.partition(".")[2]: state[name] for name in names}
+                if part != "optimizer" and hasattr(self.net, "sizes"):
+                    arrays = fit_sizes(arrays, self.net.sizes.tolist())
+                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 getattr(self, part).load_state_dict(tensors)
             self.step = state["step"]
         except (KeyError, RuntimeError, ValueError):  # an older one's

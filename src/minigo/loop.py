@@ -97,7 +97,7 @@ class Run:
             return
         net = None
         if recipe.start == "imitation":
-            net = as_module(load_network(load_checkpoint(recipe.start_from)))
+            net = as_module(load_network(load_checkpoint(recipe.start_from)), recipe.sizes)
         self.learner = self._learner(net or recipe.network)
         self.save()
 
@@ -105,7 +105,7 @@ class Run:
         """Return a learner of a network, or of one of that name with the seed's random weights."""
         if isinstance(net, str):
             torch.manual_seed(self.recipe.seed)
-            net = PolicyValueNet(net)
+            net = PolicyValueNet(net, sizes=self.recipe.sizes)
         net.rank = None  # it is people's, who don't play here
         return Learner(net, self.recipe.training, self.recipe.device)
 

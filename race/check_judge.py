@@ -16,9 +16,7 @@ from minigo.checkpoint import load_checkpoint, load_network
 from minigo.network import as_module
 
 LADDER = Path(__file__).parents[1] / "docs" / "results.md"
-ROW = re.compile(
-    r"^\| `(9x9[\w-]*)` \| [\d.]+ \|.*?\| ([+-]\d+) \(.*?\| ([+-]\d+) \(.*?\| ([+-]\d+)"
-)
+ROW = re.compile(r"^\| `(9x9[\w-]*)` \| [\d.]+ \|.*?\| ([+-]\d+) \(.*?\| .*?\| ([+-]\d+)")
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -29,20 +27,17 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def main() -> None:
     rows, positions = [], load_positions("zero", [])
     lines = LADDER.read_text(encoding="utf-8").splitlines()
-    for name, bare, _, searching in (m.groups() for line in lines if (m := ROW.match(line))):
+    for name, bare, searching in (m.groups() for line in lines if (m := ROW.match(line))):
         found = judge(Judged(as_module(load_network(load_checkpoint(name)))), positions)
         rows.append((*found.values(), float(bare), float(searching)))
-        print(
-            f"{name:24}" + "".join(f"{x:9.3f}" for x in rows[-1][:3]) + f"{bare:>7}{searching:>7}"
-        )
+        print(f"{name:24}", *(f"{x:8.3f}" for x in found.values()), f"{bare:>6}{searching:>7}")
     table, rng = np.array(rows), np.random.default_rng(1)
     for i, figure in enumerate(("metric", "policy_nats", "value_error")):
         for j, elo in ((3, "bare"), (4, "64 visits")):
             pairs = table[:, [i, j]] * (-1, 1)
             samples = rng.integers(len(pairs), size=(2000, len(pairs)))
-            low, high = np.quantile(
-                [rank_correlation(*pairs[s].T) for s in samples], (0.025, 0.975)
-            )
+            found = [rank_correlation(*pairs[sample].T) for sample in samples]
+            low, high = np.quantile(found, (0.025, 0.975))
             whole = rank_correlation(*pairs.T)
             print(f"{figure} and Elo, {elo}: {whole:.3f} ({low:.3f} to {high:.3f})")
 

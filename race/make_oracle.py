@@ -40,7 +40,8 @@ def play(job: tuple[str, str, int, int]) -> list[GameRecord]:
 
 def list_jobs() -> tuple[list, list]:
     """Return the matches between networks, and those with GNU Go."""
-    networks, rng = [name for name in list_shipped() if name.startswith("9x9")], rng_of(0)
+    networks = [name for name in list_shipped() if name.startswith("9x9")]
+    rng = np.random.default_rng(0)
     players = [f"{name}@{visits}" for name in networks for visits in (0, 16)]
     pairs = [rng.choice(players, 2, replace=False) for _ in range(44)]
     among = [(a, b, 40, seed) for seed, (a, b) in enumerate(pairs)]
@@ -48,13 +49,9 @@ def list_jobs() -> tuple[list, list]:
     return among, [(f"{a}@16", b, 4, seed) for seed, a in enumerate(networks) for b in programs]
 
 
-def rng_of(seed: int) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
 def choose(records: list[GameRecord], a_game: int, most: int) -> dict[bytes, tuple]:
     """Return random plies of random games, by what the network is told of each."""
-    rng, found = rng_of(1), {}
+    rng, found = np.random.default_rng(1), {}
     for i in rng.permutation(len(records)):
         record = records[i]
         for ply in rng.choice(len(record.moves), min(a_game, len(record.moves)), replace=False):
@@ -74,7 +71,7 @@ def oracle():
 def ask(places: list[tuple[GameRecord, int]]) -> tuple[np.ndarray, ...]:
     """Search positions; return them with the visits of each move and the mean result."""
     boards = [record.board(ply) for record, ply in places]
-    search = Search(oracle(), SearchConfig(), boards, rng_of(0))
+    search = Search(oracle(), SearchConfig(), boards, np.random.default_rng(0))
     search.run(VISITS)
     found = [search.result(tree) for tree in range(len(boards))]
     visits = np.array([each.moves["visits"] for each in found], np.uint16)

@@ -143,7 +143,7 @@ def test_the_report_is_whole(report_folder):
 
 def test_the_page_needs_nothing_from_elsewhere(report_folder):
     text = (report_folder / "lessons.html").read_text()
-    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    data = json.loads(re.search(r"const data = (.*);", text)[1])
     page = text.replace(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"), "")
     assert not re.findall(r"https?://[^\"' ]+", page)
     assert not re.findall(r"<(?:link|script|img)[^>]*(?:src|href)=\"(?!data:|\${data\.)", page)

@@ -547,7 +547,7 @@ EDITED = {
 def test_a_game_is_loaded_as_people_edit_it(tmp_path, text, number, diagram, printed):
     path, engine = tmp_path / "a.sgf", Engine(PlayConfig())
     path.write_text(text)
-    engine.load(str(path), number)
+    engine.take(load_game(path)[1], engine.rules, number)
     assert str(engine.board).replace(" ", "").replace("\n", "|") == diagram
     root, *moves = format_sgf(engine.record()).replace("\n", "")[2:-1].split(";")
     setup = "".join(re.findall(r"(?:AB|AW|PL)(?:\[..?\])+", root))

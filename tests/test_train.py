@@ -177,12 +177,12 @@ def test_only_weights_decay():
         torch.testing.assert_close(weight.detach(), kept * before[name])
 
 
-def test_weights_and_average_lie_alike(rng):
+def test_weights_and_average_lie_alike(rng, tmp_path):
     """So that they are added in one kernel; also after a state was loaded."""
     learner, other = make_learner(), make_learner()
     train(learner, make_batch(rng), num_steps=1)
-    for part in ("net", "average", "optimizer"):
-        getattr(other, part).load_state_dict(getattr(learner, part).state_dict())
+    learner.save(tmp_path / "a.safetensors", {}, {})
+    other.load(load_checkpoint(tmp_path / "a.safetensors"))
     for each in (learner, other):
         average = each.average.weights
         for name, weight in each.net.named_parameters():
@@ -203,14 +203,14 @@ def test_averaged_weights_forget_the_start(monkeypatch):
         assert average.weights["totals.bias"].tolist() == pytest.approx([expected] * 4)
 
 
-def test_averaged_weights_include_batch_norm_statistics(rng):
-    learner = make_learner()
+def test_averaged_weights_include_batch_norm_statistics(rng, tmp_path):
+    learner, restored = make_learner(), make_learner()
     train(learner, make_batch(rng), num_steps=3)
     assert learner.average.weights["heads.norm.running_mean"].abs().max() > 0
-    restored = AveragedWeights(PolicyValueNet("b2c16"))
-    restored.load_state_dict(learner.average.state_dict())
-    assert restored.num_updates == 3
-    ours, theirs = restored.weights, learner.average.weights
+    learner.save(tmp_path / "a.safetensors", {}, {})
+    restored.load(load_checkpoint(tmp_path / "a.safetensors"))
+    assert restored.average.num_updates == 3
+    ours, theirs = restored.average.weights, learner.average.weights
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

@@ -44,9 +44,8 @@ cdef struct Position:
     Stones stones[1 + NUM_PREVIOUS]                     # a ring: `newest`, then one and two moves ago
     int newest
     int size
-    int stride                  # size + 1: from a point to the one below
     int num_points              # bordered points of this size
-    int offsets[4]              # from a point to its neighbours
+    int offsets[4]              # from a point to its neighbours; to the one below: size + 1
     int to_play
     int ko                      # point where simple ko forbids `to_play`, or 0
     int fresh                   # point of the fresh stone, the latest put where its colour never was

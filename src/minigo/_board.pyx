@@ -545,9 +545,9 @@ cdef class Board:
     def __init__(self, int size=9, rules=Rules(), int to_play=BLACK):
         cdef int move, point, num_walls, last = size - 1
         cdef Position* pos = &self.pos
-        pos.size, pos.stride = check_size(size), size + 1
+        pos.size = check_size(size)
         pos.num_points = (size + 1) * (size + 2) + 1
-        pos.offsets = [-pos.stride, -1, 1, pos.stride]
+        pos.offsets = [-size - 1, -1, 1, size + 1]
         pos.to_play = check_color(to_play)
         for point in range(pos.num_points):
             pos.points[point].color = WALL
@@ -573,8 +573,7 @@ cdef class Board:
         return append_key(&self.history, position_key(pos.hash, pos.to_play))
 
     def __str__(self):
-        marks = ".XO"
-        return "\n".join(" ".join(marks[color] for color in row) for row in self.stones())
+        return "\n".join(" ".join(".XO"[color] for color in row) for row in self.stones())
 
     @property
     def size(self):
@@ -722,7 +721,7 @@ cdef class Board:
     def points(self):
         """Return (N + 2, N + 1) of the struct `Point`, a copy: the walls but those at the right, too."""
         points = np.array(<Point[:self.pos.num_points - 1]>self.pos.points)
-        return points.reshape(self.pos.stride + 1, self.pos.stride)
+        return points.reshape(self.pos.size + 2, self.pos.size + 1)
 
     def stones(self):
         """Return (N, N) int8 of EMPTY, BLACK, WHITE."""

@@ -12,7 +12,7 @@ cdef bint is_own_eye(const Position* pos, int point) noexcept nogil:
     It is false where the opponent holds two of its four corners, or one at the edge.
     """
     cdef const Point* points = pos.points
-    cdef int color = pos.to_play, stride = pos.stride, num_opponents = 0, k
+    cdef int color = pos.to_play, stride = pos.size + 1, num_opponents = 0, k
     cdef bint is_edge = False
     cdef int[4] corners = [-stride - 1, -stride + 1, stride - 1, stride + 1]
     if (points[point].neighbors >> 4 * color & 15) != 4:

@@ -1,6 +1,5 @@
 """Functions of tensors made faster: compiled, or as CUDA graphs; and networks, for a GPU."""
 
-import copy
 import os
 import shutil
 import warnings
@@ -59,9 +58,8 @@ def merge(net: PolicyValueNet) -> PolicyValueNet:
     for block in net.blocks:
         if block.pooled:
             parts = block.first.conv, block.pooled.conv
-            block.first.conv = copy.deepcopy(parts[0])
             for name in ("weight", "bias"):
                 joined = torch.cat([getattr(part, name) for part in parts])
-                setattr(block.first.conv, name, nn.Parameter(joined, requires_grad=False))
+                setattr(parts[0], name, nn.Parameter(joined, requires_grad=False))
             block.pooled = None
     return net

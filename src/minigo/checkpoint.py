@@ -73,12 +73,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError(f"{path}: damaged checkpoint: {field} is {header.get(field)!r:.40}")
     if header.get("planes") != list(PLANE_NAMES):
         raise ValueError(f"{path}: made by a minigo with other input planes; train it anew")
-    names = [name for name in arrays if name.startswith(_STATE)]
-    state = {} if names and header["state"] is None else header["state"]
-    for name in names:
+    state = header["state"]
+    for name in [name for name in arrays if name.startswith(_STATE)]:
         state[name.removeprefix(_STATE)] = arrays.pop(name)
-    weights = _convert(arrays, np.float32)
-    return Checkpoint(path, header["network"], weights, header["info"], state)
+    return Checkpoint(path, header["network"], _convert(arrays, np.float32), header["info"], state)
 
 
 def load_network(checkpoint: Checkpoint) -> Network:

@@ -6,6 +6,7 @@ one JSON object; progress and logs go to stderr. Bad input is one line on stderr
 """
 
 import argparse
+import importlib
 import inspect
 import json as json_module
 import math
@@ -195,14 +196,8 @@ def _rows(values: dict, indent: str = "") -> Iterator[str]:
 
 def _describe(name: str) -> str | None:
     """Return the end of a help that its own module knows."""
-    if name == "gtp":
-        from .play.gtp import describe_commands
-
-        return f"commands:\n{describe_commands()}"
-    if name == "bench":
-        from .lab.bench import DESCRIPTION
-
-        return DESCRIPTION
+    wing = {"gtp": "play", "bench": "lab"}.get(name)
+    return wing and importlib.import_module(f"minigo.{wing}.{name}").DESCRIPTION
 
 
 def _train(recipe, *, start, set, root, no_match, ray) -> Found:
@@ -294,10 +289,9 @@ def _gtp(
         from .checkpoint import find_checkpoint
 
         find_checkpoint(checkpoint)  # a wrong name is told now, not at the first move
-    person, how = {"level": level, "rank": rank, "seed": seed}, {"ponder": ponder, "resign": resign}
-    config = PlayConfig(checkpoint, visits, time, device=device, threads=threads, **person, **how)
+    play = PlayConfig(checkpoint, visits, time, level, rank, resign, ponder, device, threads, seed)
     rules = RULES[rules] if rules else change(RULES["tromp-taylor"], suicide=False)
-    run(config, change(rules, komi=komi))
+    run(play, change(rules, komi=komi))
 
 
 def _play(*, run, port) -> None:
@@ -311,8 +305,7 @@ def _analyze(game, *, checkpoint, human, move, visits=64, surprises, sgf, thread
     """Look at the moves of a game with a network."""
     from .lab.analyze import analyze, format_table
 
-    options = {"sgf": sgf, "threads": threads, "device": device}
-    report = analyze(game, checkpoint, human, move, visits, **options)
+    report = analyze(game, checkpoint, human, move, visits, sgf=sgf, threads=threads, device=device)
     return report, format_table(report, surprises)
 
 
@@ -341,11 +334,11 @@ def _race(track, paths, *, folder, budget, seeds, note, loop, attempts) -> Found
     return found, judge.format_block(found)
 
 
-def _bench(sections, *, compile, device, json) -> None:
+def _bench(sections, *, compile, device) -> Found:
     """Measure speeds."""
     from .lab.bench import run
 
-    run(sections, json, compile, device)
+    return run(sections, compile, device), ""
 
 
 def _export(checkpoint, out, *, size) -> None:

@@ -162,12 +162,13 @@ class Learner:
         state = checkpoint.state or {}
         try:
             for part in _PARTS:
-                names = [name for name in state if name.startswith(f"{part}.")]
-                arrays = {name.partition(".")[2]: state[name] for name in names}
-                if part != "optimizer" and hasattr(self.net, "sizes"):
-                    arrays = fit_sizes(arrays, self.net.sizes.tolist())
-                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-                getattr(self, part).load_state_dict(tensors)
+                tensors, prefix = getattr(self, part).state_dict(), f"{part}."
+                names = [name for name in state if name.startswith(prefix)]
+                arrays = {name.removeprefix(prefix): state[name] for name in names}
+                if "sizes" in tensors:
+                    arrays = fit_sizes(arrays, tensors["sizes"].tolist())
+                for name, tensor in tensors.items():
+                    tensor.copy_(torch.from_numpy(arrays[name]))
             self.step = state["step"]
         except (KeyError, RuntimeError, ValueError):  # an older one's
             raise ValueError(f"{checkpoint.path} is no state of a run of this minigo") from None

@@ -168,10 +168,9 @@ class Run:
         num_new = max(0, games.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
-        small, large = self.learner.net.name, recipe.grow_to or self.learner.net.name
-        may_grow = parse_network(small) < parse_network(large)
-        if may_grow and progress.games >= recipe.grow_games:  # it learns the window first
-            self.learner, learn_s = self._learner(large), math.inf
+        may_grow = recipe.grow_to and progress.games >= recipe.grow_games
+        if may_grow and parse_network(self.learner.net.name) < parse_network(recipe.grow_to):
+            self.learner, learn_s = self._learner(recipe.grow_to), math.inf  # the window first
             progress.owed = recipe.samples_per_position * games.num_in_window
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]
@@ -189,8 +188,7 @@ class Run:
         progress = asdict(self.progress)
         info = {"recipe": msgspec.to_builtins(self.recipe), "step": self.learner.step} | progress
         self.learner.save(cycle_path(self.networks, self.progress.cycle), info)
-        state = {"progress": progress, "log": self.log}
-        self.learner.save(self.networks / LATEST, info, state)
+        self.learner.save(self.networks / LATEST, info, {"progress": progress, "log": self.log})
         self._write_log()
 
     def _write_log(self) -> None:

@@ -42,7 +42,7 @@ def planes_of(positions: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm; of the sizes that the network learns each has statistics of its own, (S, C).
+    """Batch norm; of `sizes`, if set, each has statistics of its own: (S, C).
 
     A batch is of one size. With a mixture of 9x9's and 19x19's statistics a network named 47.6 % of
     people's moves on 9x9, with 9x9's 50.5 % (selfplay/LOG.md).
@@ -50,17 +50,9 @@ class Norm(nn.BatchNorm2d):
 
     sizes = ()
 
-    def split(self, sizes: tuple[int, ...]) -> None:
-        """Keep statistics of these sizes apart, from now on."""
-        self.sizes = sizes
-        for name in ("running_mean", "running_var"):
-            self.register_buffer(name, getattr(self, name).repeat(len(sizes), 1))
-
     def forward(self, x: Tensor) -> Tensor:
-        mean, var = self.running_mean, self.running_var
-        if self.sizes:
-            row = self.sizes.index(x.shape[-1])
-            mean, var = mean[row], var[row]
+        row = self.sizes.index(x.shape[-1]) if self.sizes else slice(None)
+        mean, var = self.running_mean[row], self.running_var[row]
         parameters = self.weight, self.bias, self.training, self.momentum, self.eps
         return F.batch_norm(x, mean, var, *parameters)
 
@@ -131,9 +123,10 @@ class PolicyValueNet(nn.Module):
         self.ownership = nn.Conv2d(HEAD_CHANNELS, 1, 1)
         if sizes:
             self.register_buffer("sizes", torch.tensor(sizes))
-            for module in self.modules():
-                if isinstance(module, Norm):
-                    module.split(tuple(sizes))
+            for norm in [module for module in self.modules() if isinstance(module, Norm)]:
+                norm.sizes = tuple(sizes)
+                norm.running_mean = norm.running_mean.repeat(len(sizes), 1)
+                norm.running_var = norm.running_var.repeat(len(sizes), 1)
 
     def logits(self, planes: Tensor, ranks: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return what `forward` does, but value and ownership before tanh, for the losses.

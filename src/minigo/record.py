@@ -60,9 +60,7 @@ class GameRecord:
         """Return the position before move `ply`; `len(moves)` is the final one."""
         board = Board(self.size, self.rules, self.to_play)
         if self.setup is not None:
-            colors = (BLACK, WHITE)
-            board.place(*(np.flatnonzero(self.setup == color).tolist() for color in colors))
-            board.to_play = self.to_play
+            board.place(*(np.flatnonzero(self.setup == color).tolist() for color in (BLACK, WHITE)))
         board.play_all(self.moves[:ply])
         return board
 

@@ -84,8 +84,6 @@ class Search:
 
         A Gumbel root must have its evaluation: ValueError.
         """
-        if self.boards[tree].is_over:
-            return
         legal = self.boards[tree].legal_moves()
         if self.config.root == "gumbel":
             gumbels = self.rng.gumbel(size=len(legal)).astype(np.float32)

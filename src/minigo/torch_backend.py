@@ -41,9 +41,7 @@ class TorchBackend:
             if self._net is None or self._net.name != net.name:
                 self._net = net.to(self.device, self.dtype, memory_format=torch.channels_last)
                 return True
-            states = self._net.state_dict().values(), net.state_dict().values()
-            for ours, theirs in zip(*states, strict=True):
-                ours.copy_(theirs)
+            self._net.load_state_dict(net.state_dict())
             return False
 
     def make_program(self, batch_size: int) -> tuple[np.ndarray, Callable]:

@@ -70,10 +70,6 @@ class Muon:
     def state_dict(self) -> dict:
         return {str(i): mean for i, mean in enumerate(self.means)}
 
-    def load_state_dict(self, state: dict) -> None:
-        for i, mean in enumerate(self.means):
-            mean.copy_(state[str(i)])
-
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     """Return U V^T of the singular value decompositions U S V^T, within 0.3 of S = 1.
@@ -114,11 +110,6 @@ class AveragedWeights:
 
     def state_dict(self) -> dict:
         return {"num_updates": self.num_updates} | self.weights
-
-    def load_state_dict(self, state: dict) -> None:
-        self.num_updates.fill_(state["num_updates"])
-        for name, weight in self.weights.items():
-            weight.copy_(state[name])
 
 
 def losses(outputs: tuple[torch.Tensor, ...], batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

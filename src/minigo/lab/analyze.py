@@ -130,14 +130,13 @@ def _describe(number: int, looks: tuple[Look, Look]) -> dict:
 
 
 def _judge(moves: list[dict]) -> dict[str, list[int]]:
-    surprises, blunders = {}, {}  # numbers of moves, and what to sort them by
+    found = {verdict: {} for verdict in VERDICTS}  # numbers of moves, and what to sort them by
     for m in moves:
         change = m["value_after"] - m["value_before"]
         if m["human_prior"] < HARDLY and m["vertex"] == m["best"]:
-            surprises[m["number"]] = -m["surprise"]
+            found["surprises"][m["number"]] = -m["surprise"]
         elif m["human_prior"] >= HARDLY and change <= -BLUNDER:
-            blunders[m["number"]] = change
-    found = {"surprises": surprises, "blunders": blunders}
+            found["blunders"][m["number"]] = change
     return {verdict: sorted(judged, key=judged.get) for verdict, judged in found.items()}
 
 

@@ -6,7 +6,6 @@ docs/results.md says what each figure means. Times are wall-clock.
 import functools
 import importlib.metadata
 import itertools
-import json as json_module
 import platform
 import re
 import statistics
@@ -62,12 +61,10 @@ GTP_VISITS = 256
 Figures = dict[str, float]  # by their keys: what was measured, the unit, and what with
 
 
-def run(
-    sections: list[str], json: bool = False, compile: bool = False, device: str = "auto"
-) -> None:
+def run(sections: list[str], compile: bool = False, device: str = "auto") -> dict:
     """Measure the named sections, all if none is named, and print each figure with its key.
 
-    With `json`, the last line is one flat object of all of them; `compile`: see `Bench.train`.
+    Returns one flat object of all of them; `compile`: see `Bench.train`.
     """
     if unknown := set(sections) - set(SECTIONS):
         raise ValueError(f"{unknown.pop()!r} is not one of {', '.join(SECTIONS)}")
@@ -80,8 +77,7 @@ def run(
             for key, value in figures.items():
                 report[key] = float(f"{value:.4g}")
                 print(f"  {key:50}{report[key]:>12,.6g}", flush=True)
-    if json:
-        print(json_module.dumps(report))
+    return report
 
 
 def measure(*works: Callable[[], object], repeats: int = 0) -> list[float]:
@@ -209,7 +205,8 @@ class Bench:
         with torch.no_grad():
             logits, value, *_ = as_module(network)(planes_of(torch.from_numpy(positions)))
         answers = make_evaluator(network, 9, str(self.device)).evaluate(positions)
-        exact, ours = logits.log_softmax(1), torch.from_numpy(answers.logits).log_softmax(1)
+        both = logits, torch.from_numpy(answers.logits)
+        exact, ours = (x.double().log_softmax(1) for x in both)  # or it may fall below 0
         return {
             "kl_nats": (exact.exp() * (exact - ours)).sum(1).mean().item(),
             "value_error": (value - torch.from_numpy(answers.value)).abs().mean().item(),

@@ -64,8 +64,7 @@ def choose_pair(
     weight = num_games * chances * (1 - chances)
     gain = weight * _of_differences(covariance @ covariance)
     gain /= (1 + weight * _of_differences(covariance)) * num_games * costs
-    i, j = divmod(int(np.triu(gain, 1).argmax()), len(ratings))
-    return i, j
+    return divmod(int(np.triu(gain, 1).argmax()), len(ratings))
 
 
 def _of_differences(matrix: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ is GTP's (`engine.py`); the page is `page.html`, its board `board.js`, which the
 """
 
 import functools
-import os
 import secrets
 import select
 import threading
@@ -83,9 +82,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self, port: int, token: str, run: Path | None) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.token, self.run = token, run
-        names = "127.0.0.1", "localhost"
-        self.hosts = [f"{name}:{self.server_port}" for name in names]
-        self.hosts += names * (self.server_port == 80)  # which browsers leave out
+        port = f":{self.server_port}" * (self.server_port != 80)  # which browsers leave out
+        self.hosts = [f"127.0.0.1{port}", f"localhost{port}"]
 
     def page(self) -> str:
         """Return the page, with the networks that there are."""
@@ -373,12 +371,10 @@ def read_token() -> str:
     """Return the secret in the page's address, kept for the page to find the next server."""
     path = cache_folder() / "token"
     path.parent.mkdir(parents=True, exist_ok=True)
-    token = path.read_text() if path.exists() else ""
-    if len(token) < 32:  # none yet, or not whole
-        token = secrets.token_urlsafe(24)
-        with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(token)  # only its owner can read it
-    return token
+    path.touch(0o600)  # only its owner can read it
+    if len(path.read_text()) < 32:  # none yet, or not whole
+        path.write_text(secrets.token_urlsafe(24))
+    return path.read_text()
 
 
 def serve(run: str | None, port: int) -> None:

@@ -10,19 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from operator import attrgetter
 
 import numpy as np
 
 from .._board import Board, IllegalMove
 from ..config import PlayConfig, Rules, SearchConfig, change
 from ..coords import BLACK, MAX_SIZE, check_size, sign_of
+from ..evaluator import Evaluator, legal_policy, make_evaluator
+from ..ranks import at_rank
 from ..record import GameRecord
+from ..search import Search, SearchResult
 from . import endgame, shipped
-
-if TYPE_CHECKING:  # a first answer waits for none of them
-    from ..evaluator import Evaluator
-    from ..search import Search, SearchResult
 
 DEFAULT_VISITS = 200  # per move, where neither visits nor time are limited
 LEAVES = 8  # at most, evaluated at once: faster, but the search is less well informed,
@@ -129,14 +128,6 @@ class Engine:
             board.rules = rules
         self._root = None
 
-    def load(self, path: str, num_moves: int | None = None) -> None:
-        """Take an SGF file's first game, or its first moves, with its komi. Raises ValueError."""
-        from ..sgf import load_game
-
-        positions = load_game(path)[1]
-        self.start(positions[0][2].size)
-        self.take(positions, self.rules, num_moves)
-
     def take(self, positions: Iterable, rules: Rules, num_moves: int | None = None) -> None:
         """Take the positions of `load_game`, and their komi; if it goes on, so may the tree."""
         boards, num_played = [], 0
@@ -148,11 +139,9 @@ class Engine:
                 boards = []
             if color or not boards:
                 boards.append(board)
-        keys = [
-            [(b.size, b.hash, b.to_play, b.num_moves, b.last_move) for b in game]
-            for game in (self.boards, boards)
-        ]
-        num_known = len([*takewhile(lambda pair: pair[0] == pair[1], zip(*keys, strict=False))])
+        key = attrgetter("size", "hash", "to_play", "num_moves", "last_move")
+        pairs = zip(map(key, self.boards), map(key, boards), strict=False)
+        num_known = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
         if num_known < len(self.boards):
             self._num_lost.clear()
         rules = change(rules, komi=board.rules.komi)
@@ -184,11 +173,8 @@ class Engine:
         given = None if is_human else self.config.checkpoint
         return given or shipped.choose_network(self.board.size, is_human)
 
-    def network(self, is_human: bool = False) -> tuple["Evaluator", dict]:
+    def network(self, is_human: bool = False) -> tuple[Evaluator, dict]:
         """Return the network that plays here, or that of people's moves, and its `info`."""
-        from ..evaluator import make_evaluator
-        from ..ranks import at_rank
-
         name, size, config = self.network_name(is_human), self.board.size, self.config
         options = {"device": config.device, "threads": config.threads, "max_batch": 1}
         if not is_human and self._limits(self.board.to_play)[0] >= 2 * VISITS_PER_LEAF:
@@ -212,14 +198,11 @@ class Engine:
         """Return (N * N,) whose the points will be with `color` to move, +1 = Black's."""
         return shipped.predict_owner(self.position(color), *self.network())
 
-    def search_at(self, color: int) -> "Search":
+    def search_at(self, color: int) -> Search:
         """Return the search, its root here with `color` to move; it keeps what it can."""
-        from ..search import Search
-
         evaluator, board, search = self.network()[0], self.position(color), self._search
         leaves = max(1, min(LEAVES, self._limits(color)[0] // VISITS_PER_LEAF))
-        kept = search and (search.evaluator.evaluator, search.config.leaves)
-        if kept != (evaluator, leaves):
+        if not search or (search.evaluator.evaluator, search.config.leaves) != (evaluator, leaves):
             turned = shipped.Turned(evaluator, board.size, self._rng)
             search = Search(turned, SearchConfig(leaves=leaves), [board], self._rng)
         elif not self._follow(search, board):
@@ -227,7 +210,7 @@ class Engine:
         self._search, self._root = search, self.board
         return search
 
-    def _follow(self, search: "Search", board: Board) -> bool:
+    def _follow(self, search: Search, board: Board) -> bool:
         """Play the moves since the last search in its tree; tell whether it is at `board` then."""
         if self._root not in self.boards:
             return False
@@ -246,7 +229,7 @@ class Engine:
             visits = ALL_VISITS if self.config.time_s or clock_s < math.inf else DEFAULT_VISITS
         return max(1, visits), clock_s
 
-    def think(self, color: int, interval_s: float, is_endless: bool = False) -> Iterator["Search"]:
+    def think(self, color: int, interval_s: float, is_endless: bool = False) -> Iterator[Search]:
         """Search for as long as a move of `color` may take; yield the search at each interval."""
         started, (visits, clock_s), stop = time.monotonic(), self._limits(color), self.must_hurry
         search = self.search_at(color)  # may load the network, which --time doesn't count
@@ -272,7 +255,7 @@ class Engine:
         if not is_endless:
             self.clock.spend(color, time.monotonic() - started)
 
-    def genmove(self, color: int, kind: str = "play", search: "Search | None" = None) -> int | None:
+    def genmove(self, color: int, kind: str = "play", search: Search | None = None) -> int | None:
         """Return a move of `color`, or None to resign; but for "suggest" it is then on the board.
 
         A "cleanup" captures dead stones of the opponent before it passes; like "suggest" it doesn't
@@ -293,7 +276,7 @@ class Engine:
             self.own = self.board
         return move
 
-    def _choose(self, color: int, result: "SearchResult", is_cleanup: bool) -> int:
+    def _choose(self, color: int, result: SearchResult, is_cleanup: bool) -> int:
         """Return the move that a search speaks for, of those that the game's history allows."""
         board, size = self.board, self.board.size
         ranked = np.lexsort((-result.moves["prior"], -result.moves["visits"])).tolist()
@@ -308,10 +291,8 @@ class Engine:
             return next((move for move in legal if move in near), best)
         return best
 
-    def _move_like_a_person(self, color: int, legal: list[int], result: "SearchResult") -> int:
+    def _move_like_a_person(self, color: int, legal: list[int], result: SearchResult) -> int:
         """Draw as many moves as the level from what people play; return the search's favourite."""
-        from ..evaluator import legal_policy
-
         # Level 1 is a person's first idea, the higher ones think twice.
         human, size = self.network(is_human=True)[0], self.board.size
         logits = human.evaluate_boards([self.position(color)]).logits[0]

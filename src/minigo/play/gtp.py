@@ -281,8 +281,12 @@ def _set_handicap(engine: Engine, *moves: int) -> None:
 
 
 def _loadsgf(engine: Engine, *words: str) -> None:
+    from ..sgf import load_game
+
     path, number = re.fullmatch("(.*?)(?: ([0-9]+))?", " ".join(words)).groups()
-    engine.load(path, number and max(0, int(number) - 1))
+    positions, num_moves = load_game(path)[1], number and max(0, int(number) - 1)
+    engine.start(positions[0][2].size)
+    engine.take(positions, engine.rules, num_moves)
 
 
 def _printsgf(engine: Engine, *words: str) -> str | None:
@@ -502,8 +506,5 @@ ENGINE_COMMANDS: Commands = {
     "kata-genmove_analyze": (_think_aloud, "AS ABOVE: and a move"),
 }
 COMMANDS = SESSION_COMMANDS | ENGINE_COMMANDS
-
-
-def describe_commands() -> str:
-    """Return the commands, a line each, for `minigo gtp --help`."""
-    return "\n".join(f"  {name:22} {text}" for name, (_, text) in COMMANDS.items())
+_LINES = "\n".join(f"  {name:22} {text}" for name, (_, text) in COMMANDS.items())
+DESCRIPTION = f"commands:\n{_LINES}"  # for `minigo gtp --help`

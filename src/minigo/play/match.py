@@ -23,11 +23,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 from tqdm import tqdm
 
@@ -106,8 +105,7 @@ def find_gnugo(level: int = 10) -> str | None:
     return path and f"gtp:{path} --mode gtp --level {level} {options}"
 
 
-@dataclass
-class Game:
+class Game(Struct):
     """One game of a match, in flight or finished."""
 
     number: int  # from 0
@@ -115,15 +113,15 @@ class Game:
     names: tuple[str, str]  # of players A and B
     board: Board
     black: int  # who plays Black: 0 for A, 1 for B
-    handicap: list[int] = field(default_factory=list)  # moves of its stones
-    moves: list[int] = field(default_factory=list)
+    handicap: list[int] = []  # moves of its stones
+    moves: list[int] = []
     firm_passes: int = 0  # in a row, without those that may leave dead stones behind
     is_capped: bool = False  # as long as a game may be
     result: float | None = None  # +1 Black won, -1 White won, 0 a draw; None until the end
     score: float | None = None  # Black minus White, None unless counted
     ending: str = ""  # why it isn't counted: "X resigned" or a program's error,
     how: str = ""  # and the same in SGF: "R" resigned, "F" forfeited
-    claims: list[str] = field(default_factory=list)  # what programs answered to `final_score`
+    claims: list[str] = []  # what programs answered to `final_score`
     longest_s: list[float] = field(default_factory=lambda: [0.0, 0.0])  # that A and B took
     sgf: str = ""  # once it is finished
 
@@ -204,9 +202,8 @@ def play_games(a: Player, b: Player, numbers: Sequence[int], config: MatchConfig
         sides = list(_make_sides((a, b), width, config, stack))
         while True:
             for slot, number in zip(slots, numbers, strict=False):
-                board = Board(config.size, config.rules)
+                board = Board(config.size, config.rules, WHITE if stones else BLACK)
                 board.place(stones)
-                board.to_play = WHITE if stones else BLACK
                 black = 1 if stones else number % 2
                 game = Game(number, slot, (a.name, b.name), board, black, stones)
                 in_flight.append(game)

@@ -57,9 +57,8 @@ class GtpProgram:
         """Return the text of the answer to the command sent last."""
         deadline = time.monotonic() + self.timeout_s
         while not (answer := _ANSWER.search(self._buffer)):  # after chatter, if there is any
-            wait = max(0.0, deadline - time.monotonic())
             try:
-                chunk = self._chunks.get(timeout=wait)
+                chunk = self._chunks.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 silence = f"gave no answer to {self._asked!r} in {self.timeout_s:g} s"
                 raise ProgramError(silence) from None

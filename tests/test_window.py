@@ -164,6 +164,9 @@ def test_batches_of_several_sizes_are_of_one_each_in_proportion(rng):
     window.trim(16)  # the newest stay, whatever their size
     assert [len(ring) for ring in window.rings.values()] == [5, 11]
     assert window.num_positions == 25
+    window.add([small] * 300)
+    sizes = [window.sample(2).positions.shape[1] for _ in range(1000)]
+    assert 8 < sizes.count(26) < 40  # one in 50 is 20; in proportion 7
     with pytest.raises(ValueError, match=r"a 3x3 game among sizes \[4, 5\]"):
         window.add([GameRecord(3, Rules(), np.arange(2, dtype=np.int16))])
     with pytest.raises(ValueError, match="no position"):

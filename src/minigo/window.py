@@ -15,6 +15,7 @@ from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
 from .record import GameRecord
 
 UNKNOWN = 2  # ownership of each point of a game without one
+RAREST = 50
 
 
 class Batch(NamedTuple):
@@ -58,7 +59,8 @@ def render(record: GameRecord, plies: Sequence[int] | None = None) -> Batch:
 class Window:
     """The newest positions, of one or several board sizes, sampled uniformly.
 
-    A batch is of one size, a size as often as its share of the positions.
+    A batch is of one size, a size as often as its share of the positions, but one in RAREST at
+    least: its batch norms have statistics of their own, which must keep up with the weights.
     """
 
     render = staticmethod(render)  # imitation's tells ranks, too
@@ -106,8 +108,9 @@ class Window:
             raise ValueError("no position to sample from")
         ring = next(iter(self.rings.values()))
         if len(self.rings) > 1:
-            shares = [len(ring) / len(self) for ring in self.rings.values()]
-            ring = [*self.rings.values()][self.rng.choice(len(shares), p=shares)]
+            rings = [ring for ring in self.rings.values() if len(ring)]
+            shares = np.maximum([len(ring) / len(self) for ring in rings], 1 / RAREST)
+            ring = rings[self.rng.choice(len(rings), p=shares / shares.sum())]
         positions = self.rng.integers(len(ring), size=batch_size)
         return ring.batch(positions, self.rng.integers(NUM_SYMMETRIES, size=batch_size))
 

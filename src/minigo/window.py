@@ -15,7 +15,7 @@ from .coords import BLACK, NUM_SYMMETRIES, check_size, symmetry_table
 from .record import GameRecord
 
 UNKNOWN = 2  # ownership of each point of a game without one
-RAREST = 50
+RAREST = 50  # batches, of which one at least is of each board size
 
 
 class Batch(NamedTuple):

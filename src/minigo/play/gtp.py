@@ -228,7 +228,7 @@ def _parameter(engine: Engine, name: str = "", *_: str) -> str:
 
 
 def _set_parameter(engine: Engine, name: str = "", *words: str) -> None:
-    _parameter(engine, name)  # it is one
+    _parameter(engine, name)  # raises unless it is one
     field, kind = PARAMETERS[name]
     is_lifted = words == ("none",) and field != "threads"
     value = None if is_lifted else _read(name, kind, "".join(words[:1]), [name, *words])

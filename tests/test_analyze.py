@@ -39,7 +39,7 @@ def test_priors_are_the_human_networks_own(game):
 
 def test_a_report_and_its_sgf(game, tmp_path):
     report = analyze(game, simulations=8, sgf=tmp_path / "out.sgf")
-    assert (report["checkpoint"], report["human"]) == ("9x9", "9x9-human")
+    assert (report["checkpoint"], report["human"]) == ("9x9", "human")
     first = report["moves"][0]
     assert all(f"`{key}`" in USAGE for key in first)
     assert (first["color"], first["vertex"]) == ("B", "E5")

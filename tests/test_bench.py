@@ -49,7 +49,7 @@ def output() -> tuple[list[str], dict]:
 def test_figures_have_documented_keys(output):
     _, figures = output
     texts = {key for key, value in figures.items() if isinstance(value, str)}
-    assert texts == {"machine", "versions", "evaluator", "settings"}
+    assert texts == {"machine", "versions", "evaluator"}
     for key in figures.keys() - texts:
         stem = re.sub(r"(_b\d+c\d+)?(_\d+x\d+)?(_b\d+)?$", "", key)
         assert re.search(rf"\b{stem}(_b\d|_\d+x|_\.|`)", RESULTS), key

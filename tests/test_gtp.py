@@ -251,8 +251,7 @@ def test_a_size_that_is_none_leaves_the_board_as_it_was(session, size):
     assert session.engine.board.size == 7 and session.respond("list_stones b") == "= C3\n\n"
 
 
-def test_without_a_name_each_board_size_has_its_own_network(monkeypatch):
-    monkeypatch.setattr("minigo.play.shipped.list_shipped", lambda: ["9x9", "9x9-human", "13x13"])
+def test_without_a_name_each_board_size_has_its_own_network():
     session = Session(PlayConfig())
     assert session.respond("kata-get-models") == '= [{"name": "9x9"}]\n\n'
     tell(session, "boardsize 13")

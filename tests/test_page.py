@@ -268,7 +268,7 @@ def test_two_networks_play_and_a_run_is_watched(page):
     page.keyboard.press("End")
     wait(page, "view.over")
     name = page.evaluate("state.sgf = '(;SZ[19])', networkOf({who: 'imitation', step: 9}).name")
-    assert name == "19x19-human"
+    assert name == "human"
 
 
 def test_a_server_killed_in_mid_thought(browser, tmp_path):

@@ -49,9 +49,15 @@ RULES |= {"chinese-kgs": RULES["chinese-ogs"], "korean": RULES["japanese"]}
 RULES |= {"bga": RULES["aga"], "french": RULES["aga"]}
 
 
-def handicap_moves(size: int, number: int) -> list[int]:
-    """Return where the stones of a fixed handicap lie (GTP 2, 4.1.1), or raise ValueError."""
-    if not 2 <= number <= (0 if size < 7 else 4 if size == 7 or size % 2 == 0 else 9):
+def handicap_moves(size: int, number: int, is_free: bool = False) -> list[int]:
+    """Return where the stones of a fixed handicap lie (GTP 2, 4.1.1), or raise ValueError.
+
+    Of a free one there may be fewer: as many as there are places.
+    """
+    most = 0 if size < 7 else 4 if size == 7 or size % 2 == 0 else 9
+    if is_free and 0 < most < number < size * size:
+        number = most
+    if not 2 <= number <= most:
         raise ValueError(f"invalid number of stones {number}")
     low = 3 if size >= 13 else 2
     high, middle = size - 1 - low, size // 2

@@ -142,7 +142,6 @@ class Bench:
             "machine": f"{processor}, {len(list_cores())} cores, Python {python}",
             "versions": ", ".join(f"{name} {versions.get(name, 'missing')}" for name in packages),
             "evaluator": self._evaluator("b1c8", 9, 1).name,
-            "settings": f"medians of {SHORT_REPEATS} to {REPEATS} repeats; see docs/results.md",
         }
 
     def board(self) -> Iterator[Figures]:

@@ -263,11 +263,8 @@ def _captures(engine: Engine, color: int) -> str:
 
 
 def place_handicap(engine: Engine, number: int, is_free: bool = False) -> str:
-    """Put a fixed handicap, or as many stones of a free one as there is room for (GTP, 4.1.1)."""
-    size = engine.board.size
-    if is_free and size >= 7 and 4 < number < size * size:
-        number = min(number, 9 if size % 2 and size > 7 else 4)
-    moves = handicap_moves(size, number)
+    """Put the stones of a handicap on the board, and say where they are."""
+    moves = handicap_moves(engine.board.size, number, is_free)
     _set_handicap(engine, *moves)
     return _vertices(engine, moves)
 

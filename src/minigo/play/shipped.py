@@ -9,17 +9,16 @@ import numpy as np
 from .._board import Board, random_playouts
 from ..architecture import Network
 from ..checkpoint import list_shipped, load_checkpoint, load_network
-from ..coords import MAX_SIZE, MIN_SIZE, sign_of, symmetry_table
+from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluation, Evaluator
 
+PLAYERS = {9: "9x9", 13: "13x13"}  # each plays the sizes nearest to its own
 PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 
 
 def choose_network(size: int, human: bool) -> str:
-    """Return the shipped network of a size, or of the nearest one: they all play every size."""
-    sizes = sorted(range(MIN_SIZE, MAX_SIZE + 1), key=lambda n: abs(n - size))
-    names, shipped = [f"{n}x{n}{'-human' * human}" for n in sizes], list_shipped()
-    return next((name for name in names if name in shipped), names[0])
+    """Return the shipped network that plays a size, or the one that knows people's moves."""
+    return "human" if human else PLAYERS[min(PLAYERS, key=lambda n: abs(n - size))]
 
 
 def load_for(size: int, name: str) -> tuple[Network, dict]:

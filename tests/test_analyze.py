@@ -120,6 +120,8 @@ def test_one_move_needs_only_its_two_positions(game, monkeypatch):
     assert len(seen[0]) == 2 and one["moves"][0]["vertex"] == whole["moves"][2]["vertex"]
     values = [move["value_before"] for move in (one["moves"][0], whole["moves"][2])]
     assert values[0] == pytest.approx(values[1], abs=1e-4)
+    bare = analyze(game, simulations=0, move=1)["moves"][0]
+    assert bare["best"] != "pass" and bare["best_prior"] >= bare["prior"] > 0
 
 
 @pytest.mark.skipif(not ALPHAGO.is_dir(), reason="needs the games of AlphaGo and Lee Sedol")

@@ -80,6 +80,12 @@ def test_nothing_takes_the_place_of_a_device(tmp_path):
     os.close(reader)
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "game").touch()
+    with pytest.raises(NotADirectoryError, match=r"/game/a\.sgf'$"):
+        module.write_whole(tmp_path / "game" / "a.sgf", "all of it")
+
+
 def assert_refused(path):
     with pytest.raises(ValueError) as error:
         load_checkpoint(path)

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LESSONS = (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")
 DIARY = sorted((ROOT / "selfplay" / "log").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "selfplay" / "LOG.md", ROOT / "checkpoints" / "README.md"]
-PAGES += [*sorted((ROOT / "docs").glob("*.md")), *DIARY]
+PAGES += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "race").glob("*.md")), *DIARY]
 EXCERPTS = re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", LESSONS, re.DOTALL)
 
 

@@ -434,7 +434,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_overwritten(run, tmp_
     run("cycles=1")
     networks = tmp_path / "checkpoints" / "tiny"
     before = {path: path.read_bytes() for path in networks.iterdir()}
-    with pytest.raises(FloatingPointError, match="at step"):
+    with pytest.raises(ValueError, match="at step"):
         run("cycles=2", "training.learning_rate=1e30")
     assert {path: path.read_bytes() for path in networks.iterdir()} == before
 

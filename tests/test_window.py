@@ -158,6 +158,10 @@ def test_batches_of_several_sizes_are_of_one_each_in_proportion(rng):
     window.add([human_game(), small, human_game(), human_game()])
     sizes = [window.sample(2).positions.shape[1] for _ in range(400)]
     assert 0.68 < np.mean(np.array(sizes) == 26) < 0.82
+    window.size_exponent = -2
+    sizes = [window.sample(2).positions.shape[1] for _ in range(2000)]
+    assert 0.62 < np.mean(np.array(sizes) == 26) < 0.70  # 15 / 25 to 5 / 16, not 15 to 5
+    window.size_exponent = 0
     assert (len(window), window.num_positions) == (20, 20)
     window.trim(16)
     window.add([small])

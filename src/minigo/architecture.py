@@ -38,9 +38,8 @@ def fit_sizes(weights: dict[str, np.ndarray], sizes: Sequence[int]) -> dict[str,
     where none is named, they stay as they are (selfplay/LOG.md).
     """
     learned = weights.get("sizes", np.zeros(1))
-    shares = [np.interp(sizes, learned, unit) for unit in np.eye(len(learned), dtype=np.float32)]
-    names, shares = [name for name in weights if "norm.running_" in name], np.float32(shares).T
-    statistics = {name: shares @ np.atleast_2d(weights[name]) for name in names}
+    shares = np.float32([np.interp(sizes, learned, unit) for unit in np.eye(len(learned))]).T
+    statistics = {k: shares @ np.atleast_2d(w) for k, w in weights.items() if "norm.running_" in k}
     return weights | statistics | {"sizes": np.array(sizes)}
 
 

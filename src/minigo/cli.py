@@ -45,7 +45,7 @@ class Options(Struct, kw_only=True):
     imitate_size: Annotated[tuple[Size, ...], "9, or 9,19; default: 9"] = (9,)
     min_rank: Annotated[str, "of the weaker player: 3d, 9p, 2350"] = None
     rank: Annotated[str, "what to tell the network of who moves: 5k, 3d, 9p, 2350"] = None
-    gtp_rank: Annotated[str, "play as people of 9k, 1d, 9p do, by the human network"] = None
+    gtp_rank: Annotated[str, "play as people of 9k, 1d, 9p do, by the network human"] = None
     strict: Annotated[bool, "stop at the first broken game"] = False
     evaluate_checkpoint: Annotated[str, "path or shipped name"]
     export_checkpoint: Annotated[str, "path or shipped name"]
@@ -62,7 +62,7 @@ class Options(Struct, kw_only=True):
     sprt: Annotated[Weight, "Elo that neighbours are told apart by, to stop early; 0: never"] = 50.0
     workers: Annotated[Count, "processes; default: one per core"] = 0
     game: Annotated[str, "an SGF file"]
-    human: Annotated[str, "network of human games; default: by board size"] = None
+    human: Annotated[str, "network of human games; default: human"] = None
     move: Annotated[Positive, "only this one, from 1"] = None
     analyze_sgf: Annotated[str, "write the game there, with what was found, for Sabaki"] = None
     surprises: Annotated[bool, "only moves that people would hardly play, and blunders"] = False
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit is quiet, too
         return BROKEN_PIPE
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"minigo: {format_error(error)}", file=sys.stderr)
         return 2
     return 0
@@ -130,7 +130,9 @@ def build_parser(words: list[str] = ()) -> argparse.ArgumentParser:
         summary, _, epilog = (inspect.getdoc(command) or "").partition("\n\n")  # -OO: none
         subparser = commands.add_parser(name, help=summary, description=summary)
         subparser.formatter_class = argparse.RawDescriptionHelpFormatter
-        subparser.epilog = name in words and _describe(name) or epilog
+        if name in words and (wing := {"gtp": "play", "bench": "lab"}.get(name)):
+            epilog = importlib.import_module(f"minigo.{wing}.{name}").DESCRIPTION
+        subparser.epilog = epilog
         for parameter in signature.parameters.values():
             _add_argument(subparser, name, parameter)
         subparser.set_defaults(command=command)
@@ -192,12 +194,6 @@ def _rows(values: dict, indent: str = "") -> Iterator[str]:
         else:
             text = f"{value:.4g}" if type(value) is float else value
             yield f"{indent}{key:{width}}  {text}"
-
-
-def _describe(name: str) -> str | None:
-    """Return the end of a help that its own module knows."""
-    wing = {"gtp": "play", "bench": "lab"}.get(name)
-    return wing and importlib.import_module(f"minigo.{wing}.{name}").DESCRIPTION
 
 
 def _train(recipe, *, start, set, root, no_match, ray) -> Found:

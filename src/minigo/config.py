@@ -132,7 +132,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     # Of several board sizes, each with its share of the playing time; (): all is for `size`.
     shares: tuple[tuple[Size, Weight], ...] = ()
     start: Literal["zero", "imitation"] = "zero"  # random weights, or those of `start_from`
-    start_from: str = ""  # checkpoint trained on human games, for start = "imitation"
+    start_from: str = ""  # checkpoint that start = "imitation" begins with, whoever taught it
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
     grow_to: str = ""  # larger network that takes its place during the run; "": none
     grow_games: Count = 20_000  # after so many games; KataGo's grew from b6c96 to b20c256

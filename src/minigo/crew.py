@@ -91,7 +91,7 @@ def _serve(work: Callable, core: int, niceness: int, pipe: Connection) -> None:
         item = pipe.recv()
         try:
             answer = work(*item), ""
-        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        except (ValueError, OSError, ImportError) as error:
             answer = None, format_error(error)
         pipe.send(answer)
 

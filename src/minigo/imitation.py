@@ -129,7 +129,7 @@ class _Run:
         self.out, self.state = out, state
         sizes = sorted({record.size for record in games.training})
         self.window = Window(sizes, np.random.default_rng(about["seed"]), learner.device)
-        self.window.render = self.render
+        self.window.render, self.window.size_exponent = self.render, -2
         self.num_positions = sum(len(record.moves) for record in games.training)
         largest = max(games.training, key=lambda record: record.size)
         self.room = MEMORY // sum(array[0].nbytes for array in render(largest))  # positions

@@ -31,7 +31,7 @@ CHECK_STEPS = 20  # between looks at the loss: on a GPU each one waits for all t
 _PARTS = ("net", "average", "optimizer")  # of a state on disk
 
 
-class TrainingDiverged(FloatingPointError, ValueError):
+class TrainingDiverged(ValueError):
     """The loss is not a number, or far too large; the weights are spoilt."""
 
 
@@ -163,8 +163,7 @@ class Learner:
         try:
             for part in _PARTS:
                 tensors, prefix = getattr(self, part).state_dict(), f"{part}."
-                names = [name for name in state if name.startswith(prefix)]
-                arrays = {name.removeprefix(prefix): state[name] for name in names}
+                arrays = {name: state[prefix + name] for name in tensors if prefix + name in state}
                 if "sizes" in tensors:
                     arrays = fit_sizes(arrays, tensors["sizes"].tolist())
                 for name, tensor in tensors.items():

@@ -13,12 +13,11 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
+from msgspec import Struct, to_builtins
 from tqdm import tqdm
 
 from .architecture import parse_network
@@ -68,8 +67,7 @@ def run(
     return cycle_path(networks, run.progress.cycle)
 
 
-@dataclass
-class Progress:
+class Progress(Struct):
     """How far a run has come; saved with every checkpoint."""
 
     cycle: int = 0  # cycles done
@@ -155,7 +153,7 @@ class Run:
         figures = {"step": self.learner.step, "learner_share": report.elapsed_s / elapsed_s}
         if report.num_samples:
             figures |= {"samples_per_s": report.samples_per_s * num_ranks, "losses": report.losses}
-        self.log.append(asdict(progress) | figures | games.of_ranks | (of_nodes or {}))
+        self.log.append(to_builtins(progress) | figures | games.of_ranks | (of_nodes or {}))
         self.save()
 
     def _learn(self, games: GameFolder, elapsed_s: float, learn_s: float) -> bool:
@@ -185,8 +183,8 @@ class Run:
 
     def save(self) -> None:
         """Write the cycle's network, LATEST, with which the cycle is done, and the log."""
-        progress = asdict(self.progress)
-        info = {"recipe": msgspec.to_builtins(self.recipe), "step": self.learner.step} | progress
+        progress = to_builtins(self.progress)
+        info = {"recipe": to_builtins(self.recipe), "step": self.learner.step} | progress
         self.learner.save(cycle_path(self.networks, self.progress.cycle), info)
         self.learner.save(self.networks / LATEST, info, {"progress": progress, "log": self.log})
         self._write_log()

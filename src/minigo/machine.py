@@ -103,7 +103,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of its folder, too: the error above has the name
+            temporary.unlink()
 
 
 def choose_device(device: str) -> str:

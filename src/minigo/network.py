@@ -52,9 +52,8 @@ class Norm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         row = self.sizes.index(x.shape[-1]) if self.sizes else slice(None)
-        mean, var = self.running_mean[row], self.running_var[row]
         parameters = self.weight, self.bias, self.training, self.momentum, self.eps
-        return F.batch_norm(x, mean, var, *parameters)
+        return F.batch_norm(x, self.running_mean[row], self.running_var[row], *parameters)
 
 
 class ConvNorm(nn.Module):

@@ -1,7 +1,6 @@
 """Self-play: many games of a network against itself, at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 
 import msgspec
@@ -28,15 +27,14 @@ class Thought(Enum):
     FULL = "by a full search: the position becomes data"
 
 
-@dataclass
-class Game:
+class Game(msgspec.Struct):
     """One game under way: what its record needs besides the board."""
 
     num_opening_moves: int  # first moves to draw from the raw policy
     thought: Thought = Thought.OPENING
-    moves: list[int] = field(default_factory=list)
-    policy_plies: list[int] = field(default_factory=list)
-    policies: list[np.ndarray] = field(default_factory=list)
+    moves: list[int] = []
+    policy_plies: list[int] = []
+    policies: list[np.ndarray] = []
 
 
 class SelfPlay:

@@ -97,9 +97,8 @@ class AveragedWeights:
     def __init__(self, net: nn.Module) -> None:
         self.weights = {name: w.detach().clone() for name, w in net.state_dict().items()}
         self.num_updates = torch.zeros((), device=next(net.parameters()).device)
-        pairs = zip(self.weights.values(), net.state_dict().values(), strict=True)
-        pairs = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._ours, self._theirs = map(list, zip(*pairs, strict=True))
+        self._ours = [*filter(torch.is_floating_point, self.weights.values())]
+        self._theirs = [*filter(torch.is_floating_point, net.state_dict().values())]
 
     @torch.no_grad()
     def update(self) -> None:

@@ -59,11 +59,12 @@ def render(record: GameRecord, plies: Sequence[int] | None = None) -> Batch:
 class Window:
     """The newest positions, of one or several board sizes, sampled uniformly.
 
-    A batch is of one size, a size as often as its share of the positions, but one in RAREST at
+    A batch is of one size, as often as its share of the weighted positions, but one in RAREST at
     least: its batch norms have statistics of their own, which must keep up with the weights.
     """
 
     render = staticmethod(render)  # imitation's tells ranks, too
+    size_exponent = 0  # of N, a position's weight; imitation's -2: time is shared by positions
 
     def __init__(
         self, sizes: Iterable[int], rng: np.random.Generator, device: torch.device | str = "cpu"
@@ -108,9 +109,10 @@ class Window:
             raise ValueError("no position to sample from")
         ring = next(iter(self.rings.values()))
         if len(self.rings) > 1:
-            rings = [ring for ring in self.rings.values() if len(ring)]
-            shares = np.maximum([len(ring) / len(self) for ring in rings], 1 / RAREST)
-            ring = rings[self.rng.choice(len(rings), p=shares / shares.sum())]
+            found = [(size, ring) for size, ring in self.rings.items() if len(ring)]
+            weights = np.array([len(ring) * size**self.size_exponent for size, ring in found])
+            shares = np.maximum(weights / weights.sum(), 1 / RAREST)
+            ring = found[self.rng.choice(len(found), p=shares / shares.sum())][1]
         positions = self.rng.integers(len(ring), size=batch_size)
         return ring.batch(positions, self.rng.integers(NUM_SYMMETRIES, size=batch_size))
 

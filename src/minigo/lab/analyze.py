@@ -60,7 +60,7 @@ def look_at(
     for start in range(0, len(boards), TREES_AT_ONCE):
         chunk = boards[start : start + TREES_AT_ONCE]
         search = Search(network, SearchConfig(), chunk, np.random.default_rng(1))
-        search.run(simulations)
+        search.run(max(1, simulations))  # 0: the bare policy, which takes an evaluated root
         found, asked = network.evaluate_boards(chunk), people.evaluate_boards(chunk)
         for tree, board in enumerate(chunk):
             policies = {"human_prior": legal_policy(asked.logits[tree], board.legal_moves())}

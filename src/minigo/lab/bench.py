@@ -124,8 +124,7 @@ class Bench:
         return work
 
     def _evaluator(self, network: str, size: int, max_batch: int, backend: str = "auto"):
-        options = {"backend": backend, "max_batch": max_batch}
-        return make_evaluator(random_network(network), size, str(self.device), **options)
+        return make_evaluator(random_network(network), size, str(self.device), backend, max_batch)
 
     def describe_machine(self) -> dict[str, str]:
         """Say what the figures were measured on and with."""

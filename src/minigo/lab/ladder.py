@@ -19,10 +19,11 @@ import numpy as np
 from msgspec.structs import replace
 from tqdm import tqdm
 
-from ..checkpoint import find_checkpoint, list_shipped
+from ..checkpoint import find_checkpoint, list_shipped, load_checkpoint
 from ..crew import Crew
 from ..machine import list_cores, write_whole
 from ..play.match import Game, MatchConfig, Player, find_gnugo, parse_player, play_games, play_there
+from ..play.shipped import trained_sizes
 from .elo import choose_pair, find_interval, fit_ratings, sprt
 
 VISITS = (0, 16, 64, 256, 1024)  # visits of each network, where a player's name doesn't say
@@ -66,8 +67,10 @@ def list_players(texts: Sequence[str], visits: Sequence[int], size: int) -> list
 
 
 def shipped_for(size: int) -> list[str]:
-    """Return the names of the networks that ship for a board size, each network's first one."""
-    names = [name for name in list_shipped() if name.split("-")[0] == f"{size}x{size}"]
+    """Return the networks that ship for a board size, or know it, each under its first name."""
+    shipped = list_shipped()
+    names = [name for name in shipped if name.split("-")[0] == f"{size}x{size}"]
+    names = names or [n for n in shipped if size in trained_sizes(load_checkpoint(n).info)]
     files = {find_checkpoint(name).read_bytes(): name for name in reversed(names)}
     return sorted(files.values())
 

@@ -30,7 +30,7 @@ from .ladder import ELO, ELOS, GNUGO_LEVELS, VISITS, format_ladder, rate, read_r
 QUICK_MINUTES = 7.5  # of games, on two cores; the rest of ten is for looking at some and drawing
 QUICK_VISITS = (0, 16, 64, 256)
 MINUTES_PER_PLAYER = 2.0  # of games in a full report, on two cores
-MEASURED = 64  # simulations at which networks are compared, and heads left out
+MEASURED = 64  # visits at which networks are compared, and heads left out
 RUN_NETWORKS = 6  # of a run's cycles, spread evenly over the logarithm of its time
 LONG_GAME = 1.5  # times N * N moves: not shown if there is a shorter one
 SHOWN_POLICY = 10  # thousandths; moves below it are not kept for the page
@@ -207,12 +207,12 @@ class Study:
             lines.append(_line(label, [bare, *players], "simulations"))
         low, high = self.simulations[1], self.simulations[-1]
         facts = [f"Elo for each doubling between {low} and {high}: {', '.join(slopes)}."]
-        return _section(facts, lines, "simulations per move (1: the bare policy)")
+        return _section(facts, lines, "visits per move (1: the bare policy)")
 
     def reinforcement(self) -> dict:
         facts, lines = [], []
         human = self.select(network=self.human.name) if self.human else []
-        budgets = (MEASURED, f"{MEASURED} simulations"), (1, "no search")
+        budgets = (MEASURED, f"{MEASURED} visits"), (1, "no search")
         for (simulations, how), kind in product(budgets, LEARNED):
             if players := self.select(kind=kind, simulations=simulations):
                 if kind == "from imitation":
@@ -243,7 +243,7 @@ class Study:
                     f"{train / search:.1f} (± {error:.1f}) doublings of the search."
                 )
         missing = "This takes two networks of one kind, trained for different times: see --run."
-        return _section(facts or [missing], lines, "simulations per move")
+        return _section(facts or [missing], lines, "visits per move")
 
     def ablation(self) -> dict:
         name = f"{self.main.name}@{MEASURED}"

@@ -274,7 +274,8 @@ def think(handler: Handler, table: Table, engine: Engine, plays: bool) -> Iterat
         with _lock:
             if engine.is_interrupted is not is_enough:  # the tab asks about another position
                 return
-            is_done = next(steps, None) is None
+            is_done = (found := next(steps, None)) is None
+            search = found or search  # another one, where the network had been dropped meanwhile
             thought = describe(search, color)
         yield thought
     table.node.set_raw("SBKV", f"{100 * thought['black']:.2f}".encode())

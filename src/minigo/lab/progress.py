@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..checkpoint import cycle_path
 from ..config import Recipe
 from ..crew import LOW_PRIORITY, Crew
+from ..machine import write_whole
 from ..play.match import MatchConfig, Player, find_gnugo, match, parse_player
 from .ladder import ELO, ELOS, GNUGO_LEVELS, Ladder, play_job
 
@@ -75,9 +76,8 @@ def rate_cycle(recipe: Recipe, networks: Path, row: dict) -> None:
     report, name = ladder.save(), cycle_path(networks, row["cycle"]).stem
     found = next(player for player in report["players"] if player["name"] == name)
     rating = {"cycle": row["cycle"], "elapsed_s": row["elapsed_s"], "anchor": report["anchor"]}
-    rating |= {key: found[key] for key in ELOS}
-    with open(networks / "ratings.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(rating) + "\n")
+    ratings = [*read_ratings(networks), rating | {key: found[key] for key in ELOS}]
+    write_whole(networks / "ratings.jsonl", "".join(json.dumps(each) + "\n" for each in ratings))
 
 
 def read_ratings(networks: Path) -> list[dict]:
@@ -145,5 +145,5 @@ def format_rows(rows: list[dict]) -> str:
     """Write match results as a table."""
     counts = "{opponent:<20}{simulations:>11}{games:>7}{wins:>5}{losses:>6}{draws:>7}  "
     lines = [(counts + ELO).format(**row) for row in rows]
-    heads = "opponent            simulations  games  won  lost  drawn  Elo (95 %)"
+    heads = "opponent                 visits  games  won  lost  drawn  Elo (95 %)"
     return "\n".join([heads, *lines])

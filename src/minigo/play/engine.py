@@ -237,7 +237,7 @@ class Engine:
         if is_restricted := until.any():  # a tree of its own
             self._root = None
         elif not (is_endless or (self._is_late() and endgame.is_closed(self.board))):
-            until[color, passes] = ALL_VISITS  # nobody passes: it can't be finished
+            until[color, passes] = ALL_VISITS  # it doesn't pass: it can't be finished
         if is_restricted or (until.any() and search.forest.moves(0)["visits"][passes]):
             search.forest.reset(0, search.boards[0])
         search.forest.avoid(0, until)

@@ -25,11 +25,11 @@ def load_for(size: int, name: str) -> tuple[Network, dict]:
     """Load a network and its checkpoint's `info`; warn on stderr where the size is new to it."""
     checkpoint = load_checkpoint(name)
     network, here = load_network(checkpoint), f"{size}x{size}"
-    sizes = [f"{n}x{n}" for n in trained_sizes(checkpoint.info)]
-    if sizes and here not in sizes:
-        better = choose_network(size, human=False)
-        text = f"{name} was trained on {' and '.join(sizes)} alone: on {here} it guesses"
-        text += f", unlike {better}" * better.startswith(here)
+    sizes = trained_sizes(checkpoint.info)
+    if sizes and not min(sizes) <= size <= max(sizes):
+        learned = " and ".join(f"{n}x{n}" for n in sizes)
+        text = f"{name} was trained on {learned} alone: on {here} it guesses"
+        text += f", unlike {PLAYERS[size]}" if size in PLAYERS else ""
         print(f"minigo: warning: {text}", file=sys.stderr, flush=True)
     return network, checkpoint.info
 

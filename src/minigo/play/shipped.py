@@ -12,7 +12,7 @@ from ..checkpoint import list_shipped, load_checkpoint, load_network
 from ..coords import sign_of, symmetry_table
 from ..evaluator import Evaluation, Evaluator
 
-PLAYERS = {9: "9x9", 13: "13x13"}  # each plays the sizes nearest to its own
+PLAYERS = {9: "9x9", 13: "13x13", 19: "human"}  # each plays the sizes nearest to its own
 PLAYOUTS = 1000  # random games that tell who owns what, where the network never learned it
 
 

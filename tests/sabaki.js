@@ -81,17 +81,18 @@ async function playGame(black, white) {
 async function analyzeAndInterrupt(controller) {
   for (const name of ['kata-analyze', 'lz-analyze']) {
     const lines = []
-    let interruption = null
+    let interruption = null, variations = []
     const analysis = controller.sendCommand({name, args: ['W', '5']}, ({line}) => {
       lines.push(line)
-      if (lines.length === 4) interruption = ask(controller, 'protocol_version')
+      if (interruption || !line.startsWith('info')) return
+      variations = parseAnalysis(line) // the first lines of a busy machine may have one move
+      if (lines.length >= 4 && variations.length > 1) interruption = ask(controller, 'protocol_version')
     })
     await analysis
     assert.strictEqual(await interruption, '2')
     assert.strictEqual(lines[0], '=')
     assert.strictEqual(lines[lines.length - 1], '')
-    const variations = parseAnalysis(lines[3])
-    assert(variations.length > 1 && variations.every(v => v.moves[0] === v.move && +v.visits > 0))
+    assert(variations.every(v => v.moves[0] === v.move && +v.visits > 0))
     for (const {winrate, prior, scoreLead, order} of variations) {
       assert.strictEqual(name === 'kata-analyze', winrate.includes('.') && scoreLead != null)
       assert(+winrate <= (name === 'kata-analyze' ? 1 : 10000) && +prior >= 0 && order != null)

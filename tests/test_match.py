@@ -243,6 +243,27 @@ def test_a_network_passes_where_two_passes_were_no_end(network, evaluator, visit
     assert game.moves == [25, 25, 25] and game.result == -1
 
 
+class Content:
+    """Sees a game that is won, whoever is to move, and wants to pass."""
+
+    def begin(self, positions):
+        logits, values = np.zeros(positions.shape, np.float32), np.ones(len(positions), np.float32)
+        logits[:, -1] = 5
+        return lambda: Evaluation(logits, values, values)
+
+
+@pytest.mark.parametrize("dead", ([42], []))
+def test_a_search_does_not_pass_before_dead_stones_that_count_are_captured(network, dead):
+    board = Board(7)
+    board.place([*range(2, 49, 7), *range(4, 49, 7), *range(6, 42, 7)], dead)  # columns C, E and G
+    game = arena.Game(0, 0, ("A", "B"), board, 0)
+    side = arena.NetworkSide(parse_player(network), [board], Content(), np.random.default_rng(1))
+    side.start(game)
+    side.search.run(16)  # a search that hasn't been told
+    side.move([game])
+    assert (game.moves == [49]) == (not dead)
+
+
 def test_time_per_move_instead_of_visits(network):
     players = [parse_player(network, time_s=0.01), parse_player(f"{network}@1")]
     result = match(*players, 2, MatchConfig(size=5))

@@ -17,6 +17,8 @@ from ._tree import Forest
 from .config import SearchConfig
 from .evaluator import Evaluation, Evaluator
 
+ALL_VISITS = 1 << 30  # more than a tree has room for
+
 
 class SearchResult(NamedTuple):
     """What a search found at one root, all for the player to move (`Forest.moves`, `.root`)."""
@@ -111,11 +113,9 @@ class Search:
 def choose_move(visits: np.ndarray, temperature: float, rng: Generator) -> int:
     """Sample a move in proportion to visits ** (1 / temperature).
 
-    visits: (A,) root visit counts or any weights, at least one positive. Temperature 0 takes the
-    largest, the lowest index on ties (Silver et al. 2017, Methods, "Play").
+    visits: (A,) root visit counts or any weights, at least one positive; temperature > 0 (Silver et
+    al. 2017, Methods, "Play").
     """
-    if temperature <= 0:
-        return int(visits.argmax())
     ends = np.cumsum((visits / visits.max()) ** (1 / temperature), dtype=np.float64)
     return int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
 

@@ -37,9 +37,15 @@ def is_settled(board: Board, owner: np.ndarray, dead: list[int]) -> bool:
     return bool((area * owner > SETTLED_OWNERSHIP).all())
 
 
+def is_late(board: Board) -> bool:
+    """Are there so many stones that the board may be finished?"""
+    return board.stones().astype(bool).mean() > 1 / 3
+
+
 def is_closed(board: Board) -> bool:
-    """Is no region disputed any more, but what may be dame or the liberties of a seki?"""
-    return all(len(region) <= EYES_POINTS for region in _regions(board.area() == EMPTY))
+    """Is it late, and no region disputed any more, but what may be dame or liberties of a seki?"""
+    disputed = _regions(board.area() == EMPTY) if is_late(board) else [range(board.size**2)]
+    return all(len(region) <= EYES_POINTS for region in disputed)
 
 
 def find_seki(board: Board, dead: list[int]) -> set[int]:

@@ -20,7 +20,7 @@ from ..coords import BLACK, MAX_SIZE, check_size, sign_of
 from ..evaluator import Evaluator, legal_policy, make_evaluator
 from ..ranks import at_rank
 from ..record import GameRecord
-from ..search import Search, SearchResult
+from ..search import ALL_VISITS, Search, SearchResult
 from . import endgame, shipped
 
 DEFAULT_VISITS = 200  # per move, where neither visits nor time are limited
@@ -29,7 +29,6 @@ VISITS_PER_LEAF = 32  # so that a move needs this many visits for each
 LAG_S = 0.2  # kept back from every time limit
 RESIGN_MOVES = 3  # own moves in a row that look lost before it resigns
 LEVEL_VISITS = 16  # per move and level
-ALL_VISITS = 1 << 30  # that a tree has room for
 
 
 @dataclass
@@ -236,7 +235,7 @@ class Engine:
         until, passes = self.avoided[:, : self.board.size**2 + 1].copy(), self.board.size**2
         if is_restricted := until.any():  # a tree of its own
             self._root = None
-        elif not (is_endless or (self._is_late() and endgame.is_closed(self.board))):
+        elif not (is_endless or endgame.is_closed(self.board)):
             until[color, passes] = ALL_VISITS  # it doesn't pass: it can't be finished
         if is_restricted or (until.any() and search.forest.moves(0)["visits"][passes]):
             search.forest.reset(0, search.boards[0])
@@ -300,15 +299,11 @@ class Engine:
         moves = self._rng.choice(len(policy), self.level, p=policy)
         return int(max(moves, key=lambda move: (result.moves["visits"][move], policy[move])))
 
-    def _is_late(self) -> bool:
-        """Are there so many stones that the board may be finished?"""
-        return self.board.stones().astype(bool).mean() > 1 / 3
-
     def _resigns(self, color: int, is_lost: bool) -> bool:
         """Has it looked lost for RESIGN_MOVES moves, in a handicap game late enough?"""
         self._num_lost[color] = self._num_lost[color] + 1 if is_lost and self.config.resign else 0
         # In a handicap game White's first moves always do: he plays them.
-        is_early = self.boards[0].stones().any() and not self._is_late()
+        is_early = self.boards[0].stones().any() and not endgame.is_late(self.board)
         return self._num_lost[color] >= RESIGN_MOVES and not is_early
 
     def _is_over(self, color: int, is_cleanup: bool) -> bool:
@@ -317,7 +312,7 @@ class Engine:
         alive = board.pass_alive()
         if alive.all() and (alive == board.area()).all():
             return True
-        if not self._is_late():
+        if not endgame.is_late(self.board):
             return False
         owner = self.owner(color)
         dead = endgame.dead_stones(board, owner)

@@ -2,7 +2,7 @@
 
 A game is played until two passes or the move cap, and counted by Tromp-Taylor area on our own
 board, where every stone there is counts as alive. So a network has to capture what it calls dead:
-the count, which its search sees, is against it. Once anybody has passed, a program that lists
+no search passes before (a bare policy may). Once anybody has passed, a program that lists
 `kgs-genmove_cleanup` (GNU Go does) is asked by it: then it doesn't pass before the opponent's dead
 stones are off the board; its passes before that, to plain `genmove`, end no game. A program without
 it is taken at its word. Every program is asked for its `final_score`: games where that names
@@ -37,8 +37,9 @@ from ..coords import BLACK, WHITE, format_color, format_vertex, parse_vertex, si
 from ..evaluator import Evaluation, Evaluator, load_evaluator
 from ..machine import list_cores, write_whole
 from ..record import GameRecord
-from ..search import Search, choose_move
+from ..search import ALL_VISITS, Search, choose_move
 from ..sgf import format_sgf, parse_result
+from . import endgame
 from .program import GtpProgram, ProgramError
 from .shipped import Turned
 
@@ -332,12 +333,23 @@ class NetworkSide:
         """Play a move in each game; all are searched as one batch."""
         time_s, budget = self.player.time_s, np.zeros(len(self.search.boards), np.int32)
         for game in games:
+            self._forbid_early_pass(game)
             kept = self.search.forest.num_visits(game.slot)
-            budget[game.slot] = 1 << 20 if time_s else max(1, self.player.visits - kept)
+            budget[game.slot] = ALL_VISITS if time_s else max(1, self.player.visits - kept)
         self.search.run(budget, deadline=time.monotonic() + time_s if time_s else None)
         for game in games:
             game.play(self._choose(game))
             self.observe(game)
+
+    def _forbid_early_pass(self, game: Game) -> None:
+        """Let no search pass with dead stones on the board that would count (as in `Engine`)."""
+        forest, passes = self.search.forest, game.board.size**2
+        until = np.zeros((3, passes + 1), np.int32)
+        if endgame.counts_all(game.board) and not endgame.is_closed(game.board):
+            until[game.board.to_play, passes] = ALL_VISITS
+            if forest.moves(game.slot)["visits"][passes]:
+                forest.reset(game.slot, game.board)
+        forest.avoid(game.slot, until)
 
     def _choose(self, game: Game) -> int:
         board, passes = game.board, game.board.size**2

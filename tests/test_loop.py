@@ -363,6 +363,17 @@ def test_one_run_plays_and_learns_several_board_sizes(run, tmp_path):
         run("shares=[[4, 1]]")
 
 
+def test_a_run_begins_on_a_smaller_board(run, tmp_path):
+    network = run("first_size=4", "first_games=1", "cycles=2")
+    run("first_size=4", "first_games=1")  # goes on
+    sizes = {(game.source, game.size) for game in load_games(tmp_path)}
+    assert sizes == {("cycle-0000", 4), ("cycle-0001", 5), ("cycle-0002", 5)}
+    run("first_size=4", "start=imitation", f"start_from={network}", "cycles=1", name="other")
+    games = [read_records(path)[0] for path in (tmp_path / "selfplay" / "other").glob("*.games")]
+    assert {game.size for game in games[0]} == {5}  # it isn't from zero
+    assert load_log(tmp_path)[-1]["step"] > 0
+
+
 @contextlib.contextmanager
 def file_limit(num_bytes: int):
     """Have every write beyond so many bytes of a file fail, also in processes started here."""

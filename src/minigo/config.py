@@ -131,6 +131,8 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     size: Size = 9
     # Of several board sizes, each with its share of the playing time; (): all is for `size`.
     shares: tuple[tuple[Size, Weight], ...] = ()
+    first_size: Size | None = None  # smaller board that a run from zero begins on: games are short
+    first_games: Count = 1_500  # so many of its games
     start: Literal["zero", "imitation"] = "zero"  # random weights, or those of `start_from`
     start_from: str = ""  # checkpoint that start = "imitation" begins with, whoever taught it
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
@@ -158,7 +160,13 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def sizes(self) -> list[int]:
         """Return the board sizes of the run, the smallest first."""
-        return sorted(dict(self.shares)) or [self.size]
+        first = self.first_size if self.begins_small else self.size
+        return sorted({first, self.size, *dict(self.shares)})
+
+    @property
+    def begins_small(self) -> bool:
+        """Tell whether the first games are on another board."""
+        return self.start == "zero" and self.first_size is not None
 
 
 def check(kind: type[Config], values: dict) -> Config:

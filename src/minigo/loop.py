@@ -103,7 +103,8 @@ class Run:
         """Return a learner of a network, or of one of that name with the seed's random weights."""
         if isinstance(net, str):
             torch.manual_seed(self.recipe.seed)
-            net = PolicyValueNet(net, sizes=self.recipe.sizes)
+            # With statistics of its own a board that follows a smaller one would begin without any.
+            net = PolicyValueNet(net, sizes=() if self.recipe.begins_small else self.recipe.sizes)
         net.rank = None  # it is people's, who don't play here
         return Learner(net, self.recipe.training, self.recipe.device)
 

@@ -34,9 +34,9 @@ class Slots:
         self.num_players, self.width = num_players, max(sizes) ** 2 + 1
         self._positions = context.RawArray("i", num_slots * rows * self.width)
         self._answers = context.RawArray("H", num_slots * rows * (self.width + 2))
-        self._counts = context.RawArray("i", num_slots)  # positions that wait in each; 0: none do
-        self._full = context.Semaphore(0)
-        self._answered = [context.Semaphore(0) for _ in range(num_slots)]
+        self.counts = context.RawArray("i", num_slots)  # positions that wait in each; 0: none do
+        self.full = context.Semaphore(0)
+        self.answered = [context.Semaphore(0) for _ in range(num_slots)]
 
     def evaluators(self, player: int, size: int) -> list["RemoteEvaluator"]:
         """Return a player's evaluators for a board size, one for each half of his games."""
@@ -54,23 +54,13 @@ class Slots:
         array = np.frombuffer(self._answers, np.float16).reshape(-1, self.rows, self.width + 2)
         return array[slot, :, : self.sizes[slot] ** 2 + 3]
 
-    def ask(self, slot: int, positions: np.ndarray) -> None:
-        """Leave a player's positions."""
-        self.positions(slot)[: len(positions)] = positions
-        self._counts[slot] = len(positions)
-        self._full.release()
-
-    def wait(self, slot: int) -> None:
-        """Wait until a player's positions are answered."""
-        self._answered[slot].acquire()
-
     def collect(self, wait: bool) -> dict[int, int]:
         """Take the slots that are full, and return how many positions each has; wait for one."""
-        while self._full.acquire(wait):
+        while self.full.acquire(wait):
             wait = False
-        full = {slot: count for slot, count in enumerate(self._counts) if count}
+        full = {slot: count for slot, count in enumerate(self.counts) if count}
         for slot in full:
-            self._counts[slot] = 0
+            self.counts[slot] = 0
         return full
 
     def answer(self, slot: int, evaluation: Evaluation, first: int, count: int) -> None:
@@ -78,7 +68,7 @@ class Slots:
         rows, answers = slice(first, first + count), self.answers(slot)[:count]
         answers[:, :-2] = evaluation.logits[rows]
         answers[:, -2], answers[:, -1] = evaluation.value[rows], evaluation.score[rows]
-        self._answered[slot].release()
+        self.answered[slot].release()
 
 
 class RemoteEvaluator:
@@ -89,10 +79,12 @@ class RemoteEvaluator:
 
     def begin(self, positions: np.ndarray) -> Callable[[], Evaluation]:
         """Begin to evaluate; see `Evaluator.begin`."""
-        self.slots.ask(self.slot, positions)
+        self.slots.positions(self.slot)[: len(positions)] = positions
+        self.slots.counts[self.slot] = len(positions)
+        self.slots.full.release()
 
         def end() -> Evaluation:
-            self.slots.wait(self.slot)
+            self.slots.answered[self.slot].acquire()
             answers = self.slots.answers(self.slot)[: len(positions)].astype(np.float32)
             return Evaluation(answers[:, :-2], answers[:, -2].copy(), answers[:, -1].copy())
 

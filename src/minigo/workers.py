@@ -72,20 +72,28 @@ class Worker:
         self.players: dict[int, deque[SelfPlay]] = {}  # by board size
         self.loaded: dict[int, int] = {}  # cycles of the networks that play there
         self.shares = {size: share for size, share in recipe.shares if share} or {recipe.size: 1.0}
-        self.work = dict.fromkeys(self.shares, 0.0)  # done, as multiples of its share
+        self.work = dict.fromkeys(recipe.sizes, 0.0)  # done, as multiples of its share
 
     def play(self, num_games: int, max_s: float = math.inf) -> None:
         """Write a file of at least so many finished games, or of those of so many seconds."""
-        deadline, size = time.monotonic() + max_s, min(self.work, key=self.work.get)
+        deadline, size = time.monotonic() + max_s, self._next_size()
         self._look(size)
         with RecordWriter(self._free_path()) as writer:
             while writer.num_games < num_games and time.monotonic() < deadline:
                 self._look(size)
-                self.work[size] += size * size / self.shares[size]
+                self.work[size] += size * size / self.shares.get(size, 1.0)
                 halves = self.players[size]
                 halves.rotate()
                 for record in halves[0].step():
                     writer.write(record)
+
+    def _next_size(self) -> int:
+        """Return the board size of the next file: the first one, or that which has too few yet."""
+        self.cycle = newest_cycle(self.networks, self.cycle)
+        network = load_checkpoint(cycle_path(self.networks, self.cycle))
+        if self.recipe.begins_small and network.info["games"] < self.recipe.first_games:
+            return self.recipe.first_size
+        return min(self.shares, key=self.work.get)
 
     def _look(self, size: int) -> None:
         """Take the newest network, if there is a newer one than that which plays."""

@@ -89,10 +89,10 @@ class Worker:
 
     def _next_size(self) -> int:
         """Return the board size of the next file: the first one, or that which has too few yet."""
-        self.cycle = newest_cycle(self.networks, self.cycle)
-        network = load_checkpoint(cycle_path(self.networks, self.cycle))
-        if self.recipe.begins_small and network.info["games"] < self.recipe.first_games:
-            return self.recipe.first_size
+        if self.recipe.begins_small:
+            newest = cycle_path(self.networks, newest_cycle(self.networks, self.cycle))
+            if load_checkpoint(newest).info["games"] < self.recipe.first_games:
+                return self.recipe.first_size
         return min(self.shares, key=self.work.get)
 
     def _look(self, size: int) -> None:

@@ -44,8 +44,7 @@ def is_late(board: Board) -> bool:
 
 def is_closed(board: Board) -> bool:
     """Is it late, and no region disputed any more, but what may be dame or liberties of a seki?"""
-    disputed = _regions(board.area() == EMPTY) if is_late(board) else [range(board.size**2)]
-    return all(len(region) <= EYES_POINTS for region in disputed)
+    return is_late(board) and all(len(r) <= EYES_POINTS for r in _regions(board.area() == EMPTY))
 
 
 def find_seki(board: Board, dead: list[int]) -> set[int]:

@@ -66,7 +66,7 @@ def imitation(games: list, seed: int, budget) -> nn.Module:
     """Learn to predict the moves of people's games."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    learner, window = Learner(PolicyValueNet("b4c32"), PEOPLE), Window([9], rng)
+    learner, window = Learner(PolicyValueNet("b4c32s"), PEOPLE), Window([9], rng)
     batches = iter(functools.partial(window.sample, PEOPLE.batch_size), None)
     with budget.paused():  # the games are read, and the network is compiled
         window.add(games)

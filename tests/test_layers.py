@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "minigo"
 # The package's wings and their modules, each below those that import it (README, three tables).
 WINGS = {
     "": "__init__ machine crew coords config _board _tree record sgf architecture ranks games "
-    "openvino_backend checkpoint distributed network accelerate torch_backend evaluator "
+    "openvino_backend checkpoint distributed network symmetry accelerate torch_backend evaluator "
     "export server search window train learner prediction selfplay workers imitation loop cluster "
     "nodes",
     "play.": "play program shipped endgame match engine gtp",
@@ -23,9 +23,9 @@ MAY_IMPORT = {"": ("",), "play.": ("", "play."), "lab.": ("", "play.", "lab.")}
 COMMAND_LINE = ("cli", "__main__")  # above all
 ORDER = [wing + name for wing, names in WINGS.items() for name in names.split()]
 # What a reader has to understand: from an empty board to a stronger checkpoint.
-CORE = "coords _board _tree architecture network checkpoint evaluator search record window train "
-CORE = (CORE + "learner selfplay loop imitation").split()
-CORE_LINES, PACKAGE_LINES = 3_489, 10_477  # at most, everything counted
+CORE = "coords _board _tree architecture network symmetry checkpoint evaluator search record "
+CORE = (CORE + "window train learner selfplay loop imitation").split()
+CORE_LINES, PACKAGE_LINES = 3_569, 10_557  # at most, everything counted
 SUFFIXES = (".py", ".pyx", ".pxd")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 

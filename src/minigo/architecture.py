@@ -1,7 +1,8 @@
 """What a network is, without PyTorch: its name, the sizes of its layers, its weights as arrays.
 
-Networks are named by blocks and channels: b4c32, b6c64, b6c96 and b10c128 are the usual ones.
-Channels in multiples of 32 fill the processor's vectors: 48 cost as much as 64.
+Networks are named by blocks and channels: b4c32, b6c64, b6c96 and b10c128 are the usual ones, with
+an s at the end if they are symmetric (`symmetry`). Channels in multiples of 32 fill the processor's
+vectors: 48 cost as much as 64.
 """
 
 import re
@@ -24,11 +25,16 @@ class Network(NamedTuple):
 
 
 def parse_network(name: str) -> tuple[int, int]:
-    """Read "b6c64" as (6 blocks, 64 channels)."""
-    match = re.fullmatch(r"b([1-9]\d?)c([1-9]\d{0,3})", name)
+    """Read "b6c64" and "b6c64s" as (6 blocks, 64 channels)."""
+    match = re.fullmatch(r"b([1-9]\d?)c([1-9]\d{0,3})s?", name)
     if not match or int(match[2]) < 8:
         raise ValueError(f"{name!r} is not a network such as b6c64 (blocks, at least 8 channels)")
     return int(match[1]), int(match[2])
+
+
+def is_symmetric(name: str) -> bool:
+    """Say if a network's answers turn with the board (`symmetry`)."""
+    return name.endswith("s")
 
 
 def fit_sizes(weights: dict[str, np.ndarray], sizes: Sequence[int]) -> dict[str, np.ndarray]:

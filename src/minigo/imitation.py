@@ -41,7 +41,7 @@ def imitate(
     *,
     size: int | Sequence[int],
     out: str | Path,
-    network: str = "b6c96",
+    network: str = "b6c96s",
     start: str | None = None,
     minutes: float = 10.0,
     config: TrainConfig = IMITATION,

@@ -23,6 +23,7 @@ from .config import TrainConfig
 from .distributed import average_ranks
 from .machine import choose_device, is_bfloat16_fast, keep_big_buffers
 from .network import PolicyValueNet, as_arrays, planes_of
+from .symmetry import find_orbits, symmetrize
 from .train import GRAD_CLIP, HEADS, AveragedWeights, Muon, learning_rate, losses
 from .window import Batch
 
@@ -57,6 +58,11 @@ class Learner:
         self.device = torch.device(choose_device(device))
         # Before the copies are made: tensors that lie alike are added in one kernel.
         self.net = net.to(self.device, memory_format=torch.channels_last).train()
+        self._orbits = find_orbits(net)
+        weights = dict(net.named_parameters())
+        self._tied = [(w, self._orbits[name]) for name, w in weights.items() if self._orbits]
+        for weight, orbit in self._tied:  # random ones: one of eight, whose mean would be smaller
+            weight.data.copy_(weight.flatten()[orbit.amin(0)].view(weight.shape))
         self.average = AveragedWeights(self.net)
         self.optimizer = Muon(self.net)
         self._forward = compiled(self._outputs, self.device) if config.compile else self._outputs
@@ -130,6 +136,8 @@ class Learner:
         total = self._shares @ loss.mean(1)
         self.net.zero_grad()
         total.backward()
+        for weight, orbit in self._tied:
+            weight.grad = symmetrize(weight.grad, orbit)
         average_ranks(weight.grad for weight in self.net.parameters())
         nn.utils.clip_grad_norm_(self.net.parameters(), GRAD_CLIP)
         self.optimizer.step()
@@ -143,7 +151,9 @@ class Learner:
 
     def network(self) -> Network:
         """Return the network that plays: with the averaged weights."""
-        return Network(self.net.name, as_arrays(self.average.weights))
+        weights = self.average.weights
+        alike = {name: symmetrize(weights[name], orbit) for name, orbit in self._orbits.items()}
+        return Network(self.net.name, as_arrays(weights | alike))
 
     def save(self, path: Path, info: dict, state: dict | None = None) -> None:
         """Write the averaged network for play; with `state` also all that it takes to go on."""

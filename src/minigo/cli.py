@@ -39,7 +39,7 @@ class Options(Struct, kw_only=True):
     ray: Annotated[str, "address of a Ray cluster whose nodes play, in place of this one"] = None
     paths: Annotated[list[str], "SGF files, folders, archives"]
     out: Annotated[str, "what to write: a checkpoint, a folder, or a file for others"]
-    net: Annotated[str, "blocks and channels of the network"] = "b6c96s"
+    net: Annotated[str, "blocks and channels of the network; s: symmetric"] = "b6c96s"
     train_start: Annotated[Literal["zero", "imitation"], "without human games or with"] = None
     start: Annotated[str, "begin with a checkpoint trained before, of any board size"] = None
     imitate_size: Annotated[tuple[Size, ...], "9, or 9,19; default: 9"] = (9,)

@@ -3,6 +3,7 @@
 import pytest
 
 torch = pytest.importorskip("torch")
+from minigo.checkpoint import load_checkpoint, load_network  # noqa: E402
 from minigo.learner import Learner  # noqa: E402
 from minigo.network import PolicyValueNet, as_module  # noqa: E402
 from minigo.symmetry import find_orbits, symmetrize  # noqa: E402
@@ -47,6 +48,13 @@ def test_answers_turn_with_the_board_after_learning(name, how, rng):
     net = learn(name, rng, 4, **how)
     assert max(off_by(net, 5), off_by(net, 9)) < 1e-3
     assert off_by(learn(name[:-1], rng, 4, **how)) > 0.1
+
+
+def test_what_is_saved_is_played(tmp_path, rng):
+    learner = Learner(PolicyValueNet("b2c64s"), CONFIG, "cpu")
+    learner.save(tmp_path / "net.safetensors", {})
+    network = load_network(load_checkpoint(tmp_path / "net.safetensors"))
+    assert network.name == "b2c64s" and off_by(as_module(network)) < 1e-3
 
 
 def test_an_eight_sees_eight_sides_and_the_rest_one(rng):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ._board import PLANE_NAMES
-from .architecture import Network, fold
+from .architecture import Network, fold, parse_network
 from .coords import MIN_SIZE
 from .machine import write_whole
 from .openvino_backend import make_model
@@ -84,7 +84,7 @@ def load_network(checkpoint: Checkpoint) -> Network:
     weights, network = checkpoint.weights, Network(checkpoint.network, checkpoint.weights)
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
     try:
-        if f"b{len(blocks)}c{len(weights['stem.weight'])}" != network.name:
+        if (len(blocks), len(weights["stem.weight"])) != parse_network(network.name):
             raise ValueError
         with suppress(ImportError):  # where only PyTorch plays
             make_model(fold(network, MIN_SIZE), MIN_SIZE, 1)  # shapes have to fit

@@ -100,13 +100,14 @@ def test_accuracy_is_told_by_rank(rng, tmp_path):
 
 def test_averaged_over_the_symmetries_a_game_is_as_hard_however_it_is_turned(rng, tmp_path):
     checkpoint = save_network(tmp_path / "a.safetensors")
-    game = play_close(rng, 10, result=1.0)
+    game = play_close(rng, 20, result=1.0)
     found = [
         evaluate(checkpoint, [write_games(tmp_path / f"{s}.zip", [turn(game, s)])], device="cpu")
         for s in range(NUM_SYMMETRIES)
     ]
     assert len({round(each["cross_entropy"], 6) for each in found}) > 1
     assert len({round(each["with_symmetries"]["cross_entropy"], 6) for each in found}) == 1
+    assert len({each["without_symmetries"]["cross_entropy"] for each in found}) > 1
 
 
 def test_one_network_learns_two_sizes(rng, tmp_path):

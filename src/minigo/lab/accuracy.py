@@ -36,10 +36,9 @@ def evaluate(
     rank: what the network is told of who moves. Returns top1, top5 (fractions), cross_entropy
     (nats), value_mse (z in [-1, 1]; None where no result is known) and positions, with no symmetry
     averaged and no illegal move masked; top1 in each third of a game and by the rank of who moves;
-    "by_size" of several sizes; and "with_symmetries", the same for the mean over eight symmetries,
-    of every tenth position.
+    "by_size" of several; of every tenth position "with_symmetries", a mean over eight, and without.
     """
-    loaded, plain, turned, groups = load_checkpoint(checkpoint), {}, {}, []
+    loaded, plain, tenth, turned, groups = load_checkpoint(checkpoint), {}, {}, {}, []
     records = _choose_games(loaded.info, list(paths), held_out, size)
     network = at_rank(load_network(loaded), rank)
     for n in sorted({record.size for record in records}):
@@ -49,14 +48,15 @@ def evaluate(
         if (total := sum(len(record.moves) for record in of_size)) > (num := len(places)):
             print(f"{n}x{n}: {num:,} of {total:,} positions, chosen at random", file=sys.stderr)
         plain[n] = judge(evaluator, places)
-        turned[n] = judge(evaluator, choose_places(of_size, -(-len(places) // 10)), NUM_SYMMETRIES)
+        tenth[n], turned[n] = plain[n][::10], judge(evaluator, places[::10], NUM_SYMMETRIES)
         groups += [_find_groups(*place) for place in places]
     figures, is_right = summarise(plain), np.concatenate(list(plain.values()))[:, 0] == 0
     for kind, column in zip(("phase", "rank"), zip(*groups, strict=True), strict=True):
         names, order = np.array([name for _, name in column]), sorted(set(column))
         means = {name: float(is_right[names == name].mean()) for _, name in order}
         figures[f"top1_by_{kind}"] = means
-    return figures | {"with_symmetries": summarise(turned)}
+    both = {"with_symmetries": summarise(turned), "without_symmetries": summarise(tenth)}
+    return figures | both
 
 
 def _choose_games(info: dict, paths: list, held_out: bool, size: int | None) -> list[GameRecord]:

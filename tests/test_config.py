@@ -52,7 +52,7 @@ OUT_OF_BOUNDS += ["rules.ko = 'super'", "rules.scoring = 'stone'", "rules.komi =
 OUT_OF_BOUNDS += ["rules.komi = inf", "search.root = 'mcts'", "search.score_utility = 1.5"]
 OUT_OF_BOUNDS += ["search.leaves = 0", "search.num_considered = 1", "selfplay.games_at_once = 0"]
 OUT_OF_BOUNDS += ["selfplay.full_frac = 0", "training.batch_size = 0"]
-OUT_OF_BOUNDS += ["training.learning_rate = -0.1"]
+OUT_OF_BOUNDS += ["training.learning_rate = -0.1", "search.simulations = 3000000000"]
 
 
 @pytest.mark.parametrize(

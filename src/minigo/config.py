@@ -16,6 +16,7 @@ from .coords import MAX_SIZE, MIN_SIZE
 
 Count = Annotated[int, Meta(ge=0, le=1 << 62)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 62)]
+Visits = Annotated[int, Meta(ge=0, le=1 << 30)]  # of a search, which counts in 32 bits
 Size = Annotated[int, Meta(ge=MIN_SIZE, le=MAX_SIZE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=0, le=1e30)]
@@ -72,9 +73,9 @@ class SearchConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How a position is searched; the constants of the formulas are in `_tree.pyx`."""
 
     root: Literal["puct", "gumbel"] = "puct"  # AlphaZero's, or that of Danihelka et al. 2022
-    simulations: Count = 64  # added per move, whatever visits the tree kept from earlier ones
+    simulations: Visits = 64  # added per move, whatever visits the tree kept from earlier ones
     leaves: Positive = 1  # evaluated at once inside one tree, kept apart by virtual loss
-    num_considered: Annotated[int, Meta(ge=2)] = 16  # moves that sequential halving starts from
+    num_considered: Annotated[int, Meta(ge=2, le=1 << 30)] = 16  # moves that halving starts from
     score_utility: Share = 0.1  # share of utility that is points, not winning (KataGo's is dynamic)
 
 
@@ -87,11 +88,11 @@ class SelfplayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     games_at_once: Positive = 64  # of a worker, a leaf of each in a batch; with a GPU twice that
     # Of a full search at the end of the run, growing linearly from search.simulations (progressive
     # simulation, Wu et al. 2024); 0: it doesn't grow.
-    simulations_end: Count = 0
+    simulations_end: Visits = 0
     # Share of moves with a full search, which become data (KataGo, 3.1), and simulations of the
     # others; 0: every move gets the full one. On 9x9 others cost 95 Elo (selfplay/LOG.md).
     full_frac: Annotated[float, Meta(ge=0.01, le=1)] = 0.25
-    cheap_simulations: Count = 0
+    cheap_simulations: Visits = 0
     # First moves drawn from the raw policy: exponential's mean, rounded down (KataGo, Appendix D)
     opening_moves: Weight = 4.0
     halflife: Annotated[float, Meta(ge=0.01)] = 9.0  # of the temperature, in moves: N (KataGo: 19)
@@ -114,7 +115,7 @@ class PlayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How `minigo gtp` plays, with the help for its options (`cli.py`)."""
 
     checkpoint: Annotated[str | None, "path or shipped name; default: by board size"] = None
-    visits: Annotated[Annotated[int, Meta(ge=0, le=1 << 30)] | None, "per move at most"] = None
+    visits: Annotated[Visits | None, "per move at most"] = None
     time_s: Annotated[Annotated[float, Meta(ge=0.01, le=1e6)] | None, "seconds per move"] = None
     level: Annotated[int, Meta(ge=0, le=9), "1 to 9: like a person, visits too; 0: its best"] = 0
     rank: str | None = None  # of the people that it plays like

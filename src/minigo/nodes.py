@@ -104,8 +104,7 @@ class Cluster:
         actor = start.remote(__version__, recipe, self.cycle, self.network, self.sitting, numbers)
         figures = {"node": node["NodeID"], "address": node["NodeManagerAddress"], "players": cores}
         figures |= {"games": 0, "games_per_s": 0.0, "cycles_behind": 0}
-        who = actor, time.monotonic(), figures
-        self.pending[actor.play.remote(self.cycle, self.network)] = who
+        self.pending[actor.play.remote(self.cycle, self.network)] = actor, time.monotonic(), figures
 
     def _take(self, wait_s: float = 0.0, is_last: bool = False) -> None:
         """Keep the chunks that came, each as a file, and ask for the next ones."""

@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 torch = pytest.importorskip("torch")
+from minigo import accelerate  # noqa: E402
 from minigo import train as parts  # noqa: E402
 from minigo._board import NUM_PLANES  # noqa: E402
 from minigo.accelerate import compiled  # noqa: E402
@@ -274,6 +275,7 @@ def test_a_resumed_run_is_the_same_to_the_last_bit(tmp_path):
 def test_the_network_is_compiled_where_the_recipe_says_so(rng, monkeypatch):
     calls = []
     monkeypatch.setattr(torch, "compile", lambda call, **_: calls.append(call) or call)
+    monkeypatch.setattr(accelerate, "is_bfloat16_fast", lambda device: True)
     monkeypatch.setenv("CXX", "sh")  # is there
     for use_compiler in (False, True):
         cfg = structs.replace(CONFIG, compile=use_compiler)
@@ -286,6 +288,7 @@ def test_each_board_size_is_compiled_whole(rng, monkeypatch):
     torch._dynamo.reset()
     counters.clear()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(accelerate, "is_bfloat16_fast", lambda device: True)
     monkeypatch.setenv("CXX", "sh")  # is there
     learner = make_learner(structs.replace(CONFIG, compile=True))
     for size in range(2, 12):
@@ -296,8 +299,11 @@ def test_each_board_size_is_compiled_whole(rng, monkeypatch):
 @pytest.mark.parametrize("device, variable", [("cpu", "CXX"), ("cuda", "CC")])
 def test_without_its_compiler_no_device_compiles(device, variable, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda call, **_: "compiled")
+    monkeypatch.setattr(accelerate, "is_bfloat16_fast", lambda device: device.type == "cuda")
     monkeypatch.setenv("CXX", "sh")
     monkeypatch.setenv("CC", "sh")
+    assert (compiled(len, torch.device(device)) is len) == (device == "cpu")
+    monkeypatch.setattr(accelerate, "is_bfloat16_fast", lambda device: True)
     assert compiled(len, torch.device(device)) == "compiled"
     monkeypatch.setenv(variable, "no-compiler")
     with pytest.warns(UserWarning, match="no-compiler is installed: training isn't compiled"):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from .machine import is_bfloat16_fast
 from .network import PolicyValueNet
 
 WARM_UP_CALLS = 3  # let cuDNN and the compiler choose their kernels before the capture
@@ -42,8 +43,11 @@ class Graph:
 def compiled(function: Callable, device: torch.device) -> Callable:
     """Compile a function of tensors, or warn that the machine lacks what it takes.
 
-    On a CPU that is a C++ compiler; on a GPU Triton needs one for C (its runtime/build.py).
+    On a CPU that is a C++ compiler; on a GPU Triton needs one for C (its runtime/build.py). A CPU
+    without bfloat16 learns no faster by it, so that it is spared two minutes (selfplay/LOG.md).
     """
+    if device.type == "cpu" and not is_bfloat16_fast(device):
+        return function
     variable, usual = ("CXX", "g++") if device.type == "cpu" else ("CC", "gcc clang")
     compilers = os.environ.get(variable, usual).split()
     if any(map(shutil.which, compilers)):

@@ -108,7 +108,7 @@ class TrainConfig(Struct, frozen=True, forbid_unknown_fields=True):
     value_weight: Weight = 1.5
     ownership_weight: Weight = 1.5  # mean over points
     score_weight: Weight = 0.02  # Huber loss in points
-    compile: bool = False  # torch.compile the network, which needs a C++ compiler
+    compile: bool = False  # torch.compile it: needs a C++ compiler; pays in bfloat16
 
 
 class PlayConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -197,9 +197,25 @@ def test_bad_arguments_are_named(rng, tmp_path, monkeypatch, arguments, message)
     assert not Path("a.safetensors").exists()
 
 
-def test_value_weighs_less_than_policy_and_ownership_nothing():
+def test_value_weighs_less_than_policy():
     assert 0 < IMITATION.value_weight < 1  # the policy's
-    assert IMITATION.ownership_weight == 0  # nobody says whose the points were
+
+
+def test_a_count_of_people_says_whose_the_points_are():
+    rows, dead = range(9), 9 * 4 + 1
+    walls = [9 * row + column for row in rows for column in (3, 5)]
+    moves = [*walls, *(9 * row + 4 for row in rows), dead, 81, 81]  # Black's half has a dead stone
+    counter = imitation.make_counter(9, "cpu")
+    for score, is_counted in ((-6.0, True), (-5.0, True), (-8.0, False), (6.0, False)):
+        game = GameRecord(9, Rules(komi=7), np.array(moves, np.int16), score=score)
+        owners = imitation.add_owners(game, counter).ownership
+        assert (owners is not None) == is_counted
+        if is_counted:
+            assert owners.sum() == 1 and owners[dead] == 1
+            for columns, owner in ((slice(4), 1), (slice(5, 9), -1)):
+                assert set(owners.reshape(9, 9)[:, columns].ravel()) == {owner}
+    unknown = GameRecord(9, Rules(komi=7), np.array(moves, np.int16), result=1.0)
+    assert imitation.add_owners(unknown, None) is unknown
 
 
 def make_run(folder: Path, rng, komis: range) -> imitation._Run:

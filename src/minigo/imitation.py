@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,8 @@ from tqdm import tqdm
 from ._board import NUM_PLANES
 from .checkpoint import Checkpoint, load_checkpoint, load_network
 from .config import TrainConfig
-from .coords import BLACK, check_size
+from .coords import BLACK, check_size, sign_of
+from .evaluator import Evaluator, make_evaluator
 from .games import HOLDOUT_FRAC, HumanGames, format_left_out, load_human_games
 from .learner import Learner
 from .network import PolicyValueNet, as_module
@@ -31,9 +33,11 @@ COMPILE_MINUTES = 20  # of training, from which on a compilation for each board 
 HIDDEN_RANKS = 0.5  # share of positions whose players' ranks aren't told
 MEMORY = 1 << 30  # bytes of positions to draw from: 1.8 million on 9x9, 420,000 on 19x19
 THIN = 16  # where not all fit, one of so many enters: whole games are learned by heart
+COUNTERS = {9: "9x9", 13: "13x13"}  # by size: shipped networks that know dead stones
+COUNT_ERROR = 0.01  # of the points of a board: by how much their count may differ from the game's
 # Value weighs little, since whole games are easily memorised, but not 0.01 as in AlphaGo Zero: that
 # left it unlearned, and 0.3 cost the policy nothing (selfplay/LOG.md). So do points.
-IMITATION = TrainConfig(value_weight=0.3, ownership_weight=0.0, score_weight=0.003)
+IMITATION = TrainConfig(value_weight=0.3, score_weight=0.003)
 
 
 def imitate(
@@ -119,6 +123,28 @@ def render_ranked(record: GameRecord, plies: np.ndarray) -> Batch:
     return batch
 
 
+def make_counter(size: int, device: str) -> Evaluator:
+    """Return the shipped network that tells dead stones from living ones on a board size."""
+    name = COUNTERS[min(COUNTERS, key=lambda n: abs(n - size))]
+    return make_evaluator(load_network(load_checkpoint(name)), size, device, max_batch=1)
+
+
+def add_owners(record: GameRecord, counter: Evaluator) -> GameRecord:
+    """Add who owns each point in the end, as a network sees it, where that makes the game's count.
+
+    So people's games teach ownership, and better moves and values by it (KataGo, 3.4). A record
+    without a count stays as it is, and one whose stones the network counts otherwise.
+    """
+    if record.score is None:
+        return record
+    board = record.board(len(record.moves))
+    owned = sign_of(board.to_play) * counter.evaluate(board.encode()[None]).ownership.ravel()
+    owners = np.rint(owned).astype(np.int8)
+    error = abs(owners.sum() - record.rules.komi - record.score)
+    is_same = error <= max(1, COUNT_ERROR * len(owners))
+    return replace(record, ownership=owners) if is_same else record
+
+
 class _Run:
     """One training run against the clock, with its curve; on disk it is never half written."""
 
@@ -130,6 +156,7 @@ class _Run:
         sizes = sorted({record.size for record in games.training})
         self.window = Window(sizes, np.random.default_rng(about["seed"]), learner.device)
         self.window.render, self.window.size_exponent = self.render, -2
+        self.counters = {size: make_counter(size, str(learner.device)) for size in sizes}
         self.num_positions = sum(len(record.moves) for record in games.training)
         largest = max(games.training, key=lambda record: record.size)
         self.room = MEMORY // sum(array[0].nbytes for array in render(largest))  # positions
@@ -140,7 +167,7 @@ class _Run:
         plies = np.arange(len(record.moves))
         if self.num_positions > self.room:
             plies = plies[self.window.rng.random(len(plies)) < 1 / THIN]
-        return render_ranked(record, plies)
+        return render_ranked(add_owners(record, self.counters[record.size]), plies)
 
     def batches(self) -> Iterator[Batch]:
         """Yield batches; where not all positions fit into MEMORY, each makes room for others.

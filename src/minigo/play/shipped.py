@@ -67,7 +67,7 @@ class Turned:
 def predict_owner(board: Board, evaluator: Evaluator, info: dict) -> np.ndarray:
     """Return (N * N,) whose the points will be, +1 = Black's: the network's mean over symmetries.
 
-    Random games tell where it has learned no ownership of that size; people's games don't say it.
+    Random games tell where it has learned no ownership of that size; people's games seldom say it.
     """
     size, table = board.size, symmetry_table(board.size)
     if info.get("made_by") == "imitation" or size not in (trained_sizes(info) or [size]):

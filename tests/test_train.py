@@ -190,18 +190,18 @@ def test_weights_and_average_lie_alike(rng, tmp_path):
             assert average[name].stride() == weight.stride(), name
 
 
-def test_averaged_weights_forget_the_start(monkeypatch):
-    monkeypatch.setattr(parts, "EMA_DECAY", 0.9)
-    net = PolicyValueNet("b1c8")
+def test_averaged_weights_remember_a_fortieth_and_no_more_than_200_steps():
+    net = torch.nn.Linear(1, 1, bias=False)
     average = AveragedWeights(net)
-    bias, history = net.totals.bias, []
-    for value in (3.0, 5.0, 4.0):
-        bias.data.fill_(value)
+    ages = {}
+    for step in range(1, 16_001):
+        net.weight.data.fill_(step)
         average.update()
-        history.append(value)
-        ages = np.arange(len(history))[::-1]
-        expected = np.average(history, weights=0.9**ages)
-        assert average.weights["totals.bias"].tolist() == pytest.approx([expected] * 4)
+        ages[step] = step - average.weights["weight"].item()
+    assert ages[1] == 0  # the start is forgotten
+    assert ages[400] == pytest.approx(400 / 41, rel=0.01)
+    assert ages[2_000] == pytest.approx(2_000 / 41, rel=0.01)
+    assert ages[16_000] == pytest.approx(200 - 1, rel=0.01)
 
 
 def test_averaged_weights_include_batch_norm_statistics(rng, tmp_path):

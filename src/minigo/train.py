@@ -16,7 +16,8 @@ WARMUP_STEPS = 100  # linear
 MOMENTUM = 0.95  # Jordan's
 LARGE = 1 << 14  # numbers in a matrix; below, products in bfloat16 are slower than in float32
 WEIGHT_DECAY = 0.01  # times the rate is what weights lose a step; AlphaGo Zero: 1e-4
-EMA_DECAY = 0.995  # of the averaged weights that play, per step
+EMA_STEPS = 200  # that the averaged weights, which play, remember in the mean; at first a 40th of
+EMA_POWER = 39  # those so far (eta): 200 were most of what a young network has learned (race)
 GRAD_CLIP = 4.0  # largest norm of the gradient
 HUBER_POINTS = 10.0  # the score's loss is quadratic up to so many points, then linear
 
@@ -88,10 +89,10 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
 
 
 class AveragedWeights:
-    """The exponential moving average of a network's weights and batch norm statistics.
+    """The moving average of a network's weights and batch norm statistics.
 
-    Without the bias to the start that an average from zero or from random weights has (Kingma and
-    Ba 2015, section 3): after t updates weights are in it as decay^(age), and sum to 1.
+    By polynomial decay (Shamir and Zhang 2013, arXiv 1212.1824, section 4) until that remembers
+    EMA_STEPS, then exponential. Of the weights that it began with nothing is left.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -104,7 +105,8 @@ class AveragedWeights:
     def update(self) -> None:
         """Take in the network as it is after an optimiser step."""
         self.num_updates += 1
-        share = (1 - EMA_DECAY) / (1 - EMA_DECAY**self.num_updates)  # 1 at the first update
+        share = (EMA_POWER + 1) / (EMA_POWER + self.num_updates)  # 1 at the first update
+        share = share.clamp(min=1 / EMA_STEPS)
         torch._foreach_lerp_(self._ours, self._theirs, [share] * len(self._ours))
 
     def state_dict(self) -> dict:

@@ -321,7 +321,7 @@ def _race(track, paths, *, folder, budget, seeds, note, loop, attempts) -> Found
     program that changes attempt.py, again and again, and keeps what the judge calls better.
     """
     if not Path(folder, "judge.py").is_file():
-        raise ValueError(f"{folder} has no judge.py: run it where minigo's source is")
+        raise ValueError(f"{folder} has no judge.py: run it in the folder above minigo's race/")
     sys.path.insert(0, str(Path(folder).resolve()))
     import judge
 

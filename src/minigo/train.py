@@ -16,8 +16,8 @@ WARMUP_STEPS = 100  # linear
 MOMENTUM = 0.95  # Jordan's
 LARGE = 1 << 14  # numbers in a matrix; below, products in bfloat16 are slower than in float32
 WEIGHT_DECAY = 0.01  # times the rate is what weights lose a step; AlphaGo Zero: 1e-4
-EMA_STEPS = 200  # that the averaged weights, which play, remember in the mean; at first a 40th of
-EMA_POWER = 39  # those so far (eta): 200 were most of what a young network has learned (race)
+EMA_STEPS = 200  # that the averaged weights, which play, remember in the mean, at most
+EMA_POWER = 39  # eta: at first they remember a 40th of all, lest a young network lag (race)
 GRAD_CLIP = 4.0  # largest norm of the gradient
 HUBER_POINTS = 10.0  # the score's loss is quadratic up to so many points, then linear
 

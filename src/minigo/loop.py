@@ -31,6 +31,7 @@ from .network import PolicyValueNet, as_module
 from .workers import GameFolder, playing, share_done
 
 LATEST = f"latest{SUFFIX}"  # a checkpoint with the state
+GROW_BY = 0.5  # of the run at the latest: a larger network must catch up before it pays
 RANK_STEPS = 50  # that several ranks take between two looks, whatever their clocks say
 
 
@@ -167,10 +168,10 @@ class Run:
         num_new = max(0, games.num_positions - progress.positions)
         progress.positions += num_new
         progress.owed += recipe.samples_per_position * num_new
-        may_grow = recipe.grow_to and progress.games >= recipe.grow_games
+        may_grow = recipe.grow_to and progress.games >= recipe.grow_games and done < GROW_BY
         if may_grow and parse_network(self.learner.net.name) < parse_network(recipe.grow_to):
-            self.learner, learn_s = self._learner(recipe.grow_to), math.inf  # the window first
-            progress.owed = recipe.samples_per_position * games.num_in_window
+            self.learner, learn_s = self._learner(recipe.grow_to), math.inf
+            progress.owed = games.num_in_window  # once the window first: more of it won nothing
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]
         if num_ranks > 1 and learn_s < math.inf:

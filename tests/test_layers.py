@@ -25,7 +25,7 @@ ORDER = [wing + name for wing, names in WINGS.items() for name in names.split()]
 # What a reader has to understand: from an empty board to a stronger checkpoint.
 CORE = "coords _board _tree architecture network symmetry checkpoint evaluator search record "
 CORE = (CORE + "window train learner selfplay loop imitation").split()
-CORE_LINES, PACKAGE_LINES = 3_598, 10_586  # at most, everything counted
+CORE_LINES, PACKAGE_LINES = 3_597, 10_585  # at most, everything counted
 SUFFIXES = (".py", ".pyx", ".pxd")
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)
 

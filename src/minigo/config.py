@@ -138,7 +138,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     start_from: str = ""  # checkpoint that start = "imitation" begins with, whoever taught it
     network: str = "b6c64"  # of a run from zero; one from imitation has that of `start_from`
     grow_to: str = ""  # larger network that takes its place during the run; "": none
-    grow_games: Count = 20_000  # after so many games; KataGo's grew from b6c96 to b20c256
+    grow_games: Count = 20_000  # after so many games, in a run's first half (KataGo's grew, too)
     device: Device = "auto"
     seed: Count = 1
     minutes: Annotated[float, Meta(ge=0, le=1e9)] = 10.0  # of the run, all sittings together

@@ -8,7 +8,6 @@ loses what it had in memory, and a game counts once it is on disk.
 """
 
 import functools
-import json
 import math
 import os
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from msgspec import Struct, to_builtins
+from msgspec import Struct, json, to_builtins
 from tqdm import tqdm
 
 from .architecture import parse_network
@@ -192,5 +191,4 @@ class Run:
         self._write_log()
 
     def _write_log(self) -> None:
-        text = "".join(json.dumps(row) + "\n" for row in self.log)
-        write_whole(self.networks / "log.jsonl", text)
+        write_whole(self.networks / "log.jsonl", json.Encoder().encode_lines(self.log))

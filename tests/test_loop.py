@@ -156,7 +156,9 @@ def test_a_network_grows_and_first_learns_the_window(run, tmp_path):
     assert load_checkpoint(run(*settings, "cycles=6")).network == "b2c16"
     rows = load_log(tmp_path)
     assert [row["step"] for row in rows[:2]] == [2 * row["positions"] // 32 for row in rows[:2]]
-    assert 200 // 32 <= rows[2]["step"] < rows[2]["positions"] // 32  # the window's, once
+    in_window = workers.window_positions(rows[2]["positions"], Recipe(window_min=200))
+    assert 200 < in_window < rows[2]["positions"]
+    assert rows[2]["step"] == in_window // 32  # each of them once
     new = rows[3]["positions"] - rows[2]["positions"]
     assert abs(rows[3]["step"] - rows[2]["step"] - 2 * new / 32) <= 1
     with pytest.raises(ValueError, match="of a run with b2c16, not b1c8"):

@@ -170,7 +170,7 @@ class Run:
         may_grow = recipe.grow_to and progress.games >= recipe.grow_games and done < GROW_BY
         if may_grow and parse_network(self.learner.net.name) < parse_network(recipe.grow_to):
             self.learner, learn_s = self._learner(recipe.grow_to), math.inf
-            progress.owed = games.num_in_window  # once the window first: more of it won nothing
+            progress.owed = games.num_in_window  # the window once: 1.5 times won 0.01 (race)
         batch_size, first_step = recipe.training.batch_size, self.learner.step
         num_steps, num_ranks = int(progress.owed // batch_size) * games.is_ready, world()[1]
         if num_ranks > 1 and learn_s < math.inf:
